@@ -1,0 +1,125 @@
+"""A stage's output directory: what it was made from, whether it is finished, and what came out."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import bort
+from bort.errors import RecordError
+from bort.files import digest, read_json, write_json
+
+MANIFEST = "manifest.json"
+RESULT = "result.json"
+SCHEMA = 1
+
+
+class StageDirectory:
+    """One stage's directory with its manifest and its result.
+
+    A stage is done when its manifest says so; it is skipped when the settings and input digests it was made from are the
+    ones asked for, resumed when they match and it is not done, and refused when they differ.
+
+    Args:
+        path: The directory; made when missing.
+        stage: The stage's name, e.g. ``search``.
+        settings: Everything that changes the result (never what changes only its speed), as plain values.
+        inputs: The digest of each input directory or file, by name.
+
+    Raises:
+        RecordError: The directory holds a result of other settings or inputs; the message names the differences.
+    """
+
+    def __init__(self, path: Path | str, stage: str, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
+        self.path = Path(path)
+        self.stage = stage
+        made_from = {"stage": stage, "settings": dict(settings), "inputs": dict(inputs)}
+        self.digest = digest(made_from)
+        manifest = self.path / MANIFEST
+        if manifest.exists():
+            self._manifest: dict[str, Any] = read_json(manifest)
+            if self._manifest.get("schema", 0) > SCHEMA:
+                raise RecordError(f"{manifest} was written by a newer version of Bort (schema {self._manifest['schema']}).")
+            if self._manifest.get("digest") != self.digest:
+                raise RecordError(
+                    f"{self.path} holds the {stage} stage of another configuration ({_difference(self._manifest, made_from)}); "
+                    "choose another name with name=…, another folder with hydra.run.dir=…, or remove it."
+                )
+        else:
+            self._manifest = {
+                "schema": SCHEMA,
+                **made_from,
+                "digest": self.digest,
+                "state": "running",
+                "bort": bort.__version__,
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "started": time.time(),
+                "seconds": 0.0,
+            }
+            write_json(manifest, self._manifest)
+
+    @property
+    def done(self) -> bool:
+        """Whether the stage has finished and its result can be read."""
+        return self._manifest["state"] == "done" and (self.path / RESULT).exists()
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds that the stage has taken, over all its starts."""
+        return float(self._manifest["seconds"])
+
+    def result(self) -> dict[str, Any]:
+        """Returns the stage's ``result.json``."""
+        result: dict[str, Any] = read_json(self.path / RESULT)
+        return result
+
+    def add_seconds(self, seconds: float) -> None:
+        """Adds the wall seconds of a start that was interrupted or has ended."""
+        self._manifest["seconds"] = self.seconds + seconds
+        write_json(self.path / MANIFEST, self._manifest)
+
+    def finish(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Writes ``result.json`` and marks the stage as done.
+
+        The result is written before the mark, so that a stage killed between the two is run again rather than half read.
+        """
+        whole = {"schema": SCHEMA, "stage": self.stage, "digest": self.digest, **result}
+        write_json(self.path / RESULT, whole)
+        self._manifest["state"] = "done"
+        self._manifest["finished"] = time.time()
+        write_json(self.path / MANIFEST, self._manifest)
+        return whole
+
+
+def _difference(manifest: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Names up to three settings that differ, as ``key: there → here``."""
+    there, here = _flat(manifest), _flat(wanted)
+    keys = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
+    named = [f"{key}: {there.get(key, 'unset')} → {here.get(key, 'unset')}" for key in keys[:3]]
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return ", ".join(named) + more
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {"stage": record.get("stage")}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                walk(f"{prefix}{key}.", item)
+        else:
+            flat[prefix.rstrip(".")] = list(value) if isinstance(value, tuple) else value
+
+    walk("", record.get("settings", {}))
+    walk("input ", record.get("inputs", {}))
+    return flat
+
+
+def available_processors() -> int:
+    """Returns how many processors this process may use, which containers and ``taskset`` can make fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
