@@ -1,0 +1,88 @@
+"""Settings: what they refuse, and the learning rate they give."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bort.distillation.config import BudgetConfig, ImplConfig, LossConfig, StudentConfig, TrainConfig
+from bort.errors import ConfigurationError
+
+CONF = Path(__file__).parents[2] / "conf"
+GROUPS = {"loss": LossConfig, "student": StudentConfig, "train": TrainConfig, "budget": BudgetConfig, "impl": ImplConfig}
+FILES = [(group, path) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize(("group", "path"), FILES, ids=lambda value: value.stem if isinstance(value, Path) else value)
+def test_every_file_is_whole_and_accepted(group: str, path: Path) -> None:
+    text = path.read_text()
+    assert text.startswith("# ")
+    values = yaml.safe_load(text)
+    if values.get("architecture") == "???":
+        values["architecture"] = "2-2-16-32"
+    GROUPS[group](**values).check()
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        (LossConfig(), "loss"),
+        (LossConfig(masked_lm=-1.0), "loss.masked_lm"),
+        (LossConfig(hidden=float("nan")), "loss.hidden"),
+        (LossConfig(hidden=1.0, soft_targets=1.0), "loss.soft_targets"),
+        (LossConfig(soft_targets=1.0, temperature=0.0), "loss.temperature"),
+        (LossConfig(relations=1.0, relation_heads=0), "loss.relation_heads"),
+        (StudentConfig(architecture="big"), "student.architecture"),
+        (StudentConfig(architecture="2-3-16-32"), "student.architecture"),
+        (StudentConfig(initialisation="zero"), "student.initialisation"),
+        (StudentConfig(dropout=1.0), "student.dropout"),
+        (TrainConfig(batch_size=0), "train.batch_size"),
+        (TrainConfig(learning_rate=0.0), "train.learning_rate"),
+        (TrainConfig(schedule="cosine"), "train.schedule"),
+        (TrainConfig(blocks=0), "train.blocks"),
+        (TrainConfig(beta2=1.0), "train.beta2"),
+        (TrainConfig(clip=-1.0), "train.clip"),
+        (BudgetConfig(steps=0), "budget.steps"),
+        (ImplConfig(device="tpu"), "impl.device"),
+        (ImplConfig(precision="16"), "impl.precision"),
+        (ImplConfig(threads=0), "impl.threads"),
+        (ImplConfig(workers=0), "impl.workers"),
+    ],
+)
+def test_what_cannot_be_used_is_named(config, key: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        config.check()
+    assert caught.value.key == key
+
+
+def test_a_loss_knows_what_it_needs() -> None:
+    assert LossConfig(masked_lm=0.1, soft_targets=0.5).targets == "logits"
+    assert LossConfig(masked_lm=1.0, hidden=1.0).targets == "representation"
+    assert LossConfig(masked_lm=1.0).targets is None
+    assert LossConfig(masked_lm=1.0, hidden=1.0).terms == ("masked_lm", "hidden")
+    with pytest.raises(ConfigurationError, match="relation_heads"):
+        LossConfig(relations=1.0, relation_heads=8).check_widths(12, 16)
+
+
+def test_the_rate_is_a_function_of_the_step() -> None:
+    train = TrainConfig(learning_rate=1.0, warmup_steps=4, schedule="linear")
+    assert [train.rate(step, 8) for step in range(8)] == [0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25]
+    constant = TrainConfig(learning_rate=1.0, warmup_steps=2, schedule="constant")
+    assert [constant.rate(step, 4) for step in range(4)] == [constant.rate(step, 9) for step in range(4)] == [0.5, 1.0, 1.0, 1.0]
+
+
+def test_theta_replaces_settings_by_name() -> None:
+    assert TrainConfig().with_theta({"learning_rate": 0.5}).learning_rate == 0.5
+    with pytest.raises(ConfigurationError, match="rate=1"):
+        TrainConfig().with_theta({"rate": 1})
+    with pytest.raises(ConfigurationError, match="batch_size"):
+        TrainConfig().with_theta({"batch_size": 0})
+
+
+def test_settings_come_without_torch() -> None:
+    code = "import sys, bort.distillation.config, bort.distillation; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=CONF.parent, check=False).returncode == 0
