@@ -1,0 +1,73 @@
+"""How far a score can be trusted: over training seeds, and over the examples it was measured on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bort.tasks.metrics import Array, weighted_scores
+from bort.tasks.task import Task
+
+
+def seed_interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, Any]:
+    """Returns mean, median and Student's t-interval of the mean over seeds.
+
+    Args:
+        values: One score a seed, at least one.
+        confidence: Of the interval, in (0, 1).
+
+    Returns:
+        ``mean``, ``median``, ``low``, ``high``, ``values``; low and high are ``None`` for a single seed, which tells nothing.
+    """
+    mean, median = float(np.mean(values)), float(np.median(values))
+    low = high = None
+    if len(values) > 1:
+        from scipy.stats import t
+
+        half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+        low, high = mean - half, mean + half
+    return {"mean": mean, "low": low, "high": high, "median": median, "values": [float(value) for value in values]}
+
+
+def bootstrap_interval(
+    task: Task,
+    metric: str,
+    predictions: Sequence[Sequence[float]],
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Returns the percentile interval of a score under resampling of the held-out examples.
+
+    Each resample is scored for every training seed and the mean taken, so the interval belongs to the mean that is reported and
+    shows what another draw of examples would have given.
+
+    Args:
+        task: Its held-out examples are resampled.
+        metric: One of the task's metrics.
+        predictions: Held-out predictions of each seed, [seeds, N].
+        resamples: Number of resamples.
+        confidence: Of the interval, in (0, 1).
+        seed: Fixes the resamples.
+
+    Returns:
+        ``low`` and ``high``.
+    """
+    truth = np.array([example.label for example in task.heldout], dtype=np.float64)
+    generator = np.random.Generator(np.random.Philox(seed))
+    scores: list[Array] = []
+    count = len(truth)
+    # In portions, so that the weights of a large task do not fill the memory.
+    portion = max(1, min(resamples, 4_000_000 // count))
+    classes = max(2, len(task.labels))
+    for start in range(0, resamples, portion):
+        draws = generator.multinomial(count, np.full(count, 1 / count), size=min(portion, resamples - start))
+        weights = draws.astype(np.float64)
+        found = [weighted_scores(metric, np.asarray(one, dtype=np.float64), truth, weights, classes) for one in predictions]
+        scores.append(np.mean(found, axis=0))
+    low, high = np.quantile(np.concatenate(scores), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return {"low": float(low), "high": float(high)}

@@ -1,0 +1,158 @@
+"""Rows of CSV, TSV and JSONL files, with messages that name the row."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from bort.errors import BortError, ConfigurationError
+
+#: A column longer than this is a quotation mark that was never closed rather than a text.
+_LONGEST_FIELD = 1 << 24
+_FORMATS = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".jsonl": None, ".ndjson": None}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The wanted columns of one row, and its line in the file."""
+
+    line: int
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file is laid out; see :class:`bort.tasks.config.TaskConfig`."""
+
+    header: bool = True
+    delimiter: str | None = None
+    quoted: bool | None = None
+    malformed: str = "refuse"
+
+
+def read_rows(path: Path, key: str, columns: Mapping[str, Sequence[str]], layout: Layout) -> tuple[list[Row], int]:
+    """Reads the named columns of a file.
+
+    Args:
+        path: The file; its suffix (before ``.gz``) tells the format.
+        key: The configuration key that named the file, for messages.
+        columns: Names of the columns that are needed, by the configuration key that asks for them.
+        layout: How the file is laid out.
+
+    Returns:
+        The rows, and the number of malformed ones that were skipped.
+
+    Raises:
+        ConfigurationError: The file is missing, has another format, or lacks a column.
+        BortError: The file is not readable text, or a row is malformed.
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    compressed = suffixes[-1:] == [".gz"]
+    suffix = (suffixes[:-1] if compressed else suffixes)[-1:] or [""]
+    if suffix[0] not in _FORMATS:
+        raise ConfigurationError(key, path, f"a file that ends in {', '.join(_FORMATS)} or one of these with .gz is needed")
+    if not path.is_file():
+        raise ConfigurationError(key, path, "there is no such file")
+    delimiter = _FORMATS[suffix[0]] and (layout.delimiter or _FORMATS[suffix[0]])
+    quoted = delimiter != "\t" if layout.quoted is None else layout.quoted
+    # Where nothing is quoted, a carriage return inside a field is text: some of GLUE's files have them.
+    newline = "" if quoted and delimiter is not None else "\n"
+    opener: Any = gzip.open if compressed else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig", newline=newline) as file:
+            if delimiter is None:
+                return _read_json_lines(file, path, columns, layout)
+            return _read_table(file, path, columns, layout, delimiter, quoted)
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise BortError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+    except csv.Error as error:
+        remedy = "mend the quotation marks or set task.quoted=false" if quoted else "is it a table?"
+        raise BortError(f"{path} cannot be read as a table: {error}; {remedy}.") from error
+
+
+def _read_table(
+    file: IO[str], path: Path, columns: Mapping[str, Sequence[str]], layout: Layout, delimiter: str, quoted: bool
+) -> tuple[list[Row], int]:
+    limit = csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        lines = file if quoted else (line.rstrip("\r\n").replace("\r", " ") for line in file)
+        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=quoted)
+        first = next(reader, None)
+        if first is None:
+            raise BortError(f"{path} is empty.")
+        names = [name.strip() for name in first] if layout.header else [str(position) for position in range(len(first))]
+        positions = _positions(path, columns, names)
+        rows: list[Row] = []
+        skipped = 0
+        for line, fields in _numbered(reader, None if layout.header else first):
+            if not fields:
+                continue
+            # A table with a header tells how many columns a row has. Rows may be longer: a trailing separator does no harm.
+            if len(fields) <= max(positions.values()) or (layout.header and len(fields) < len(names)):
+                if layout.malformed == "refuse":
+                    raise BortError(
+                        f"{path}, line {line}: {len(fields)} columns where {len(names)} are needed; "
+                        "mend it or set task.malformed=skip."
+                    )
+                skipped += 1
+                continue
+            rows.append(Row(line, {name: fields[position] for name, position in positions.items()}))
+        return rows, skipped
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _numbered(reader: Any, first: list[str] | None) -> Iterator[tuple[int, list[str]]]:
+    if first is not None:
+        yield 1, first
+    for fields in reader:
+        yield reader.line_num, fields
+
+
+def _read_json_lines(file: IO[str], path: Path, columns: Mapping[str, Sequence[str]], layout: Layout) -> tuple[list[Row], int]:
+    rows: list[Row] = []
+    skipped = 0
+    for line, text in enumerate(file, start=1):
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise BortError(f"{path}, line {line}: not valid JSON ({error.msg}).") from error
+        if not isinstance(record, dict):
+            raise BortError(f"{path}, line {line}: an object with named columns is needed.")
+        if not rows and not skipped:
+            _positions(path, columns, list(record))
+        wanted = [name for names in columns.values() for name in names]
+        lacking = [name for name in wanted if record.get(name) is None or isinstance(record[name], (dict, list))]
+        if lacking:
+            if layout.malformed == "refuse":
+                raise BortError(f"{path}, line {line}: no text or number under '{lacking[0]}'; mend it or set task.malformed=skip.")
+            skipped += 1
+            continue
+        rows.append(Row(line, {name: _text(record[name]) for name in wanted}))
+    if not rows and not skipped:
+        raise BortError(f"{path} is empty.")
+    return rows, skipped
+
+
+def _positions(path: Path, columns: Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[str, int]:
+    positions = {}
+    for key, wanted in columns.items():
+        for name in wanted:
+            if name not in names:
+                shown = ", ".join(f"'{one}'" for one in names[:20])
+                raise ConfigurationError(key, name, f"{path} has no such column, it has {shown}")
+            positions[name] = names.index(name)
+    return positions
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
