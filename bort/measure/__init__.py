@@ -1,0 +1,32 @@
+"""Latency that can be trusted, exact sizes, and the figures others published.
+
+Public names: :func:`~bort.measure.latency.measure`, :class:`~bort.measure.config.BenchmarkConfig`,
+:func:`~bort.measure.sizes.size_table`, :func:`~bort.measure.environment.environment`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bort.measure.config import BenchmarkConfig
+    from bort.measure.environment import environment
+    from bort.measure.latency import measure
+    from bort.measure.sizes import size_table
+
+__all__ = ["BenchmarkConfig", "environment", "measure", "size_table"]
+
+_HOMES = {
+    "BenchmarkConfig": "bort.measure.config",
+    "environment": "bort.measure.environment",
+    "measure": "bort.measure.latency",
+    "size_table": "bort.measure.sizes",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'bort.measure' has no attribute '{name}'")

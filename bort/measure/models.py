@@ -1,0 +1,196 @@
+"""Models to be measured or exported: a transformers directory, an ONNX file, a published name, or a bare architecture."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bort.architecture import Architecture
+from bort.errors import BortError
+from bort.files import read_json
+from bort.measure.published import PublishedModel, find
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+#: How a user may name a model: a transformers directory or an ONNX file, a published name or a shape, or an Architecture.
+Spec = str | Path | Architecture
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+_ACCEPTED = "encoders, masked-LM models and sequence classifiers are accepted"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a saved model is for, which transformers class loads it, and what its first output is called."""
+
+    name: str
+    auto: str
+    output: str
+
+
+ENCODER = Kind("encoder", "AutoModel", "last_hidden_state")
+MASKED_LM = Kind("masked language model", "AutoModelForMaskedLM", "logits")
+CLASSIFIER = Kind("sequence classifier", "AutoModelForSequenceClassification", "logits")
+
+
+def kind_of(directory: Path | str) -> Kind:
+    """Returns what the model in a transformers directory is for, by the class named in its ``config.json``.
+
+    Raises:
+        BortError: There is no such directory, no configuration, or the class is none that can be exported or measured.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise BortError(f"{directory} is not a directory: a model in transformers layout (config.json and weights) is needed.")
+    if not (directory / "config.json").is_file():
+        raise BortError(f"{directory} has no config.json: a model in transformers layout (config.json and weights) is needed.")
+    config = read_json(directory / "config.json")
+    names = config.get("architectures") or ["Model"]
+    if config.get("is_encoder_decoder") or config.get("is_decoder"):
+        raise BortError(f"{directory} holds {names[0]}, a decoder: {_ACCEPTED}.")
+    for suffix, kind in (("ForMaskedLM", MASKED_LM), ("ForSequenceClassification", CLASSIFIER), ("Model", ENCODER)):
+        if names[0].endswith(suffix):
+            return kind
+    raise BortError(f"{directory} holds {names[0]}: {_ACCEPTED}.")
+
+
+def load_model(directory: Path | str, kind: Kind | None = None) -> PreTrainedModel:
+    """Loads a transformers directory in float32 and evaluation mode, without network and without chatter.
+
+    Args:
+        directory: The model's directory.
+        kind: What to load it as; None for what it was saved as. Loaded as an encoder, any head is left out.
+
+    Raises:
+        BortError: The directory holds no weights, the weights lack parts of the model, or transformers cannot read them.
+    """
+    directory = Path(directory)
+    saved = kind_of(directory)
+    kind = kind or saved
+    if not any((directory / name).is_file() for name in WEIGHTS):
+        raise BortError(f"{directory} holds no weights: one of {', '.join(WEIGHTS[:1] + WEIGHTS[2:3])} is needed.")
+    with quiet():
+        import torch
+        import transformers
+
+        auto = getattr(transformers, kind.auto)
+        try:
+            model, report = auto.from_pretrained(directory, local_files_only=True, output_loading_info=True, dtype=torch.float32)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise BortError(f"{directory} cannot be loaded: {_first_line(error)}") from error
+    # Students have no pooler, and the encoder's output does not pass through it.
+    missing = sorted(name for name in report["missing_keys"] if not (kind is ENCODER and "pooler" in name))
+    if missing:
+        raise BortError(f"The weights in {directory} lack {len(missing)} parts of a {kind.name}, among them {missing[0]}.")
+    return model.eval()
+
+
+def build_model(shape: Architecture | PublishedModel) -> PreTrainedModel:
+    """Returns a BERT encoder of this shape with random weights: enough to be timed, for time does not depend on their values.
+
+    A published model is built with its own vocabulary and positions, and as a BERT of its shape where it is of another family.
+    """
+    with quiet():
+        from transformers import AutoModel
+
+        if isinstance(shape, Architecture):
+            config = shape.config()
+        else:
+            config = shape.architecture.config(
+                vocab_size=shape.vocab_size, positions=shape.positions, token_types=max(1, shape.token_types)
+            )
+        return AutoModel.from_config(config).eval()
+
+
+def load_tokenizer(directory: Path | str) -> Any:
+    """Loads the tokenizer of a transformers directory, without network.
+
+    Raises:
+        BortError: The directory holds no tokenizer files (transformers would quietly make an empty one), or unreadable ones.
+    """
+    directory = Path(directory)
+    if not any((directory / name).is_file() for name in TOKENIZERS):
+        raise BortError(f"{directory} holds no tokenizer: one of {', '.join(TOKENIZERS[:3])} is needed beside the weights.")
+    with quiet():
+        from transformers import AutoTokenizer
+
+        try:
+            return AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise BortError(f"The tokenizer in {directory} cannot be loaded: {_first_line(error)}") from error
+
+
+def usable_positions(model: PreTrainedModel, longest: int = 512) -> int:
+    """Returns the longest sequence the model takes, at most ``longest``; RoBERTa loses the positions below its padding index."""
+    config = model.config
+    positions = int(getattr(config, "max_position_embeddings", 0) or longest)
+    embeddings = getattr(getattr(model, model.base_model_prefix, model), "embeddings", None)
+    offset = int(getattr(embeddings, "padding_idx", None) or 0) + 1 if _counts_from_padding(config) else 0
+    return min(longest, positions - offset)
+
+
+def _counts_from_padding(config: Any) -> bool:
+    return config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text"}
+
+
+def resolve(name: str, spec: Spec) -> Path | Architecture | PublishedModel:
+    """Returns what a user's way of naming a model stands for: a directory, an ONNX file, a shape, or a published model.
+
+    Args:
+        name: The model's name, for messages.
+        spec: A directory, an ONNX file, a published name such as ``bert-large``, a shape such as ``4-8-1024-768``.
+
+    Raises:
+        BortError: It is none of these.
+    """
+    if isinstance(spec, Architecture):
+        return spec
+    # A name comes before a folder of that name: the folder can be written ./bort.
+    published = find(spec) if isinstance(spec, str) else None
+    if published is not None:
+        return published
+    path = Path(spec)
+    if path.is_dir() or (path.is_file() and path.suffix == ".onnx"):
+        return path
+    try:
+        return Architecture.parse(str(spec))
+    except BortError:
+        raise BortError(
+            f"{name}={spec} cannot be measured: a model directory, an .onnx file, a published name such as bert-large, or a shape "
+            "such as 4-8-1024-768 is accepted."
+        ) from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Holds back warnings, log lines below errors, and progress bars of transformers, torch.onnx and ONNX Runtime.
+
+    The library prints nothing: what matters of their chatter is checked by the caller and told in a sentence.
+    """
+    import transformers.utils.logging as chatter
+
+    verbosity, bars, level = chatter.get_verbosity(), chatter.is_progress_bar_enabled(), logging.root.manager.disable
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+        chatter.set_verbosity(verbosity)
+        if bars:
+            chatter.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__

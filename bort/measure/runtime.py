@@ -1,0 +1,70 @@
+"""ONNX Runtime behind two functions, and the sentence for when it is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.errors import BortError
+
+INPUTS = ("input_ids", "attention_mask")
+
+
+def require_onnx(*packages: str) -> None:
+    """Makes sure that the packages of the ``export`` extra are installed.
+
+    Raises:
+        BortError: One is missing; the message names it and how to install it.
+    """
+    missing = [name for name in packages or ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BortError(f"ONNX needs {', '.join(missing)}, which is not installed: run pip install 'bort[export]'.")
+
+
+def open_session(path: Path | str, threads: int | None = None, *, optimised: Path | None = None) -> Any:
+    """Opens an ONNX file with ONNX Runtime on the processor.
+
+    Args:
+        path: The ONNX file.
+        threads: Threads inside one operator; None for ONNX Runtime's own choice.
+        optimised: Where to write the graph as ONNX Runtime optimised it, leaving out what only fits this processor.
+
+    Raises:
+        BortError: ONNX Runtime is missing, or cannot open the file.
+    """
+    require_onnx("onnxruntime")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # A worker that keeps spinning after its call would take the processor from whatever is measured next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    if optimised is not None:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = str(optimised)
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions share no base class of their own.
+        raise BortError(f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {str(error).splitlines()[0]}") from error
+    wanted = {node.name for node in session.get_inputs()}
+    if not wanted <= {*INPUTS, "token_type_ids"}:
+        raise BortError(f"{path} takes {', '.join(sorted(wanted))}: only {', '.join(INPUTS)} and token_type_ids can be fed.")
+    return session
+
+
+def run_session(session: Any, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Returns the first output of a session for token ids and mask [B, S]; token types, where it takes them, are zero."""
+    return session.run(None, feed(session, input_ids, attention_mask))[0]
+
+
+def feed(session: Any, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """Returns the inputs a session takes, by name."""
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": np.zeros_like(input_ids)}
+    return {node.name: inputs[node.name] for node in session.get_inputs()}

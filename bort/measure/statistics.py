@@ -1,0 +1,43 @@
+"""Percentiles of call times, and ratios of medians with bootstrap intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float64]
+
+
+def summary(milliseconds: Samples) -> dict[str, float]:
+    """Returns p50, p90, p99, mean, least and count of the call times of one series [R], in milliseconds."""
+    p50, p90, p99 = np.percentile(milliseconds, [50, 90, 99])
+    return {
+        "p50_ms": float(p50),
+        "p90_ms": float(p90),
+        "p99_ms": float(p99),
+        "mean_ms": float(milliseconds.mean()),
+        "least_ms": float(milliseconds.min()),
+        "repeats": len(milliseconds),
+    }
+
+
+def ratio_of_medians(slow: Samples, fast: Samples, *, confidence: float, resamples: int, seed: int) -> dict[str, float]:
+    """Returns how many times faster ``fast`` is than ``slow``, with a percentile bootstrap interval.
+
+    Rounds are resampled as pairs: both series were called in the same round, so what disturbed one of them disturbed both.
+
+    Args:
+        slow: Call times of the reference [R], in milliseconds.
+        fast: Call times of the other series in the same rounds [R], in milliseconds.
+        confidence: Level of the interval, between 0 and 1.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resampling.
+
+    Returns:
+        ``ratio``, ``low`` and ``high``; above 1 means that ``fast`` is the faster one.
+    """
+    generator = np.random.Generator(np.random.Philox(seed))
+    rounds = generator.integers(0, len(slow), size=(resamples, len(slow)))
+    ratios = np.median(slow[rounds], axis=1) / np.median(fast[rounds], axis=1)
+    low, high = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return {"ratio": float(np.median(slow) / np.median(fast)), "low": float(low), "high": float(high)}
