@@ -1,0 +1,95 @@
+# Everything here needs only Python 3.11 or newer, with its venv module; `make help` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 5000
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip --quiet
+UV := UV_LINK_MODE=copy $(BIN)/uv --quiet
+say = @printf '\n\033[1m== %s\033[0m\n' '$(1)'
+
+.PHONY: help demo test check ui report format lock clean venv
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.bort ## Fetch a teacher, a corpus and a task, and run the whole chain on them (10 minutes on two cores)
+	$(call say,The demo fetches its teacher and its texts)
+	@$(BIN)/bort fetch
+	$(call say,The demo runs the whole chain)
+	@$(BIN)/bort reproduce experiment=demo
+
+test: $(VENV)/.bort ## Run everything that must hold: format, lint, types, all tests with coverage
+	$(call say,Format (ruff format))
+	@$(BIN)/ruff format --check .
+	$(call say,Lint (ruff check))
+	@$(BIN)/ruff check .
+	$(call say,Types (mypy; strict on bort))
+	@$(BIN)/mypy
+	$(call say,Tests (pytest with coverage))
+	@$(BIN)/python -m pytest -q --durations=10 --cov --cov-report=term:skip-covered
+
+check: $(VENV)/.bort ## Run the quick part of the tests: format, lint, types, the fast tests
+	$(call say,Format and lint and types)
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	$(call say,The fast tests)
+	@$(BIN)/python -m pytest -q -m "not slow"
+
+ui: $(VENV)/.bort ## Open the recorded runs in MLflow on http://127.0.0.1:5000 (another port: make ui PORT=5001)
+	@test -f outputs/mlflow.db || { echo "Nothing is recorded yet in outputs/mlflow.db: run \`make demo\` first." >&2; exit 1; }
+	@echo "MLflow: http://127.0.0.1:$(PORT)   (Ctrl-C ends it; another port: make ui PORT=5001)"
+	@for page in outputs/*/report/index.html; do if test -f "$$page"; then echo "Report: $$page"; fi; done
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --backend-store-uri sqlite:///outputs/mlflow.db \
+		--default-artifact-root outputs/mlflow-artifacts --host 127.0.0.1 --port $(PORT) --workers 1
+
+report: $(VENV)/.bort ## Draw the demo's report again from its recorded results
+	@$(BIN)/bort report experiment=demo
+
+format: $(VENV)/.bort ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+venv: $(VENV)/.bort ## Make .venv with every locked package, once; again when the lock changes
+
+clean: ## Remove the environment and the tools' caches; outputs/ and .cache/ stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch stands apart: the same pin takes the CPU build where pip has one at hand and the CUDA build elsewhere, and their
+# digests differ. What only torch's CUDA build needs comes with it and is left out of the lock.
+COMPILE = $(UV) pip compile --universal --python-version 3.11 --constraint constraints.txt --custom-compile-command "make lock"
+lock: $(VENV)/.bort ## Resolve requirements.txt and requirements-uv.txt anew, within constraints.txt
+	@apart=$$($(COMPILE) --no-annotate --all-extras pyproject.toml \
+		| sed -nE 's/^(torch|triton|(cuda|nvidia)-[a-z0-9-]+)==.*/--no-emit-package \1/p'); \
+	$(COMPILE) --upgrade --generate-hashes --all-extras $$apart pyproject.toml --output-file requirements.txt > /dev/null
+	@echo uv | $(COMPILE) --upgrade --generate-hashes - --output-file requirements-uv.txt > /dev/null
+	@grep -c '==' requirements.txt | sed 's/$$/ packages locked in requirements.txt/'
+
+# An interrupted installation leaves no stamp and so starts over from nothing.
+$(VENV)/.packages: requirements.txt requirements-uv.txt constraints.txt
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Bort needs Python 3.11 or newer; $$("$(PYTHON)" --version 2>&1 || echo none) was found. Name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2> /dev/null \
+		|| { echo "$(PYTHON) lacks its venv module: install it (Debian, Ubuntu: apt install python3-venv) and try again." >&2; exit 1; }
+	$(call say,Making $(VENV) (once; about 2 GB))
+	@rm -rf $(VENV)
+	@"$(PYTHON)" -m venv $(VENV)
+	@echo "1/3 installer"
+	@$(PIP) install --require-hashes -r requirements-uv.txt
+	@echo "2/3 $$(grep -c '==' requirements.txt) locked packages"
+	@$(UV) pip install --python $(BIN)/python --require-hashes --no-deps -r requirements.txt \
+		|| { echo "uv could not; pip tries, which takes some minutes"; $(PIP) install --require-hashes --no-deps -r requirements.txt; }
+	@echo "3/3 torch"
+	@$(PIP) install --constraint constraints.txt torch
+	@touch $@
+
+$(VENV)/.bort: $(VENV)/.packages pyproject.toml
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) check
+	@touch $@
