@@ -1,0 +1,9 @@
+"""Runs, metrics and artifacts: written to a local spool first, delivered to MLflow when it can be reached."""
+
+from __future__ import annotations
+
+from bort.tracking.config import TrackingConfig, redact
+from bort.tracking.spool import Spool
+from bort.tracking.tracker import Recording, SyncReport, TrackedRun, Tracker
+
+__all__ = ["Recording", "Spool", "SyncReport", "TrackedRun", "Tracker", "TrackingConfig", "redact"]

@@ -1,0 +1,192 @@
+"""Delivery of a spool to a store: in batches, in order, each event once, whatever is interrupted when."""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bort.errors import RecordError
+from bort.events import Observer
+from bort.files import digest, read_json, write_json
+from bort.tracking.config import TrackingConfig, redact
+from bort.tracking.spool import Spool
+
+#: Events between two writings of the cursor: what is sent again, without effect, after a kill in mid-delivery.
+BATCH = 400
+#: Files are copied one by one, so a batch ends after so many of them.
+BATCH_ARTIFACTS = 10
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What a delivery did.
+
+    Args:
+        delivered: Events delivered now.
+        refused: What the store would not take, a sentence each; it is not tried again.
+        error: Why the delivery stopped early, without passwords; None where everything was delivered.
+    """
+
+    delivered: int = 0
+    refused: tuple[str, ...] = ()
+    error: str | None = None
+
+
+class Sink(Protocol):
+    """Where events are delivered to."""
+
+    experiment_id: str
+    runs: dict[str, str]
+
+    def deliver(self, events: list[dict[str, Any]]) -> list[str]:
+        """Delivers events in order and returns what was refused; raises :class:`StoreDownError` where the store cannot be reached.
+
+        Delivering the same events again must have no further effect.
+        """
+
+
+class StoreDownError(Exception):
+    """The store cannot be reached now; what was to be delivered may be tried again later."""
+
+
+class StoreReplacedError(Exception):
+    """The store does not know a run that was delivered to it: it was removed or restored, and needs everything again."""
+
+
+class Delivery:
+    """The cursor of one spool and the delivery from it on.
+
+    The cursor (``<spool>.cursor.json``) holds for each store the offset up to which events were delivered and the ids of the
+    runs. It is written, atomically, after each batch. A kill between delivery and cursor repeats one batch, which changes
+    nothing: runs are found again by their key, and the store drops equal points, parameters, tags, inputs and files.
+    """
+
+    def __init__(self, config: TrackingConfig, spool: Spool, observer: Observer) -> None:
+        self._config, self._spool, self._observer = config, spool, observer
+        self._cursor = spool.path.with_name(f"{spool.path.stem}.cursor.json")
+        self._warned = False
+        self._sink: Sink | None = None
+
+    def state(self) -> dict[str, Any]:
+        """Returns the cursor for the configured store: ``offset``, ``experiment_id``, ``runs``."""
+        file = self._config.sqlite_file()
+        if file is not None and not file.exists():
+            return {}
+        state: dict[str, Any] = self._all_states().get(self._store(), {})
+        return state
+
+    def run_ids(self) -> dict[str, str]:
+        """Returns MLflow's run ids by key, of the runs delivered so far."""
+        return dict(self.state().get("runs", {}))
+
+    def run(self) -> SyncReport:
+        """Delivers what is pending; see :meth:`bort.tracking.Tracker.sync`."""
+        if self.state().get("offset", 0) >= self._spool.size():
+            return SyncReport()
+        with self._alone() as alone:
+            if not alone:
+                return SyncReport(error=f"another process is delivering {self._spool.path}")
+            try:
+                return self._deliver()
+            except StoreReplacedError:
+                self._remember({})
+                self._sink = None
+                return self._deliver_again()
+            except StoreDownError as error:
+                return self._down(error)
+
+    def _deliver_again(self) -> SyncReport:
+        try:
+            return self._deliver()
+        except (StoreDownError, StoreReplacedError) as error:
+            return self._down(error)
+
+    def _deliver(self) -> SyncReport:
+        self._reach()
+        state = self.state()
+        offset = int(state.get("offset", 0))
+        sink = self._sink or self._connect(state)
+        total = self._spool.size()
+        delivered, refused = 0, list[str]()
+        for end, events in self._batches(offset):
+            refused += sink.deliver(events)
+            delivered += len(events)
+            self._remember({"offset": end, "experiment_id": sink.experiment_id, "runs": sink.runs})
+            self._observer.progress("tracking", end - offset, total - offset)
+        if refused:
+            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+            self._observer.warn(f"MLflow did not take all that was recorded: {refused[0]}{more}")
+        return SyncReport(delivered, tuple(refused))
+
+    def _batches(self, offset: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        events: list[dict[str, Any]] = []
+        artifacts, end, reached = 0, offset, offset
+        for end, event in self._spool.read(offset):
+            if event is not None:
+                events.append(event)
+                artifacts += event["event"] == "artifact"
+            if len(events) >= BATCH or artifacts >= BATCH_ARTIFACTS:
+                yield end, events
+                events, artifacts, reached = [], 0, end
+        if end > reached:
+            yield end, events
+
+    def _connect(self, state: dict[str, Any]) -> Sink:
+        from bort.tracking.sink import MlflowSink
+
+        events = (event for _, event in self._spool.read() if event is not None)
+        spool_id = next((str(event["id"]) for event in events if event["event"] == "spool"), "")
+        self._sink = MlflowSink(self._config, self._spool.path.parent, spool_id, dict(state.get("runs", {})))
+        return self._sink
+
+    def _reach(self) -> None:
+        """Knocks at a store behind a network address first: MLflow itself would try for minutes."""
+        host = self._config.host()
+        if host is None:
+            return
+        try:
+            with socket.create_connection(host, timeout=min(self._config.timeout, 5)):
+                pass
+        except OSError as error:
+            raise StoreDownError(f"{host[0]}:{host[1]} does not answer ({error})") from error
+
+    def _down(self, error: Exception) -> SyncReport:
+        reason = redact(str(error))
+        if not self._warned:
+            self._warned = True
+            self._observer.warn(
+                f"MLflow at {redact(self._config.uri)} could not be reached ({reason}); "
+                f"everything is kept in {self._spool.path} and will be delivered when it can be."
+            )
+        return SyncReport(error=reason)
+
+    def _store(self) -> str:
+        # Of the address without its password: a changed password is still the same store.
+        return digest([redact(self._config.absolute_uri()), self._config.experiment])[:16]
+
+    def _all_states(self) -> dict[str, Any]:
+        try:
+            states: dict[str, Any] = read_json(self._cursor)["stores"] if self._cursor.exists() else {}
+        except (RecordError, KeyError, TypeError):
+            # A cursor that cannot be read is begun again: what was delivered is recognised by the store.
+            return {}
+        return states
+
+    def _remember(self, state: dict[str, Any]) -> None:
+        states = {**self._all_states(), self._store(): {"store": redact(self._config.absolute_uri()), **state}}
+        write_json(self._cursor, {"schema": 1, "stores": states})
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        lock = self._spool.path.with_suffix(".lock")
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True

@@ -1,0 +1,378 @@
+"""What a stage records about its runs, and the delivery of it."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bort.errors import BortError
+from bort.events import Observer, Quiet
+from bort.tracking.config import TrackingConfig, redact
+from bort.tracking.delivery import Delivery, SyncReport
+from bort.tracking.spool import Spool
+
+__all__ = ["Recording", "SyncReport", "TrackedRun", "Tracker"]
+
+#: What a run can end as, and MLflow's word for it. A pruned candidate did what it should, so MLflow sees it finished.
+STATUSES = {
+    "FINISHED": "FINISHED",
+    "FAILED": "FAILED",
+    "KILLED": "KILLED",
+    "complete": "FINISHED",
+    "pruned": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
+_KEY = re.compile(r"[\w.:/@=+ -]{1,250}")
+
+
+class Tracker:
+    """Records runs in a spool of its own and delivers them to MLflow on :meth:`sync`.
+
+    Recording writes a line to a local file and never talks to MLflow, so that a server that is slow or down costs training
+    nothing. What is recorded again by a stage that was resumed or repeated is recognised and left out: a curve keeps the first
+    point of each step, a final figure keeps the last value.
+
+    Args:
+        config: Where to deliver to; with ``enabled=False`` nothing is written and every method does nothing.
+        directory: The stage's directory; the spool is ``<name>.jsonl`` in it.
+        observer: Told once when the store cannot be reached, and of the progress of a long delivery.
+        name: Name of the spool, for several writers in one directory.
+
+    Raises:
+        ConfigurationError: The configuration cannot be used.
+    """
+
+    def __init__(
+        self, config: TrackingConfig, directory: Path | str, *, observer: Observer | None = None, name: str = "tracking"
+    ) -> None:
+        config.check()
+        self.config = config
+        self.directory = Path(directory)
+        self.observer: Observer = observer or Quiet()
+        self.spool = Spool(self.directory / f"{name}.jsonl")
+        self.delivery = Delivery(config, self.spool, self.observer)
+        self._seen = _Seen()
+        if config.enabled:
+            for _, event in self.spool.read():
+                if event is not None:
+                    self._seen.take(event)
+
+    def run(
+        self,
+        name: str,
+        *,
+        key: str,
+        parent: TrackedRun | str | None = None,
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+        start: float | None = None,
+    ) -> TrackedRun:
+        """Returns the run of ``key``, begun now or continued.
+
+        Args:
+            name: What the user interface shows.
+            key: Stable identity: the same key is the same MLflow run, in this spool and in any other. Letters, digits and
+                ``. : / @ = + - _``, at most 250 of them.
+            parent: The run it stands under, or the key of one (which may be recorded in another spool).
+            tags: Tags of the run.
+            description: Markdown, shown at the top of the run's page.
+            start: Time of the start in seconds since 1970; now by default.
+
+        Raises:
+            BortError: The key cannot be used.
+        """
+        if not _KEY.fullmatch(key):
+            raise BortError(f"'{key}' cannot be the key of a tracked run: use 1 to 250 letters, digits and . : / @ = + - _.")
+        parent_key = parent.key if isinstance(parent, TrackedRun) else parent
+        run = TrackedRun(self, name, key)
+        self._add({"event": "start", "run": key, "name": name, "parent": parent_key, "time": start or time.time()})
+        if tags:
+            run.tags(tags)
+        if description:
+            run.describe(description)
+        return run
+
+    def sync(self) -> SyncReport:
+        """Delivers to MLflow what was not delivered yet. Never raises for a store that is down: the spool keeps everything."""
+        if not self.config.enabled:
+            return SyncReport()
+        self.spool.force()
+        return self.delivery.run()
+
+    def run_id(self, key: str) -> str | None:
+        """Returns MLflow's id of the run of ``key``; None until it was delivered."""
+        return self.delivery.run_ids().get(key)
+
+    def result(self) -> dict[str, Any]:
+        """Returns what ``result.json`` says of tracking: the store (without passwords), the experiment and the run ids by key."""
+        if not self.config.enabled:
+            return {"enabled": False}
+        report = self.delivery.state()
+        return {
+            "enabled": True,
+            "store": redact(self.config.absolute_uri()),
+            "experiment": self.config.experiment,
+            "experiment_id": report.get("experiment_id"),
+            "pending_bytes": self.spool.size() - int(report.get("offset", 0)),
+            "runs": dict(report.get("runs", {})),
+        }
+
+    def close(self) -> None:
+        """Forces the spool to disk and closes it."""
+        self.spool.close()
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _add(self, event: dict[str, Any]) -> None:
+        if self.config.enabled:
+            for new in self._seen.new_in(event):
+                self.spool.append(new)
+
+
+class TrackedRun:
+    """One run. As a context manager it ends as finished, failed (an exception) or killed (an interruption)."""
+
+    def __init__(self, tracker: Tracker, name: str, key: str) -> None:
+        self._tracker = tracker
+        self.name, self.key = name, key
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the run; None until it was delivered by :meth:`Tracker.sync`."""
+        return self._tracker.run_id(self.key)
+
+    def child(
+        self, name: str, key: str, *, tags: Mapping[str, str] | None = None, description: str = "", start: float | None = None
+    ) -> TrackedRun:
+        """Returns a run under this one. ``key`` must be unique in the experiment, as for :meth:`Tracker.run`."""
+        return self._tracker.run(name, key=key, parent=self, tags=tags, description=description, start=start)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Records parameters, as text. The first value of each is kept, as MLflow asks."""
+        self._add("params", {"values": {str(key): redact(str(value)) for key, value in values.items()}})
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None, *, at: float | None = None) -> None:
+        """Records figures.
+
+        Args:
+            values: Figures by name; NaN and infinities are kept.
+            step: Step of a curve; None for a final figure.
+            at: Time of the figure in seconds since 1970; now by default.
+        """
+        self.metric_batch(((name, value, step) for name, value in values.items()), at=at)
+
+    def metric_batch(self, points: Iterable[tuple[str, float, int | None]], *, at: float | None = None) -> None:
+        """Records many points (name, value, step) at once: a whole curve is one line of the spool and one call to MLflow."""
+        now = at or time.time()
+        encoded = [[str(name), _encoded(value), step, now] for name, value, step in points]
+        if encoded:
+            self._add("metrics", {"points": encoded}, now)
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Records tags, as text; a later value replaces an earlier one."""
+        self._add("tags", {"values": {str(key): redact(str(value)) for key, value in values.items()}})
+
+    def describe(self, markdown: str) -> None:
+        """Records the description shown at the top of the run's page."""
+        self.tags({"mlflow.note.content": markdown})
+
+    def dataset(self, name: str, digest: str, source: str = "", counts: Mapping[str, int] | None = None, context: str = "") -> None:
+        """Records data the run was made from.
+
+        Args:
+            name: What it is called.
+            digest: Digest of its content; MLflow shows the first 36 characters.
+            source: Path or address.
+            counts: Sizes by name, e.g. documents and tokens.
+            context: What it was used for, e.g. ``training``.
+        """
+        content = {"digest": digest, "source": redact(source), "counts": dict(counts or {})}
+        self._add("dataset", {"name": name, **content, "context": context})
+
+    def artifact(self, path: Path | str, folder: str = "") -> None:
+        """Records a file, or a directory with all it holds.
+
+        Args:
+            path: What to copy to the store; it must still be there when :meth:`Tracker.sync` is called.
+            folder: Where the store keeps it, relative to the run; a directory's own name by default.
+
+        Raises:
+            BortError: ``folder`` leads out of the run.
+        """
+        path = Path(path).absolute()
+        if folder.startswith("/") or ".." in Path(folder).parts:
+            raise BortError(f"'{folder}' cannot be an artifact's folder: it must stay inside the run.")
+        root = self._tracker.directory.absolute()
+        # Relative where it can be, so that a stage's directory may be moved before it is delivered.
+        shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+        self._add("artifact", {"path": shown, "folder": folder or (path.name if path.is_dir() else ""), "version": _version(path)})
+
+    def finish(self, status: str = "FINISHED", *, at: float | None = None) -> None:
+        """Ends the run.
+
+        Args:
+            status: ``FINISHED``, ``FAILED`` or ``KILLED``, or a candidate's ``complete``, ``pruned``, ``failed``, ``interrupted``.
+            at: Time of the end in seconds since 1970; now by default.
+
+        Raises:
+            BortError: The status is not known.
+        """
+        if status not in STATUSES:
+            raise BortError(f"'{status}' is not how a run can end: use one of {', '.join(STATUSES)}.")
+        if status != STATUSES[status]:
+            self.tags({"bort.state": status})
+        self._add("finish", {"status": STATUSES[status]}, at or time.time())
+
+    def __enter__(self) -> TrackedRun:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.finish("FAILED" if issubclass(kind, Exception) else "KILLED")
+
+    def _add(self, kind: str, fields: dict[str, Any], at: float | None = None) -> None:
+        self._tracker._add({"event": kind, "run": self.key, **fields, "time": at or time.time()})
+
+
+class Recording:
+    """An observer that records metrics into a run and passes everything on.
+
+    Args:
+        run: Where metrics go.
+        onward: The observer that the user sees.
+        prefix: Put before each metric's name, e.g. ``student/``.
+    """
+
+    def __init__(self, run: TrackedRun, onward: Observer | None = None, prefix: str = "") -> None:
+        self._run, self._onward, self._prefix = run, onward or Quiet(), prefix
+
+    def progress(self, label: str, done: float, total: float, note: str = "") -> None:
+        """Passes progress on."""
+        self._onward.progress(label, done, total, note)
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Records the figures and passes them on."""
+        self._run.metrics({self._prefix + name: value for name, value in values.items()}, step)
+        self._onward.metrics(values, step)
+
+    def warn(self, message: str) -> None:
+        """Passes the warning on."""
+        self._onward.warn(message)
+
+
+@dataclass
+class _Life:
+    """What the spool knows of one run's life: the latest start, a start that waits for news, and how it ended."""
+
+    start: dict[str, Any]
+    waiting: dict[str, Any] | None = None
+    ended: str | None = None
+
+
+class _Seen:
+    """What the spool already holds, so that a stage that is resumed or repeated adds only what is new."""
+
+    def __init__(self) -> None:
+        self._lives: dict[str, _Life] = {}
+        self._steps: dict[tuple[str, str], set[int]] = {}
+        self._last: dict[tuple[str, ...], Any] = {}
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Learns an event that is in the spool."""
+        list(self.new_in(dict(event), reading=True))
+
+    def new_in(self, event: dict[str, Any], *, reading: bool = False) -> list[dict[str, Any]]:
+        """Returns the events to write for ``event``: none where all of it is known.
+
+        A run that has ended is begun again only when something new follows, so that a stage found done leaves no trace.
+        """
+        kind, run = event["event"], str(event.get("run", ""))
+        if kind == "spool":
+            return []
+        life = self._lives.get(run)
+        if kind == "start":
+            return self._start(event, life, reading)
+        if kind == "finish":
+            if life is None or life.ended == event["status"]:
+                return []
+            waiting, life.waiting, life.ended = life.waiting, None, event["status"]
+            return [*([waiting] if waiting else []), event]
+        event = self._reduced(event, kind, run)
+        if not event:
+            return []
+        waiting = life.waiting if life else None
+        if life:
+            life.waiting = life.ended = None
+        return [*([waiting] if waiting else []), event]
+
+    def _start(self, event: dict[str, Any], life: _Life | None, reading: bool) -> list[dict[str, Any]]:
+        run = str(event["run"])
+        if life is None:
+            self._lives[run] = _Life(event)
+            return [event]
+        if reading:
+            self._lives[run] = _Life(event)
+            return [event]
+        if life.ended is None and all(life.start.get(field) == event.get(field) for field in ("name", "parent")):
+            return []
+        life.start = life.waiting = event
+        return []
+
+    def _reduced(self, event: dict[str, Any], kind: str, run: str) -> dict[str, Any]:
+        if kind == "metrics":
+            points = [point for point in event["points"] if self._new_point(run, point)]
+            return {**event, "points": points} if points else {}
+        if kind == "params":
+            values = {key: value for key, value in event["values"].items() if (kind, run, key) not in self._last}
+            self._last.update({(kind, run, key): value for key, value in values.items()})
+            return {**event, "values": values} if values else {}
+        if kind == "tags":
+            values = {key: value for key, value in event["values"].items() if self._changed((kind, run, key), value)}
+            return {**event, "values": values} if values else {}
+        if kind == "artifact":
+            return event if self._changed((kind, run, event["folder"], event["path"]), event["version"]) else {}
+        if kind == "dataset":
+            content = [event["digest"], event["source"], event["counts"]]
+            return event if self._changed((kind, run, event["name"], event["context"]), content) else {}
+        return event
+
+    def _new_point(self, run: str, point: list[Any]) -> bool:
+        name, value, step, _ = point
+        if step is None:
+            return self._changed(("figure", run, name), value)
+        steps = self._steps.setdefault((run, name), set())
+        if step in steps:
+            return False
+        steps.add(step)
+        return True
+
+    def _changed(self, key: tuple[str, ...], value: Any) -> bool:
+        if key in self._last and self._last[key] == value:
+            return False
+        self._last[key] = value
+        return True
+
+
+def _encoded(value: float) -> float | str:
+    value = float(value)
+    return value if math.isfinite(value) else str(value)
+
+
+def _version(path: Path) -> str:
+    """A cheap mark of a file's or directory's content: sizes and times of change."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    marks = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return f"{len(marks)}:{sum(size for size, _ in marks)}:{max((changed for _, changed in marks), default=0)}"
