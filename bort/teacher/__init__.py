@@ -1,0 +1,43 @@
+"""The teacher: an encoder of transformers, its masked-LM head if it has one, and its soft targets, computed once and kept."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bort.teacher.config import TargetConfig, TeacherConfig
+    from bort.teacher.load import load_teacher, load_tokenizer
+    from bort.teacher.model import Teacher
+    from bort.teacher.targets import TargetBatch, Targets, build_targets, targets_identity
+
+__all__ = [
+    "TargetBatch",
+    "TargetConfig",
+    "Targets",
+    "Teacher",
+    "TeacherConfig",
+    "build_targets",
+    "load_teacher",
+    "load_tokenizer",
+    "targets_identity",
+]
+
+_HOMES = {
+    "TargetBatch": "targets",
+    "TargetConfig": "config",
+    "Targets": "targets",
+    "Teacher": "model",
+    "TeacherConfig": "config",
+    "build_targets": "targets",
+    "load_teacher": "load",
+    "load_tokenizer": "load",
+    "targets_identity": "targets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first asked for, so that the configuration alone stays light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,94 @@
+"""Loading a teacher and its tokenizer from a directory or from the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bort.errors import BortError, ConfigurationError
+from bort.teacher.config import TeacherConfig
+from bort.teacher.model import FAMILIES, Teacher
+
+
+def load_tokenizer(config: TeacherConfig) -> Any:
+    """Loads the teacher's fast tokenizer, without its weights.
+
+    Raises:
+        BortError: It cannot be read, or there is no fast one.
+    """
+    from transformers import AutoTokenizer
+
+    with _reading(config, "tokenizer") as source:
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+    if not tokenizer.is_fast:
+        raise BortError(f"teacher.path={config.path} has no fast tokenizer; add its tokenizer.json to the directory.")
+    return tokenizer
+
+
+def load_teacher(config: TeacherConfig) -> Teacher:
+    """Loads a teacher in float32, frozen and in evaluation mode.
+
+    Whether it has a masked-LM head is read from the weights: a head whose weights are not in the checkpoint does not count.
+
+    Raises:
+        BortError: The teacher cannot be read, is of a family that cannot teach, or has no fast tokenizer.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    with _reading(config, "configuration") as source:
+        settings = AutoConfig.from_pretrained(**source)
+    if settings.model_type not in FAMILIES:
+        raise ConfigurationError(
+            "teacher.path",
+            config.path,
+            f"it is a '{settings.model_type}' model, and models of these types can teach: {', '.join(FAMILIES)}",
+        )
+    # A missing head gets random weights, which are thrown away: the caller's random numbers must not notice.
+    with torch.random.fork_rng(devices=[]), _reading(config, "weights") as source:
+        model, report = AutoModelForMaskedLM.from_pretrained(**source, dtype=torch.float32, output_loading_info=True)
+    encoder = model.base_model
+    head_name = "cls" if FAMILIES[settings.model_type] == "bert" else "lm_head"
+    missing = sorted(report["missing_keys"])
+    lost = [name for name in missing if not name.startswith(f"{head_name}.")]
+    if lost:
+        raise BortError(
+            f"teacher.path={config.path} is incomplete: {len(lost)} of its encoder's weights are missing, {lost[0]} among them."
+        )
+    return Teacher(encoder, load_tokenizer(config), None if missing else getattr(model, head_name), config.path)
+
+
+@contextmanager
+def _reading(config: TeacherConfig, what: str) -> Iterator[dict[str, Any]]:
+    """Gives the arguments of ``from_pretrained``, keeps transformers quiet, and turns its many errors into one sentence."""
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    config.check()
+    path = Path(config.path).expanduser()
+    source: dict[str, Any]
+    if path.is_dir():
+        source = {"pretrained_model_name_or_path": str(path), "local_files_only": True}
+    else:
+        source = {"pretrained_model_name_or_path": config.path, "revision": config.revision or "main"}
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield source
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        lines = str(error).strip().splitlines()
+        reason = lines[0].rstrip(".:") if lines else type(error).__name__
+        if path.is_dir():
+            raise BortError(f"The {what} of teacher.path={config.path} cannot be read: {reason}.") from error
+        at = f" (revision {config.revision})" if config.revision else ""
+        raise BortError(
+            f"teacher.path={config.path} is not a directory here, and its {what} could not be read from the hub: download it{at} "
+            f"on a machine with a network and set teacher=directory teacher.path=FOLDER ({reason})."
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
