@@ -43,7 +43,9 @@ class TrackingConfig:
         scheme = urlsplit(self.uri).scheme.partition("+")[0]
         if scheme not in _SCHEMES or (scheme == "sqlite" and self.sqlite_file() is None):
             raise ConfigurationError(
-                "tracking.uri", redact(self.uri), "MLflow needs a database or a server, e.g. sqlite:///outputs/mlflow.db or http://localhost:5000"
+                "tracking.uri",
+                redact(self.uri),
+                "MLflow needs a database or a server, e.g. sqlite:///outputs/mlflow.db or http://localhost:5000",
             )
         if not self.experiment.strip():
             raise ConfigurationError("tracking.experiment", repr(self.experiment), "a name is needed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from bort.tracking.spool import Spool
 BATCH = 400
 #: Files are copied one by one, so a batch ends after so many of them.
 BATCH_ARTIFACTS = 10
+#: How long a delivery waits for another process that delivers from the same directory.
+LOCK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Delivery:
             return SyncReport()
         with self._alone() as alone:
             if not alone:
-                return SyncReport(error=f"another process is delivering {self._spool.path}")
+                return SyncReport(error=f"another process is delivering from {self._spool.path.parent}")
             try:
                 return self._deliver()
             except StoreReplacedError:
@@ -182,11 +185,16 @@ class Delivery:
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:
-        lock = self._spool.path.with_suffix(".lock")
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
+        """Holds the directory: workers of one stage end together, and both would make the run that is missing."""
+        deadline = time.monotonic() + LOCK_SECONDS
+        with self._spool.path.with_name("delivery.lock").open("w") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        yield False
+                        return
+                    time.sleep(0.1)
             yield True

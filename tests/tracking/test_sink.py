@@ -5,6 +5,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -249,10 +250,16 @@ def test_a_store_that_was_removed_is_noticed_without_mlflow(tmp_path: Path, conf
     assert tracker.run_id("x") is None
 
 
-def test_two_deliveries_at_once_do_not_mix(tmp_path: Path, config: TrackingConfig) -> None:
-    tracker = Tracker(config, tmp_path)
-    tracker.run("x", key="x").finish()
-    with tracker.delivery._alone() as alone:
+def test_two_deliveries_at_once_do_not_mix(tmp_path: Path, config: TrackingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "LOCK_SECONDS", 0.2)
+    trackers = [Tracker(config, tmp_path, name=f"worker-{number}") for number in range(2)]
+    for tracker in trackers:
+        tracker.run("x", key="x").metrics({"loss": 1.0}, 0)
+    with trackers[0].delivery._alone() as alone:
         assert alone
-        assert "another process" in str(Tracker(config, tmp_path).sync().error)
-    assert tracker.sync().error is None
+        assert "another process" in str(trackers[1].sync().error)
+    with ThreadPoolExecutor() as pool:
+        monkeypatch.setattr(delivery, "LOCK_SECONDS", 30.0)
+        assert [report.error for report in pool.map(Tracker.sync, trackers)] == [None, None]
+    (run_id,) = {run.info.run_id for run in _runs(config).values()}
+    assert len(_curve(config, run_id)) == 1
