@@ -1,0 +1,306 @@
+"""What a study knows: which candidates were begun, their curves, and how each ended. Kept in an Optuna study, read back after any death."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bort.architecture import Architecture
+from bort.candidate import Evaluation
+from bort.errors import BortError
+from bort.search.coordination import Coordination
+from bort.search.problem import Candidate, Problem
+
+if TYPE_CHECKING:
+    import optuna
+
+IDENTITY = "bort:identity"
+CANDIDATE = "bort:candidate"
+REASON = "bort:reason"
+RUNG = "bort:rung:"
+REPEATS = "bort:repeats"
+
+RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"
+
+
+@dataclass
+class Entry:
+    """One candidate that was begun.
+
+    Args:
+        number: Its trial's number in the study.
+        candidate: What it is.
+        curve: Its errors, one for each rung that it has climbed.
+        orders: The place of each of these errors among all of the study's, in the order they were recorded.
+        state: ``running`` (begun, also where nobody is at it), ``complete``, ``pruned`` or ``failed``.
+        reason: Why it failed or was dropped.
+    """
+
+    number: int
+    candidate: Candidate
+    curve: list[Evaluation] = field(default_factory=list)
+    orders: list[int] = field(default_factory=list)
+    state: str = RUNNING
+    reason: str = ""
+
+    @property
+    def steps(self) -> int:
+        """Training steps so far."""
+        return self.curve[-1].steps if self.curve else 0
+
+    @property
+    def error(self) -> float:
+        """The latest error; NaN where there is none."""
+        return self.curve[-1].error if self.curve else math.nan
+
+
+def usable(error: float) -> bool:
+    """Tells whether an error is one that W can be made of; a diverged training has none."""
+    return math.isfinite(error) and error > 0
+
+
+class Ledger:
+    """The state of a study, in memory and in its storage.
+
+    Every method is to be called inside ``coordination.exclusive()``.
+
+    Args:
+        study: The Optuna study.
+        problem: What is searched.
+        coordination: The study's storage and locks.
+    """
+
+    def __init__(self, study: optuna.Study, problem: Problem, coordination: Coordination) -> None:
+        self.study, self.problem, self._coordination = study, problem, coordination
+        self._storage: optuna.storages.BaseStorage = coordination.storage
+        self.entries: dict[int, Entry] = {}
+        self.by_index: dict[int, Entry] = {}
+        self.running: dict[int, Entry] = {}
+        #: Trials that a worker had not finished creating when it died.
+        self.torn: list[int] = []
+        self.evaluations = 0
+        self._trial_ids: dict[int, int] = {}
+        self._settled: set[int] = set()
+        self._claimed: set[int] = set()
+        self._last_begun = -1
+        self._trials = 0
+        self.rungs = list(problem.estimator.rungs)
+
+    def refresh(self) -> None:
+        """Reads what other workers, or an earlier start of this one, have written."""
+        self.torn.clear()
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.number not in self._settled:
+                self._read(trial)
+
+    def _read(self, trial: optuna.trial.FrozenTrial) -> None:
+        self._trial_ids[trial.number] = trial._trial_id
+        self._trials = max(self._trials, trial.number + 1)
+        attributes = trial.user_attrs
+        if REPEATS in attributes or CANDIDATE not in attributes:
+            if trial.state.is_finished():
+                self._settled.add(trial.number)
+            else:
+                self.torn.append(trial.number)
+            return
+        entry = self.entries.get(trial.number) or self._enter(trial.number, attributes[CANDIDATE])
+        for steps in self.rungs[len(entry.curve) :]:
+            record = attributes.get(f"{RUNG}{steps}")
+            if record is None:
+                break
+            self._append(entry, _evaluation(record), int(record["order"]))
+        if trial.state.is_finished():
+            entry.reason = attributes.get(REASON, "")
+            self._close(entry, {"COMPLETE": COMPLETE, "PRUNED": PRUNED}.get(trial.state.name, FAILED))
+
+    def _enter(self, number: int, fingerprint: str) -> Entry:
+        entry = Entry(number, self.problem.by_fingerprint[fingerprint])
+        self._last_begun = max(self._last_begun, number)
+        self.entries[number] = self.running[number] = self.by_index[entry.candidate.index] = entry
+        return entry
+
+    def _append(self, entry: Entry, evaluation: Evaluation, order: int) -> None:
+        entry.curve.append(evaluation)
+        entry.orders.append(order)
+        self.evaluations = max(self.evaluations, order + 1)
+
+    def _close(self, entry: Entry, state: str) -> None:
+        entry.state = state
+        self.running.pop(entry.number, None)
+        self._settled.add(entry.number)
+
+    def busy(self, entry: Entry) -> bool:
+        """Tells whether a living worker other than this one is at a candidate; where not, it is claimed until :meth:`keep`."""
+        if self._coordination.claim(entry.number):
+            self._claimed.add(entry.number)
+            return False
+        return True
+
+    def keep(self, entry: Entry | None) -> None:
+        """Gives back every candidate that was claimed but ``entry``, and claims that one."""
+        for number in self._claimed - ({entry.number} if entry else set()):
+            self._coordination.release(number)
+        self._claimed = {entry.number} if entry and self._coordination.claim(entry.number) else set()
+
+    def untried(self, pool: Sequence[Candidate]) -> Iterable[Candidate]:
+        """Yields the candidates of ``pool`` that were not begun yet, in its order."""
+        return (candidate for candidate in pool if candidate.index not in self.by_index)
+
+    @property
+    def trained_steps(self) -> int:
+        """Training steps spent so far, over all candidates."""
+        return sum(entry.steps for entry in self.entries.values())
+
+    def repeats_before(self, number: int) -> int:
+        """Returns how many trials in a row before ``number`` were repetitions."""
+        return number - 1 - self._last_begun
+
+    def begin(self) -> Entry | None:
+        """Makes a trial of the study's sampler's next proposal.
+
+        Returns:
+            The new candidate, or ``None`` where the proposal was a repetition, which is answered from memory.
+        """
+        import optuna
+
+        if self.torn:
+            number = self.torn.pop(0)
+            trial = optuna.trial.Trial(self.study, self._trial_ids[number])
+        else:
+            trial = self.study.ask()
+            number = trial.number
+            self._trial_ids[number] = trial._trial_id
+            self._trials = number + 1
+        candidate = suggest(trial, self.problem)
+        known = self.by_index.get(candidate.index)
+        for name, excess in self.problem.excesses(candidate).items():
+            self._set_constraint(trial, name, excess)
+        if known is not None:
+            trial.set_user_attr(REPEATS, known.number)
+            values = self._values(known)
+            self.study.tell(number, values) if values else self.study.tell(number, state=optuna.trial.TrialState.FAIL)
+            self._settled.add(number)
+            return None
+        trial.set_user_attr(CANDIDATE, candidate.fingerprint)
+        return self._enter(number, candidate.fingerprint)
+
+    def _set_constraint(self, trial: optuna.Trial, name: str, excess: float) -> None:
+        import warnings
+
+        with warnings.catch_warnings():
+            # Said again where a torn trial is finished.
+            warnings.simplefilter("ignore")
+            trial.set_constraint(name, excess)
+
+    def record(self, entry: Entry, evaluation: Evaluation) -> None:
+        """Writes an error that was bought."""
+        order = self.evaluations
+        identifier = self._trial_ids[entry.number]
+        self._storage.set_trial_user_attr(identifier, f"{RUNG}{evaluation.steps}", _record(evaluation, order))
+        if usable(evaluation.error) and len(self.study.directions) == 1:
+            # For the learning curves of the dashboard; Optuna keeps none for several objectives.
+            self._storage.set_trial_intermediate_value(identifier, evaluation.steps, evaluation.error)
+        self._append(entry, evaluation, order)
+
+    def settle(self, entry: Entry) -> bool:
+        """Ends a candidate whose training diverged or has reached the last rung; tells whether it did."""
+        import optuna
+
+        if entry.curve and not usable(entry.error):
+            reason = f"the error at {entry.steps} steps is {entry.error}"
+            self._finish(entry, optuna.trial.TrialState.FAIL, FAILED, reason)
+            return True
+        if entry.steps == self.rungs[-1] and entry.curve:
+            self.study.tell(entry.number, self._values(entry))
+            self._close(entry, COMPLETE)
+            return True
+        return False
+
+    def drop(self, entry: Entry, reason: str) -> None:
+        """Ends a candidate that was not trained to the last rung."""
+        import optuna
+
+        self._finish(entry, optuna.trial.TrialState.PRUNED, PRUNED, reason)
+
+    def _finish(self, entry: Entry, trial_state: Any, state: str, reason: str) -> None:
+        self._storage.set_trial_user_attr(self._trial_ids[entry.number], REASON, reason)
+        # Not through tell, which would make a pruned candidate's latest error its value, in another unit than W.
+        self._storage.set_trial_state_values(self._trial_ids[entry.number], trial_state)
+        entry.reason = reason
+        self._close(entry, state)
+
+    def _values(self, entry: Entry) -> list[float] | None:
+        if not usable(entry.error) or entry.steps != self.rungs[-1]:
+            return None
+        candidate = entry.candidate
+        if len(self.study.directions) == 1:
+            return [self.problem.w(candidate, entry.error)]
+        return [float(candidate.parameters), float(candidate.latency), entry.error]
+
+
+def distributions(problem: Problem) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Returns the parameters of a study: the four of the architecture, and θ's place in Θ where there are several."""
+    from optuna.distributions import CategoricalDistribution
+
+    found = {name: CategoricalDistribution(values) for name, values in problem.space.values.items()}
+    if len(problem.search.thetas) > 1:
+        found["theta"] = CategoricalDistribution(list(range(len(problem.search.thetas))))
+    return found
+
+
+def parameters_of(candidate: Candidate, problem: Problem) -> dict[str, int]:
+    """Returns a candidate as the parameters of a trial."""
+    shape = candidate.architecture
+    values = {"depth": shape.depth, "heads": shape.heads, "hidden": shape.hidden, "intermediate": shape.intermediate}
+    thetas = problem.search.thetas
+    return values if len(thetas) == 1 else {**values, "theta": thetas.index(dict(candidate.theta))}
+
+
+def suggest(trial: optuna.Trial, problem: Problem) -> Candidate:
+    """Returns the candidate that a trial's sampler proposes."""
+    from bort.candidate import fingerprint
+
+    chosen = {name: trial.suggest_categorical(name, space.choices) for name, space in distributions(problem).items()}
+    theta = problem.search.thetas[chosen.pop("theta", 0)]
+    return problem.by_fingerprint[fingerprint(Architecture(**chosen), theta)]
+
+
+def check_identity(study: optuna.Study, identity: Mapping[str, Any]) -> None:
+    """Writes what a new study is made for, or refuses to go on with one that was made for something else.
+
+    Raises:
+        BortError: Names what differs.
+    """
+    from bort.files import finite
+
+    wanted = finite(dict(identity))
+    known = study.user_attrs.get(IDENTITY)
+    if known is None:
+        if study.get_trials(deepcopy=False):
+            raise BortError(f"The study '{study.study_name}' was not made by a Bort search; choose another storage.study.")
+        study.set_user_attr(IDENTITY, wanted)
+        return
+    different = [key for key in sorted(known.keys() | wanted.keys()) if known.get(key) != wanted.get(key)]
+    if different:
+        named = "; ".join(f"{key}: {known.get(key, 'unset')} there, {wanted.get(key, 'unset')} here" for key in different[:4])
+        more = f" and {len(different) - 4} more" if len(different) > 4 else ""
+        raise BortError(
+            f"The study '{study.study_name}' was begun with other settings ({named}{more}); go on with those, or choose another "
+            "storage.study or another folder."
+        )
+
+
+def _record(evaluation: Evaluation, order: int) -> dict[str, Any]:
+    record: dict[str, Any] = {"order": order, "steps": evaluation.steps, "error": evaluation.error}
+    for name in ("tokens", "processor_seconds", "seconds", "checkpoint"):
+        if value := getattr(evaluation, name):
+            record[name] = value
+    if evaluation.metrics:
+        record["metrics"] = {key: float(value) for key, value in evaluation.metrics.items()}
+    return record
+
+
+def _evaluation(record: Mapping[str, Any]) -> Evaluation:
+    return Evaluation(**{key: value for key, value in record.items() if key != "order"})

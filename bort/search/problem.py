@@ -1,0 +1,159 @@
+"""What is searched: the candidates with their exact p and i, and what is asked of the winner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from bort.architecture import Architecture
+from bort.candidate import Estimator, Theta, fingerprint
+from bort.errors import BortError
+from bort.files import digest
+from bort.search.config import SearchConfig
+from bort.search.objective import w_coefficient
+from bort.search.space import SearchSpace, check_dominates
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One architecture with its θ and all that is known of it before training.
+
+    Args:
+        index: Place in the ordered list of all candidates.
+        architecture: The shape.
+        theta: Training settings that replace the defaults.
+        parameters: p, exact.
+        latency: i, in the unit of the problem's latency.
+        savings: The size-latency product (p(T) − p)/p(T) · (i(T) − i)/i(T), from 0 to 1: all of W but its error.
+        fingerprint: Digest by which the candidate is known again.
+    """
+
+    index: int
+    architecture: Architecture
+    theta: Theta
+    parameters: int
+    latency: float
+    savings: float
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A search to be run.
+
+    Args:
+        space: The search space Ξ.
+        maximum_point: T.
+        parameters: Tells p of an architecture.
+        latency: Tells i of an architecture; measured ones are asked for once and kept with the study.
+        estimator: Tells e.
+        search: Θ, the limits and the scale of e.
+        latency_name: ``operations`` (multiply-adds) or the name of a measured latency (milliseconds).
+        fingerprint: Digests of everything else that the errors depend on, by name (``teacher``, ``corpus``), or one digest of all.
+    """
+
+    space: SearchSpace
+    maximum_point: Architecture
+    parameters: Callable[[Architecture], int]
+    latency: Callable[[Architecture], float]
+    estimator: Estimator
+    search: SearchConfig
+    latency_name: str = "operations"
+    fingerprint: str | Mapping[str, str] = ""
+
+    def check(self) -> None:
+        """Refuses a problem that cannot be searched, before anything is trained.
+
+        Raises:
+            BortError: T does not dominate every candidate, a setting is unusable, or no candidate keeps within the limits.
+        """
+        self.search.check()
+        if self.search.max_latency_ms is not None and self.latency_name == "operations":
+            raise BortError("search.max_latency_ms needs a measured latency; with latency=operations, use search.max_operations.")
+        check_dominates(self.maximum_point, self.space, self.parameters, self.latency)
+        if not self.feasible:
+            raise BortError(self._nearest())
+
+    @cached_property
+    def maximum(self) -> tuple[int, float]:
+        """p(T) and i(T)."""
+        return self.parameters(self.maximum_point), self.latency(self.maximum_point)
+
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        """Every candidate, ordered by (p, i), then by shape, then by θ; the ones beyond the limits included."""
+        p_max, i_max = self.maximum
+        found: list[Candidate] = []
+        for shape in self.space.ordered_by(self.parameters, self.latency):
+            p, i = self.parameters(shape), self.latency(shape)
+            savings = (p_max - p) / p_max * ((i_max - i) / i_max)
+            for theta in self.search.thetas:
+                found.append(Candidate(len(found), shape, dict(theta), p, i, savings, fingerprint(shape, theta)))
+        return found
+
+    @cached_property
+    def feasible(self) -> list[Candidate]:
+        """The candidates within the limits, in order."""
+        return [candidate for candidate in self.candidates if not any(excess > 0 for excess in self.excesses(candidate).values())]
+
+    @cached_property
+    def by_fingerprint(self) -> dict[str, Candidate]:
+        """The candidates by their fingerprint."""
+        return {candidate.fingerprint: candidate for candidate in self.candidates}
+
+    def excesses(self, candidate: Candidate) -> dict[str, float]:
+        """Returns by how much a candidate exceeds each limit that is set, as a share of it; 0 or less is within."""
+        figures = {
+            "max_parameters": (candidate.parameters, self.search.max_parameters),
+            "max_operations": (candidate.architecture.operations(), self.search.max_operations),
+            "max_latency_ms": (candidate.latency, self.search.max_latency_ms),
+        }
+        if self.latency_name == "operations":
+            figures["max_operations"] = (candidate.latency, self.search.max_operations)
+        return {name: value / limit - 1.0 for name, (value, limit) in figures.items() if limit is not None}
+
+    def w(self, candidate: Candidate, error: float) -> float:
+        """Returns the W-coefficient of a candidate with error e, in the scale that the search asks for."""
+        p_max, i_max = self.maximum
+        return w_coefficient(
+            candidate.parameters,
+            candidate.latency,
+            error,
+            p_max,
+            i_max,
+            scale=self.search.error_scale,
+            e_max=self.search.maximum_point_error,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """Returns everything that fixes the answers, by name: a study goes on only where all of it is the same."""
+        others = {"problem": self.fingerprint} if isinstance(self.fingerprint, str) else dict(self.fingerprint)
+        return {
+            **{f"search_space.{name}": values for name, values in self.space.values.items()},
+            "search_space.maximum_point": str(self.maximum_point),
+            "parameters": digest([candidate.parameters for candidate in self.candidates])[:16],
+            "latency": self.latency_name,
+            "error": f"{self.estimator.name} {self.estimator.fingerprint}",
+            "error.steps": list(self.estimator.rungs),
+            "search.thetas": [dict(theta) for theta in self.search.thetas],
+            "search.max_parameters": self.search.max_parameters,
+            "search.max_operations": self.search.max_operations,
+            "search.max_latency_ms": self.search.max_latency_ms,
+            "search.error_scale": self.search.error_scale,
+            "search.maximum_point_error": self.search.maximum_point_error,
+            **others,
+        }
+
+    def _nearest(self) -> str:
+        nearest = min(self.candidates, key=lambda candidate: (max(self.excesses(candidate).values()), candidate.index))
+        beyond = [
+            f"search.{name}={getattr(self.search, name)} by {excess:.1%}"
+            for name, excess in self.excesses(nearest).items()
+            if excess > 0
+        ]
+        return (
+            f"None of the {len(self.candidates)} candidates keeps within the limits; the nearest, {nearest.architecture} "
+            f"({nearest.parameters:,} parameters, latency {nearest.latency:,.6g}), exceeds {' and '.join(beyond)}."
+        )

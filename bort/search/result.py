@@ -1,0 +1,201 @@
+"""The result of a search: winner, front, what it cost, what it would have cost, and in which sense the winner is optimal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bort.errors import BortError
+from bort.files import write_json
+from bort.search.config import StrategyConfig
+from bort.search.front import hypervolume, kendall_tau, pareto_front
+from bort.search.ledger import COMPLETE, Entry, Ledger
+from bort.search.objective import sensitivity
+from bort.search.problem import Problem
+from bort.search.run import candidate_record
+
+WINNER_FIELDS = (
+    "name", "depth", "heads", "hidden", "intermediate", "theta", "w", "parameters", "operations", "latency", "error", "steps",
+    "checkpoint", "number", "fingerprint", "metrics",
+)  # fmt: skip
+
+
+def build_result(
+    problem: Problem, strategy: StrategyConfig, seed: int, ledger: Ledger, report: dict[str, Any], directory: Path
+) -> dict[str, Any]:
+    """Returns the result of a finished study, and writes its ``certificate.json``.
+
+    Raises:
+        BortError: No candidate was trained to the last rung with a usable error.
+    """
+    # By number, not in the order in which a dictionary came by them: the same for every worker.
+    entries = [ledger.entries[number] for number in sorted(ledger.entries)]
+    complete = [entry for entry in entries if entry.state == COMPLETE]
+    if not complete:
+        reasons = "; ".join(sorted({entry.reason for entry in entries if entry.reason})[:3])
+        raise BortError(f"All {len(entries)} candidates that were trained failed ({reasons or 'no error was found'}).")
+    best = max(complete, key=lambda entry: (problem.w(entry.candidate, entry.error), -entry.candidate.index))
+    last = ledger.rungs[-1]
+    exhaustive = len(problem.feasible) * last
+    trained = sum(entry.steps for entry in entries)
+    winner = candidate_record(best, problem).as_dict()
+    certificate = _certificate(problem, strategy, entries, best, report, trained, exhaustive)
+    result = {
+        "winner": {key: winner[key] for key in WINNER_FIELDS},
+        "strategy": {**asdict(strategy), "seed": seed},
+        "space": {"enumerated": problem.space.enumerated, "valid": len(problem.space), "distinct": problem.space.distinct},
+        "maximum_point": _maximum_point(problem),
+        "constraints": _constraints(problem, complete),
+        "trained_steps": trained,
+        "exhaustive_steps": exhaustive,
+        "processor_seconds": sum(evaluation.processor_seconds for entry in entries for evaluation in entry.curve),
+        "tokens": sum(evaluation.tokens for entry in entries for evaluation in entry.curve),
+        "latency": problem.latency_name,
+        "error": {"estimator": problem.estimator.name, "rungs": list(ledger.rungs), "scale": problem.search.error_scale},
+        "front": _front(problem, complete),
+        "hypervolume": _volume(problem, complete, _worst(complete)),
+        "sensitivity": sensitivity(
+            [str(entry.candidate.architecture) for entry in complete],
+            [entry.candidate.savings for entry in complete],
+            [entry.error for entry in complete],
+        ),
+        "correlation": _correlation(complete, ledger.rungs),
+        "history": _history(problem, entries),
+        "certificate": certificate,
+        "candidates": [candidate_record(entry, problem).as_dict() for entry in entries],
+    }
+    write_json(Path(directory) / "certificate.json", certificate)
+    return result
+
+
+def _maximum_point(problem: Problem) -> dict[str, Any]:
+    shape, (p, i) = problem.maximum_point, problem.maximum
+    return {"name": str(shape), **asdict(shape), "p": p, "i": i, "e": problem.search.maximum_point_error}
+
+
+def _constraints(problem: Problem, complete: Sequence[Entry]) -> dict[str, Any]:
+    """Returns, for each limit that is set, how many candidates keep within it, and the winner that it allows."""
+    found: dict[str, Any] = {}
+    limits = {"max_parameters": problem.search.max_parameters, "max_operations": problem.search.max_operations}
+    for name, limit in {**limits, "max_latency_ms": problem.search.max_latency_ms}.items():
+        if limit is not None:
+            within = [candidate for candidate in problem.candidates if problem.excesses(candidate)[name] <= 0]
+            found[name] = {"limit": limit, "within": len(within)}
+    best = max(complete, key=lambda entry: (problem.w(entry.candidate, entry.error), -entry.candidate.index))
+    return {"limits": found, "feasible": len(problem.feasible), "winner": str(best.candidate.architecture)}
+
+
+def _point(problem: Problem, entry: Entry) -> list[float]:
+    p_max, i_max = problem.maximum
+    return [entry.candidate.parameters / p_max, entry.candidate.latency / i_max, entry.error]
+
+
+def _front(problem: Problem, complete: Sequence[Entry]) -> list[dict[str, Any]]:
+    rows = []
+    for index in pareto_front([_point(problem, entry) for entry in complete]):
+        entry = complete[index]
+        candidate = entry.candidate
+        rows.append(
+            {
+                "name": str(candidate.architecture),
+                **asdict(candidate.architecture),
+                "theta": dict(candidate.theta),
+                "p": candidate.parameters,
+                "i": candidate.latency,
+                "e": entry.error,
+                "w": problem.w(candidate, entry.error),
+            }
+        )
+    return rows
+
+
+def _worst(complete: Sequence[Entry]) -> float:
+    return max(entry.error for entry in complete)
+
+
+def _volume(problem: Problem, complete: Sequence[Entry], worst: float) -> dict[str, Any]:
+    """Returns the hypervolume as a share of the box between nothing and T's p, T's i and the largest error seen."""
+    points = [[p, i, e / worst] for p, i, e in (_point(problem, entry) for entry in complete)]
+    front = [points[index] for index in pareto_front(points)]
+    p_max, i_max = problem.maximum
+    return {"value": hypervolume(front, (1.0, 1.0, 1.0)), "reference": {"p": p_max, "i": i_max, "e": worst}}
+
+
+def _correlation(complete: Sequence[Entry], rungs: Sequence[int]) -> dict[str, Any]:
+    """Returns how well each rung, and size alone, ranks the candidates as the last rung does."""
+    fullest = [entry.error for entry in complete]
+    by_rung = [
+        {"steps": steps, "kendall_tau": kendall_tau([entry.curve[place].error for entry in complete], fullest)}
+        for place, steps in enumerate(rungs[:-1])
+    ]
+    size = [-float(entry.candidate.architecture.encoder_parameters()) for entry in complete]
+    return {
+        "kendall_tau": by_rung[0]["kendall_tau"] if by_rung else None,
+        "between": [rungs[0], rungs[-1]],
+        "n": len(complete),
+        "by_rung": by_rung,
+        "proxy_kendall_tau": kendall_tau(size, fullest),
+    }
+
+
+def _history(problem: Problem, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Returns the best W so far against what it had cost, a row for each improvement and one for the end."""
+    bought = sorted(
+        ((order, entry, place) for entry in entries for place, order in enumerate(entry.orders)), key=lambda row: row[0]
+    )
+    worst = _worst([entry for entry in entries if entry.state == COMPLETE])
+    rows: list[dict[str, Any]] = []
+    reached: list[Entry] = []
+    steps, seconds, best, name = 0, 0.0, 0.0, ""
+    for _, entry, place in bought:
+        evaluation = entry.curve[place]
+        steps += evaluation.steps - (entry.curve[place - 1].steps if place else 0)
+        seconds += evaluation.processor_seconds
+        if entry.state == COMPLETE and place == len(entry.curve) - 1:
+            reached.append(entry)
+            w = problem.w(entry.candidate, entry.error)
+            if not name or w > best:
+                best, name = w, str(entry.candidate.architecture)
+                rows.append({"trained_steps": steps, "processor_seconds": seconds, "w": best, "name": name})
+                rows[-1]["hypervolume"] = _volume(problem, reached, worst)["value"]
+    end = {"trained_steps": steps, "processor_seconds": seconds, "w": best, "name": name}
+    return [*rows, {**end, "hypervolume": _volume(problem, reached, worst)["value"]}]
+
+
+def _certificate(
+    problem: Problem,
+    strategy: StrategyConfig,
+    entries: Sequence[Entry],
+    best: Entry,
+    report: dict[str, Any],
+    trained: int,
+    exhaustive: int,
+) -> dict[str, Any]:
+    reached: dict[str, int] = {}
+    for entry in entries:
+        reached[str(entry.steps)] = reached.get(str(entry.steps), 0) + 1
+    bought = [evaluation for entry in entries for evaluation in entry.curve]
+    p_max, i_max = problem.maximum
+    return {
+        "strategy": strategy.name,
+        "winner": str(best.candidate.architecture),
+        "theta": dict(best.candidate.theta),
+        "w": problem.w(best.candidate, best.error),
+        "space": len(problem.space),
+        "thetas": len(problem.search.thetas),
+        "candidates": len(problem.candidates),
+        "beyond_limits": len(problem.candidates) - len(problem.feasible),
+        "never_trained": len(problem.feasible) - sum(1 for entry in entries if entry.curve),
+        "trained": sum(1 for entry in entries if entry.curve),
+        "trained_to": dict(sorted(reached.items(), key=lambda item: int(item[0]))),
+        "failed": sum(1 for entry in entries if entry.state == "failed"),
+        "steps": trained,
+        "exhaustive_steps": exhaustive,
+        "share": trained / exhaustive if exhaustive else 0.0,
+        "tokens": sum(evaluation.tokens for evaluation in bought),
+        "processor_seconds": sum(evaluation.processor_seconds for evaluation in bought),
+        "maximum_point": {"name": str(problem.maximum_point), "p": p_max, "i": i_max},
+        **report,
+    }
