@@ -1,0 +1,107 @@
+"""The batches of a distillation as a function of the step: blocks, masks and targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from bort.corpus import BlockOrder, mask_blocks
+from bort.distillation.config import LossConfig
+from bort.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from bort.corpus import Corpus, MaskingConfig
+    from bort.teacher.targets import Targets
+
+#: Tensors by name: ``input_ids`` [B, S]; ``masked_ids`` [B, S], ``positions`` and ``labels`` [B, K]; the targets' own names.
+Batch = dict[str, Tensor]
+Integers = NDArray[np.int64]
+
+
+class BatchSource:
+    """Makes batches of either split, with what a loss needs of masks and targets.
+
+    Args:
+        corpus: The blocks.
+        masking: How they are masked.
+        loss: Says which tensors are needed for training.
+        targets: The teacher's outputs; absent for masked LM alone. Held-out batches carry them whether or not the loss uses them.
+
+    Raises:
+        ConfigurationError: The loss needs targets that are not there, or the corpus has no mask token for a loss that masks.
+    """
+
+    def __init__(self, corpus: Corpus, masking: MaskingConfig, loss: LossConfig, targets: Targets | None) -> None:
+        self.corpus, self.masking, self.loss, self.targets = corpus, masking, loss, targets
+        kind = targets.kind if targets is not None else None
+        if loss.targets is not None and loss.targets != kind:
+            there = f"the targets at hand are of kind {kind}" if kind else "there are none"
+            raise ConfigurationError("loss", "+".join(loss.terms), f"it needs targets of kind {loss.targets}, and {there}")
+
+    def count(self, split: str, limit: int | None) -> int:
+        """Returns how many blocks of ``split`` are used: all, those with targets where there are targets, and at most ``limit``."""
+        blocks = len(self.corpus.train if split == "train" else self.corpus.heldout)
+        if self.targets is not None:
+            blocks = min(blocks, self.targets.blocks if split == "train" else self.targets.heldout_blocks)
+        return min(blocks, limit) if limit is not None else blocks
+
+    def training_batch(self, epochs: Integers, indices: Integers) -> Batch:
+        """Returns a training batch of the blocks ``indices``, each in its epoch."""
+        return self._batch("train", epochs, indices, self.loss.whole, self.loss.masked, self.loss.targets is not None)
+
+    def heldout_batches(self, batch_size: int, limit: int | None) -> Iterator[Batch]:
+        """Yields the held-out blocks in order, with the masks of epoch 0 and whatever targets there are."""
+        count = self.count("heldout", limit)
+        kind = self.targets.kind if self.targets is not None else None
+        for first in range(0, count, batch_size):
+            indices = np.arange(first, min(first + batch_size, count), dtype=np.int64)
+            masked = self.loss.masked or kind == "logits"
+            yield self._batch("heldout", np.zeros_like(indices), indices, kind == "representation", masked, kind is not None)
+
+    def _batch(self, split: str, epochs: Integers, indices: Integers, whole: bool, masked: bool, targets: bool) -> Batch:
+        blocks = (self.corpus.train if split == "train" else self.corpus.heldout)[indices]
+        batch: Batch = {}
+        if whole:
+            batch["input_ids"] = torch.from_numpy(blocks)
+        if self.targets is not None and self.targets.epochs:
+            # The teacher has seen so many epochs' masks; after the last of them they come round again.
+            epochs = epochs % self.targets.epochs
+        if masked:
+            made = mask_blocks(blocks, indices, epochs, self.masking, self.corpus.special, self.corpus.vocab_size)
+            batch["masked_ids"] = torch.from_numpy(made.input_ids)
+            batch["positions"] = torch.from_numpy(made.positions)
+            batch["labels"] = torch.from_numpy(made.labels)
+        if targets and self.targets is not None:
+            there = self.targets.batch(split, indices, epochs)
+            for name in ("hidden", "layer_input", "transformed"):
+                value = getattr(there, name)
+                if value is not None:
+                    batch[name] = value
+        return batch
+
+
+class TrainingBatches(IterableDataset[Any]):
+    """The batches of steps ``first`` to ``last`` − 1; each is computed from its step alone, so that any step can come first.
+
+    Args:
+        source: Makes the batches.
+        order: Says which blocks a step holds.
+        first: The first step.
+        last: One after the last step.
+    """
+
+    def __init__(self, source: BatchSource, order: BlockOrder, first: int, last: int) -> None:
+        self.source, self.order, self.first, self.last = source, order, first, last
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __iter__(self) -> Iterator[Batch]:
+        for step in range(self.first, self.last):
+            yield self.source.training_batch(*self.order.batch(step))

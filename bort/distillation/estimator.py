@@ -1,0 +1,198 @@
+"""The estimator that a search asks for errors: a short, real distillation of each candidate, the same for all but the shape."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bort.architecture import Architecture
+from bort.candidate import Evaluation, Theta
+from bort.distillation.config import ImplConfig, LossConfig, StudentConfig, TrainConfig
+from bort.errors import BortError, ConfigurationError, RecordError
+from bort.events import Observer
+from bort.files import digest, read_json, write_json
+
+if TYPE_CHECKING:
+    from bort.corpus import Corpus, MaskingConfig
+    from bort.teacher import Teacher
+    from bort.teacher.targets import Targets
+
+#: The held-out figures that can be the error, and what each of them rests on.
+MEASURES = {
+    "relation_kl": "targets of kind representation",
+    "relation_cross_entropy": "targets of kind representation",
+    "hidden_mse": "loss.hidden above 0",
+    "kl": "loss.masked_lm or loss.soft_targets above 0, and targets of kind logits",
+    "cross_entropy": "loss.masked_lm or loss.soft_targets above 0",
+}
+
+
+class DistillEstimator:
+    """Trains candidates on the same blocks, masks, targets and seed, and measures each on the held-out blocks.
+
+    After the warm-up the learning rate is constant, whatever ``train.schedule`` says: a candidate's figures at one rung do not
+    depend on how far it will climb, and climbing a rung costs the difference. A candidate's directory keeps its newest checkpoint
+    and student, and the answers already given; at the last rung the checkpoint goes.
+
+    Args:
+        rungs: Step counts that can be asked for.
+        measure: The held-out figure that is the error e: a key of :data:`MEASURES`.
+        teacher: The teacher.
+        corpus: The blocks.
+        targets: The teacher's outputs, or none for masked LM alone.
+        masking: How blocks are masked.
+        loss: The terms of the loss.
+        train: The settings of training, of which a candidate's θ replaces some.
+        student: Initialisation and dropout.
+        impl: How training is carried out.
+        seed: One seed for all candidates.
+
+    Raises:
+        ConfigurationError: There are no rungs, or the measure does not go with loss and targets.
+    """
+
+    name = "distill"
+
+    def __init__(
+        self,
+        rungs: Sequence[int],
+        measure: str,
+        *,
+        teacher: Teacher,
+        corpus: Corpus,
+        targets: Targets | None,
+        masking: MaskingConfig,
+        loss: LossConfig,
+        train: TrainConfig,
+        student: StudentConfig,
+        impl: ImplConfig,
+        seed: int,
+    ) -> None:
+        self.rungs: Sequence[int] = tuple(sorted(set(rungs)))
+        if not self.rungs or self.rungs[0] < 1:
+            raise ConfigurationError("error.rungs", list(rungs), "whole numbers of at least 1 are needed")
+        self.measure = measure
+        self.teacher, self.corpus, self.targets, self.masking = teacher, corpus, targets, masking
+        self.loss, self.train, self.student, self.impl, self.seed = loss, replace(train, schedule="constant"), student, impl, seed
+        _check_measure(measure, loss, targets.kind if targets is not None else None)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies everything that fixes the answers, the architecture, θ and the rungs apart."""
+        from bort.distillation.distill import training_identity
+
+        identity = training_identity(
+            self.teacher, self.corpus, self.targets, self.masking, self.loss, self.train, self.student, self.seed
+        )
+        return digest({"estimator": self.name, "measure": self.measure, **identity})
+
+    def evaluate(self, architecture: Architecture, theta: Theta, steps: int, directory: Path, observer: Observer) -> Evaluation:
+        """Returns the error of a candidate after ``steps`` steps; NaN where its training diverged.
+
+        Args:
+            architecture: Its shape.
+            theta: Settings of training that replace the default ones, by name.
+            steps: Steps in all; one of :attr:`rungs`.
+            directory: The candidate's own directory.
+            observer: Told of progress and curve.
+
+        Raises:
+            BortError: ``steps`` is not a rung, or settings do not fit each other.
+            RecordError: ``directory`` belongs to another candidate or other settings.
+        """
+        if steps not in self.rungs:
+            raise BortError(f"There is no rung of {steps} steps; the rungs are {', '.join(str(rung) for rung in self.rungs)}.")
+        train = replace(self.train.with_theta(theta), schedule="constant")
+        answers = directory / "evaluations.json"
+        owner = digest({"fingerprint": self.fingerprint, "architecture": str(architecture), "theta": dict(theta)})
+        known = _read_answers(answers, owner)
+        if str(steps) in known:
+            return _revive(known[str(steps)])
+        wall, processor = time.perf_counter(), time.process_time()
+        evaluation = self._train(architecture, train, steps, directory, observer, known)
+        evaluation = replace(evaluation, seconds=time.perf_counter() - wall, processor_seconds=time.process_time() - processor)
+        known[str(steps)] = asdict(evaluation)
+        write_json(answers, {"owner": owner, "evaluations": known})
+        if steps == self.rungs[-1] or not math.isfinite(evaluation.error):
+            _drop_checkpoints(directory)
+        return evaluation
+
+    def _train(
+        self, architecture: Architecture, train: TrainConfig, steps: int, directory: Path, observer: Observer, known: dict[str, Any]
+    ) -> Evaluation:
+        from bort.distillation.distill import distill
+        from bort.distillation.module import DivergenceError
+
+        before = [_revive(value) for key, value in known.items() if int(key) < steps]
+        diverged = next((evaluation for evaluation in before if not math.isfinite(evaluation.error)), None)
+        if diverged is not None:
+            return Evaluation(steps, math.nan, metrics=diverged.metrics)
+        try:
+            result = distill(
+                architecture,
+                teacher=self.teacher,
+                corpus=self.corpus,
+                targets=self.targets,
+                masking=self.masking,
+                loss=self.loss,
+                train=train,
+                student=self.student,
+                steps=steps,
+                directory=directory,
+                impl=self.impl,
+                seed=self.seed,
+                checkpoint_every=steps,
+                keep_checkpoints=1,
+                observer=observer,
+            )
+        except DivergenceError as error:
+            return Evaluation(steps, math.nan, metrics={"diverged_at": float(error.step)})
+        return Evaluation(
+            steps,
+            result["heldout"].get(self.measure, math.nan),
+            tokens=result["tokens"] - sum(evaluation.tokens for evaluation in before),
+            checkpoint=result["student"],
+            metrics=result["heldout"],
+        )
+
+
+def _check_measure(measure: str, loss: LossConfig, kind: str | None) -> None:
+    if measure not in MEASURES:
+        raise ConfigurationError("error.measure", measure, f"use one of {', '.join(MEASURES)}")
+    there = {
+        "relation_kl": kind == "representation",
+        "relation_cross_entropy": kind == "representation",
+        "hidden_mse": loss.hidden > 0,
+        "kl": loss.masked and kind == "logits",
+        "cross_entropy": loss.masked,
+    }
+    if not there[measure]:
+        raise ConfigurationError("error.measure", measure, f"it needs {MEASURES[measure]}")
+
+
+def _read_answers(path: Path, owner: str) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    record = read_json(path)
+    if record["owner"] != owner:
+        raise RecordError(f"{path} belongs to another candidate or to other settings; choose another folder, or remove this one.")
+    evaluations: dict[str, Any] = record["evaluations"]
+    return evaluations
+
+
+def _revive(values: dict[str, Any]) -> Evaluation:
+    """JSON has no NaN: an error that is absent was one."""
+    error = values["error"]
+    metrics = {name: math.nan if value is None else value for name, value in values["metrics"].items()}
+    return Evaluation(**{**values, "error": math.nan if error is None else error, "metrics": metrics})
+
+
+def _drop_checkpoints(directory: Path) -> None:
+    from bort.distillation.checkpoints import CheckpointFolder
+    from bort.distillation.distill import CHECKPOINTS
+
+    CheckpointFolder(directory / CHECKPOINTS, "").clear()

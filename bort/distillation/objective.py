@@ -1,0 +1,140 @@
+"""A batch to its loss terms, and the held-out blocks to the figures that are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from bort.distillation.batches import Batch
+from bort.distillation.config import LossConfig
+from bort.distillation.losses import (
+    hidden_mse,
+    kl_divergence,
+    masked_lm_cross_entropy,
+    relation_loss,
+    soft_cross_entropy,
+)
+from bort.distillation.student import StudentModel
+
+if TYPE_CHECKING:
+    from bort.teacher import Teacher
+
+
+class Objective:
+    """The loss of a student on a batch.
+
+    Args:
+        loss: Weights and settings of the terms.
+        teacher: Turns stored targets back into relations and logits. It lies on the device that batches lie on.
+    """
+
+    def __init__(self, loss: LossConfig, teacher: Teacher) -> None:
+        self.loss, self.teacher = loss, teacher
+
+    def terms(self, student: StudentModel, batch: Batch) -> dict[str, Tensor]:
+        """Returns each term that has a weight, unweighted, by its name.
+
+        Raises:
+            BortError: The relation heads do not divide the hidden sizes.
+        """
+        loss, terms = self.loss, {}
+        if loss.masked:
+            hidden = student.encode(batch["masked_ids"]).hidden
+            logits = student.logits(hidden, batch["positions"])
+            if loss.masked_lm > 0:
+                terms["masked_lm"] = masked_lm_cross_entropy(logits, batch["labels"])
+            if loss.soft_targets > 0:
+                with torch.no_grad():
+                    teacher_logits = self.teacher.logits(batch["transformed"])
+                terms["soft_targets"] = soft_cross_entropy(logits, teacher_logits, loss.temperature)
+        if loss.whole:
+            encoded = student.encode(batch["input_ids"], relations=loss.relations > 0)
+            if loss.hidden > 0 and student.projection is not None:
+                terms["hidden"] = hidden_mse(student.projection(encoded.hidden), batch["hidden"])
+            if loss.relations > 0 and encoded.relations is not None:
+                with torch.no_grad():
+                    relations = self.teacher.relation_inputs(batch["layer_input"])
+                terms["relations"] = relation_loss(encoded.relations, relations, loss.relation_heads)
+        return terms
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """Returns the weighted sum of the terms."""
+        return torch.stack([getattr(self.loss, name) * value for name, value in terms.items()]).sum()
+
+    @torch.no_grad()
+    def figures(self, student: StudentModel, batches: Iterable[Batch]) -> dict[str, float]:
+        """Returns the held-out figures that apply to this loss and to what the batches hold.
+
+        ``mlm_accuracy`` and ``cross_entropy`` (in nats a masked token) where the student has learned masked tokens; ``kl`` to the
+        teacher's distribution at temperature 1 and the teacher's own two figures where there are soft targets; ``relation_kl`` and
+        ``relation_cross_entropy`` where there are representations and the relation heads fit; ``hidden_mse`` where the student has
+        learned a projection. Sums are taken in float64 over all blocks, so that the size of the batches does not matter.
+        """
+        training, sums = student.training, _Sums()
+        student.eval()
+        try:
+            for batch in batches:
+                if "masked_ids" in batch:
+                    self._masked_figures(student, batch, sums)
+                if "input_ids" in batch:
+                    self._whole_figures(student, batch, sums)
+        finally:
+            student.train(training)
+        return sums.figures()
+
+    def _masked_figures(self, student: StudentModel, batch: Batch, sums: _Sums) -> None:
+        labels = batch["labels"]
+        logits = student.logits(student.encode(batch["masked_ids"]).hidden, batch["positions"])
+        if self.loss.masked:
+            sums.add("mlm_accuracy", (logits.argmax(-1) == labels).double().mean(), labels.numel())
+            sums.add("cross_entropy", masked_lm_cross_entropy(logits, labels), labels.numel())
+        if "transformed" in batch:
+            teacher_logits = self.teacher.logits(batch["transformed"])
+            sums.add("teacher_mlm_accuracy", (teacher_logits.argmax(-1) == labels).double().mean(), labels.numel())
+            sums.add("teacher_cross_entropy", masked_lm_cross_entropy(teacher_logits, labels), labels.numel())
+            if self.loss.masked:
+                sums.add("kl", kl_divergence(logits, teacher_logits), labels.numel())
+
+    def _whole_figures(self, student: StudentModel, batch: Batch, sums: _Sums) -> None:
+        heads, blocks = self.loss.relation_heads, len(batch["input_ids"])
+        widths = (student.model.config.hidden_size, batch["layer_input"].shape[-1])
+        relations = all(width % heads == 0 for width in widths)
+        encoded = student.encode(batch["input_ids"], relations=relations)
+        if encoded.relations is not None:
+            theirs = self.teacher.relation_inputs(batch["layer_input"])
+            sums.add("relation_kl", relation_loss(encoded.relations, theirs, heads, "kl"), blocks)
+            sums.add("relation_cross_entropy", relation_loss(encoded.relations, theirs, heads, "cross_entropy"), blocks)
+        if self.loss.hidden > 0 and student.projection is not None:
+            sums.add_hidden(student.projection(encoded.hidden), batch["hidden"])
+
+
+class _Sums:
+    """Weighted sums of means, and the moments of hidden states."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, tuple[float, int]] = {}
+        self.squares = 0.0
+        self.moments: list[Tensor] = []
+        self.rows = 0
+
+    def add(self, name: str, mean: Tensor, count: int) -> None:
+        total, seen = self.totals.get(name, (0.0, 0))
+        self.totals[name] = (total + float(mean) * count, seen + count)
+
+    def add_hidden(self, student: Tensor, teacher: Tensor) -> None:
+        exact = teacher.detach().flatten(0, -2).double()
+        self.squares += float((student.flatten(0, -2).double() - exact).square().sum())
+        moments = [exact.sum(0), exact.square().sum(0)]
+        self.moments = [old + new for old, new in zip(self.moments, moments, strict=True)] if self.moments else moments
+        self.rows += len(exact)
+
+    def figures(self) -> dict[str, float]:
+        figures = {name: total / count for name, (total, count) in self.totals.items()}
+        if self.rows:
+            mean, square = (moment / self.rows for moment in self.moments)
+            variance = float((square - mean.square()).sum())
+            figures["hidden_mse"] = self.squares / self.rows / variance if variance > 0 else float("nan")
+        return figures
