@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def mask_blocks(
     unknown = special.get("unk", -1)
     never = np.fromiter((token for name, token in special.items() if name != "unk"), dtype=np.int64)
     rank[blocks == unknown] += np.uint64(1 << 62)
-    forbidden = np.isin(blocks, never)
+    forbidden = np.isin(blocks, never, kind="table")
     rank[forbidden] = np.uint64(np.iinfo(np.uint64).max)
     if int((~forbidden).sum(axis=1).min(initial=length)) < count:
         raise ConfigurationError(
@@ -78,10 +79,16 @@ def mask_blocks(
     positions = np.sort(np.argpartition(rank, count - 1, axis=1)[:, :count], axis=1)
     labels = np.take_along_axis(blocks, positions, axis=1)
     fate = uniform(draws(keys, length, count))
-    ordinary = np.setdiff1d(np.arange(vocab_size, dtype=np.int64), np.fromiter(special.values(), dtype=np.int64))
+    ordinary = _ordinary(vocab_size, tuple(sorted(special.values())))
     replacements = ordinary[below(draws(keys, length + count, count), len(ordinary))]
     tokens = np.where(fate < config.random, replacements, special["mask"])
     tokens = np.where(fate >= 1.0 - config.keep, labels, tokens)
     input_ids = blocks.copy()
     np.put_along_axis(input_ids, positions, tokens, axis=1)
     return Masked(input_ids, positions, labels)
+
+
+@lru_cache(maxsize=4)
+def _ordinary(vocab_size: int, special: tuple[int, ...]) -> Integers:
+    """Returns the tokens that may stand in for a masked one: all but the special ones."""
+    return np.setdiff1d(np.arange(vocab_size, dtype=np.int64), np.array(special, dtype=np.int64))

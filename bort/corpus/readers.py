@@ -169,8 +169,8 @@ def _hub(config: CorpusConfig) -> Iterator[Document]:
         at = f" at revision {config.revision}" if config.revision else ""
         raise BortError(
             f"corpus.path={config.path} is not on this machine, and no data set of that name could be read from the hub: "
-            f"download its parquet files{f' of {config.subset}' if config.subset else ''}{at} into a folder and set corpus.path=FOLDER "
-            f"({_first_line(error)})."
+            f"download its parquet files{f' of {config.subset}' if config.subset else ''}{at} into a folder and set "
+            f"corpus.path=FOLDER ({_first_line(error)})."
         ) from error
 
 

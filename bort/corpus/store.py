@@ -80,11 +80,11 @@ class Corpus:
 
 def _open_split(directory: Path, record: dict[str, Any], split: str, verify: bool) -> NDArray[Any]:
     path = directory / f"{split}.npy"
-    expected = (record["splits"][split]["blocks"], record["block_length"])
+    expected = (record["blocks"][split], record["block_length"])
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r" if expected[0] else None, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise RecordError(f"{path} cannot be read ({error}); remove {directory} and build the corpus again.") from error
-    if array.shape != expected or (verify and file_digest(path) != record["splits"][split]["digest"]):
+    if array.shape != expected or (verify and file_digest(path) != record["digests"][split]):
         raise RecordError(f"{path} does not match its record; remove {directory} and build the corpus again.")
     return array

@@ -231,6 +231,10 @@ class Targets:
                     raise RecordError(f"{path} does not match its digest; remove {directory / RECORD} and it is made again.")
         return targets
 
+    def count(self, split: str) -> int:
+        """Returns how many blocks of ``split`` are covered, from the first."""
+        return self.blocks if split == "train" else self.heldout_blocks
+
     def batch(self, split: str, indices: NDArray[np.int64], epochs: NDArray[np.int64] | None = None) -> TargetBatch:
         """Returns the soft targets of blocks.
 
@@ -243,7 +247,7 @@ class Targets:
             BortError: A block or an epoch is not covered.
         """
         indices = np.asarray(indices, dtype=np.int64)
-        covered = self.blocks if split == "train" else self.heldout_blocks
+        covered = self.count(split)
         if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < covered:
             raise BortError(
                 f"The soft targets in {self.directory} cover {covered} {split} blocks; block {int(indices.max())} was asked for."
@@ -251,7 +255,8 @@ class Targets:
         epochs = np.zeros_like(indices) if epochs is None or not self.epochs or split == "heldout" else np.asarray(epochs)
         if self.epochs and len(epochs) and int(epochs.max()) >= self.epochs:
             raise BortError(
-                f"The soft targets in {self.directory} cover {self.epochs} epoch(s) of masks; number {int(epochs.max())} was asked for."
+                f"The soft targets in {self.directory} cover {self.epochs} epoch(s) of masks; epoch {int(epochs.max())} was "
+                "asked for; they are counted from 0."
             )
         size = self.record["shard_blocks"]
         shards, rows = np.divmod(indices, size)

@@ -1,0 +1,130 @@
+"""Tokenised documents to blocks: the order of documents, the split, and the writing of full blocks."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.corpus.config import CorpusConfig
+from bort.corpus.parts import Parts
+from bort.corpus.store import SPLITS
+from bort.errors import BortError, ConfigurationError
+from bort.events import Observer
+from bort.files import atomic_path, file_digest
+
+#: Documents are gathered up to so many tokens before they are cut into blocks.
+PACK_TOKENS = 4_000_000
+
+
+def pack(
+    config: CorpusConfig, special: dict[str, int], dtype: np.dtype[Any], parts: Parts, directory: Path, observer: Observer
+) -> dict[str, Any]:
+    """Puts the documents into their order, cuts them into blocks and writes both splits.
+
+    Documents stand in the order of a digest of their text and the seed, so that blocks do not depend on the names or the order of
+    files, any first blocks are a fair sample, and equal documents stand next to each other. The first share is held out.
+
+    Args:
+        config: The held-out share and the block length.
+        special: Ids of the special tokens.
+        dtype: The type of stored tokens.
+        parts: The tokenised documents.
+        directory: Where ``train.npy`` and ``heldout.npy`` are written.
+        observer: Hears of progress.
+
+    Returns:
+        ``documents``, ``tokens``, ``blocks``, ``dropped_tokens`` and ``digests`` of each split, and counts of what was left out.
+
+    Raises:
+        ConfigurationError: There is too little text for a block of each split.
+    """
+    usable = np.flatnonzero(parts.lengths)
+    if not len(usable):
+        raise ConfigurationError("corpus.path", config.path, "it holds no text")
+    order = usable[np.argsort(parts.keys[usable], kind="stable")]
+    boundary = _boundary(config, parts.keys[order])
+    members = {"train": order[boundary:], "heldout": order[:boundary]}
+    inner = config.block_length - 2
+    tokens, blocks, dropped = {}, {}, {}
+    for split, chosen in members.items():
+        tokens[split] = int(parts.lengths[chosen].sum())
+        # A separator stands between two documents, as in RoBERTa's FULL-SENTENCES (Liu et al. 2019, section 4.2).
+        blocks[split], dropped[split] = divmod(tokens[split] + max(0, len(chosen) - 1), inner)
+        if not blocks[split] and (split == "train" or config.heldout):
+            key, value = ("block_length", config.block_length) if split == "train" else ("heldout", config.heldout)
+            reason = f"the {split} documents of {config.path} have only {tokens[split]} tokens, which fill no block"
+            raise ConfigurationError(f"corpus.{key}", value, f"{reason} of {config.block_length}")
+    _check_space(directory, sum(blocks.values()) * config.block_length * dtype.itemsize)
+    digests = {}
+    for number, split in enumerate(SPLITS, 1):
+        path = directory / f"{split}.npy"
+        _write_split(parts, members[split], blocks[split], config.block_length, special, dtype, path)
+        digests[split] = file_digest(path)
+        observer.progress("pack", number, len(SPLITS), f"{blocks[split]} blocks")
+    return {
+        "documents": {split: len(members[split]) for split in SPLITS},
+        "tokens": tokens,
+        "blocks": blocks,
+        "dropped_tokens": dropped,
+        "digests": digests,
+        "unknown_tokens": parts.count_token(special["unk"]) if "unk" in special else 0,
+        **parts.counts,
+    }
+
+
+def _boundary(config: CorpusConfig, keys: NDArray[np.uint64]) -> int:
+    """Returns how many documents, in their order, are held out: equal documents are never parted."""
+    if not config.heldout:
+        return 0
+    boundary = max(1, round(config.heldout * len(keys)))
+    while boundary < len(keys) and keys[boundary] == keys[boundary - 1]:
+        boundary += 1
+    if boundary >= len(keys):
+        raise ConfigurationError(
+            "corpus.heldout",
+            config.heldout,
+            f"the {len(keys)} document(s) of {config.path} cannot be split; tell them apart with corpus.document, or use 0",
+        )
+    return boundary
+
+
+def _write_split(
+    parts: Parts,
+    chosen: NDArray[np.int64],
+    blocks: int,
+    length: int,
+    special: dict[str, int],
+    dtype: np.dtype[Any],
+    path: Path,
+) -> None:
+    with atomic_path(path) as temporary:
+        if not blocks:
+            np.save(temporary, np.zeros((0, length), dtype=dtype), allow_pickle=False)
+            return
+        array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=(blocks, length))
+        array[:, 0], array[:, -1] = special["cls"], special["sep"]
+        separator = np.array([special["sep"]], dtype=dtype)
+        row, gathered = 0, 0
+        pending: list[NDArray[Any]] = []
+        for place, document in enumerate(chosen):
+            pending += [parts.tokens(document), separator]
+            gathered += int(parts.lengths[document]) + 1
+            if gathered >= PACK_TOKENS or place == len(chosen) - 1:
+                run = np.concatenate(pending)
+                rows = min(len(run) // (length - 2), blocks - row)
+                array[row : row + rows, 1:-1] = run[: rows * (length - 2)].reshape(rows, length - 2)
+                row, pending = row + rows, [run[rows * (length - 2) :]]
+                gathered = len(pending[0])
+        array.flush()
+
+
+def _check_space(directory: Path, needed: int) -> None:
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise BortError(
+            f"The corpus needs {needed / 1e9:.1f} GB at {directory}, where {free / 1e9:.1f} GB are free; make room there."
+        )
