@@ -8,8 +8,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 5000
-PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip --quiet
-UV := UV_LINK_MODE=copy $(BIN)/uv --quiet
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip
+UV := UV_LINK_MODE=copy $(BIN)/uv
 say = @printf '\n\033[1m== %s\033[0m\n' '$(1)'
 
 .PHONY: help demo test check ui report format lock clean venv
@@ -63,7 +63,7 @@ clean: ## Remove the environment and the tools' caches; outputs/ and .cache/ sta
 
 # torch stands apart: the same pin takes the CPU build where pip has one at hand and the CUDA build elsewhere, and their
 # digests differ. What only torch's CUDA build needs comes with it and is left out of the lock.
-COMPILE = $(UV) pip compile --universal --python-version 3.11 --constraint constraints.txt --custom-compile-command "make lock"
+COMPILE = $(UV) --quiet pip compile --universal --python-version 3.11 --constraint constraints.txt --custom-compile-command "make lock"
 lock: $(VENV)/.bort ## Resolve requirements.txt and requirements-uv.txt anew, within constraints.txt
 	@apart=$$($(COMPILE) --no-annotate --all-extras pyproject.toml \
 		| sed -nE 's/^(torch|triton|(cuda|nvidia)-[a-z0-9-]+)==.*/--no-emit-package \1/p'); \
@@ -81,15 +81,15 @@ $(VENV)/.packages: requirements.txt requirements-uv.txt constraints.txt
 	@rm -rf $(VENV)
 	@"$(PYTHON)" -m venv $(VENV)
 	@echo "1/3 installer"
-	@$(PIP) install --require-hashes -r requirements-uv.txt
+	@$(PIP) install -qq --require-hashes -r requirements-uv.txt
 	@echo "2/3 $$(grep -c '==' requirements.txt) locked packages"
-	@$(UV) pip install --python $(BIN)/python --require-hashes --no-deps -r requirements.txt \
-		|| { echo "uv could not; pip tries, which takes some minutes"; $(PIP) install --require-hashes --no-deps -r requirements.txt; }
+	@$(UV) pip install --python $(BIN)/python --require-hashes --no-deps -r requirements.txt 2>&1 | { grep -v '^ [+~-] ' || true; } \
+		|| { echo "uv could not; pip tries, which takes some minutes"; $(PIP) install -qq --require-hashes --no-deps -r requirements.txt; }
 	@echo "3/3 torch"
-	@$(PIP) install --constraint constraints.txt torch
+	@$(PIP) install --constraint constraints.txt torch 2>&1 | { grep -E '^ *(Downloading|Installing|ERROR)' || true; }
 	@touch $@
 
 $(VENV)/.bort: $(VENV)/.packages pyproject.toml
-	@$(PIP) install --no-deps --no-build-isolation --editable .
-	@$(PIP) check
+	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
+	@$(PIP) check > /dev/null || { $(PIP) check; exit 1; }
 	@touch $@
