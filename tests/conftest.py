@@ -1,0 +1,121 @@
+"""What the tests of several rooms share: text, and tiny teachers with a real tokenizer, all made here from fixed seeds."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_SUBJECTS = "the cat|a farmer|my brother|the old king|every child|our teacher|the river|a small boat|the city|no one".split("|")
+_VERBS = "watches|carries|remembers|follows|paints|forgets|crosses|builds|leaves|finds".split("|")
+_OBJECTS = "the bread|a red house|the long road|seven stones|the winter|a letter|the garden|the sea|some music|her name".split("|")
+_ENDINGS = "in the morning|without a word|before the rain|near the bridge|every summer|with great care|at night|again".split("|")
+
+
+def make_documents(count: int, seed: int = 0) -> list[str]:
+    """Returns ``count`` documents of three to seven sentences over a vocabulary of about a hundred words."""
+    draw = random.Random(seed)
+    documents = []
+    for number in range(count):
+        sentences = [
+            f"{draw.choice(_SUBJECTS)} {draw.choice(_VERBS)} {draw.choice(_OBJECTS)} {draw.choice(_ENDINGS)} ."
+            for _ in range(draw.randint(3, 7))
+        ]
+        documents.append(f"story {number} . " + " ".join(sentences))
+    return documents
+
+
+@pytest.fixture(scope="session")
+def tiny_documents() -> list[str]:
+    """Eighty short documents: more than a hundred blocks of 32 tokens."""
+    return make_documents(80)
+
+
+@pytest.fixture(scope="session")
+def tiny_text_directory(tiny_documents: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two plain text files, their documents parted by blank lines."""
+    folder = tmp_path_factory.mktemp("text")
+    half = len(tiny_documents) // 2
+    (folder / "first.txt").write_text("\n\n".join(tiny_documents[:half]) + "\n", encoding="utf-8")
+    (folder / "second.txt").write_text("\n\n".join(tiny_documents[half:]) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tiny_documents: list[str]) -> Any:
+    """A WordPiece tokenizer trained on the documents, in BERT's layout."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import BertTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    core.normalizer = normalizers.BertNormalizer()
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=160, special_tokens=special, show_progress=False)
+    core.train_from_iterator(tiny_documents, trainer)
+    core.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return BertTokenizerFast(tokenizer_object=core, model_max_length=64)
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher_directory(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT encoder of two layers without a masked-LM head, as sentence encoders are published."""
+    from transformers import BertModel
+
+    return _save(BertModel, _bert_config(len(tiny_tokenizer)), tiny_tokenizer, tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture(scope="session")
+def tiny_masked_lm_directory(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers with its masked-LM head."""
+    from transformers import BertForMaskedLM
+
+    return _save(BertForMaskedLM, _bert_config(len(tiny_tokenizer)), tiny_tokenizer, tmp_path_factory.mktemp("masked_lm"))
+
+
+@pytest.fixture(scope="session")
+def tiny_roberta_directory(tiny_documents: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A RoBERTa of two layers with its masked-LM head and a byte-level BPE tokenizer."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaForMaskedLM, RobertaTokenizerFast
+
+    from bort.architecture import Architecture
+
+    core = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    core.train_from_iterator(tiny_documents, vocab_size=320, special_tokens=special, show_progress=False)
+    files = tmp_path_factory.mktemp("bpe")
+    core.save_model(str(files))
+    tokenizer = RobertaTokenizerFast.from_pretrained(files, model_max_length=64)
+    config = Architecture(2, 2, 16, 32).config(
+        "roberta", vocab_size=len(tokenizer), positions=64, token_types=1, pad_token_id=1, bos_token_id=0, eos_token_id=2
+    )
+    return _save(RobertaForMaskedLM, config, tokenizer, tmp_path_factory.mktemp("roberta"))
+
+
+def _bert_config(vocab_size: int) -> Any:
+    from bort.architecture import Architecture
+
+    return Architecture(2, 2, 16, 32).config("bert", vocab_size=vocab_size, positions=64, token_types=2)
+
+
+def _save(kind: Any, config: Any, tokenizer: Any, folder: Path) -> Path:
+    import torch
+
+    # A larger spread than BERT's 0.02: the outputs of a random encoder should differ clearly from token to token. Students that
+    # take over the teacher's settings start with the usual one.
+    config.initializer_range = 0.3
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = kind(config)
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                # Biases start at zero and norms at one; a wrong one would go unnoticed.
+                torch.nn.init.normal_(parameter, mean=float(parameter.detach().mean()), std=0.1)
+    model.config.initializer_range = 0.02
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
