@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ class StageDirectory:
     ones asked for, resumed when they match and it is not done, and refused when they differ.
 
     Args:
-        path: The directory; made when missing.
+        path: The directory; made by :meth:`begin` when missing.
         stage: The stage's name, e.g. ``search``.
         settings: Everything that changes the result (never what changes only its speed), as plain values.
         inputs: The digest of each input directory or file, by name.
@@ -37,22 +39,31 @@ class StageDirectory:
     def __init__(self, path: Path | str, stage: str, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
         self.path = Path(path)
         self.stage = stage
-        made_from = {"stage": stage, "settings": dict(settings), "inputs": dict(inputs)}
-        self.digest = digest(made_from)
+        self._made_from = {"stage": stage, "settings": dict(settings), "inputs": dict(inputs)}
+        self.digest = digest(self._made_from)
+        self._manifest: dict[str, Any] = {"state": "new", "seconds": 0.0}
+        self._read()
+
+    def _read(self) -> None:
         manifest = self.path / MANIFEST
-        if manifest.exists():
-            self._manifest: dict[str, Any] = read_json(manifest)
-            if self._manifest.get("schema", 0) > SCHEMA:
-                raise RecordError(f"{manifest} was written by a newer version of Bort (schema {self._manifest['schema']}).")
-            if self._manifest.get("digest") != self.digest:
-                raise RecordError(
-                    f"{self.path} holds the {stage} stage of another configuration ({_difference(self._manifest, made_from)}); "
-                    "choose another name with name=…, another folder with hydra.run.dir=…, or remove it."
-                )
-        else:
+        if not manifest.exists():
+            return
+        self._manifest = read_json(manifest)
+        if self._manifest.get("schema", 0) > SCHEMA:
+            raise RecordError(f"{manifest} was written by a newer version of Bort (schema {self._manifest['schema']}).")
+        if self._manifest.get("digest") != self.digest:
+            raise RecordError(
+                f"{self.path} holds the {self.stage} stage of another configuration ({_difference(self._manifest, self._made_from)}); "
+                "choose another name with name=…, another folder with hydra.run.dir=…, or remove it."
+            )
+
+    def begin(self) -> None:
+        """Writes the manifest where there is none, and reads what another process may have written since."""
+        self._read()
+        if self._manifest["state"] == "new":
             self._manifest = {
                 "schema": SCHEMA,
-                **made_from,
+                **self._made_from,
                 "digest": self.digest,
                 "state": "running",
                 "bort": bort.__version__,
@@ -61,7 +72,12 @@ class StageDirectory:
                 "started": time.time(),
                 "seconds": 0.0,
             }
-            write_json(manifest, self._manifest)
+            write_json(self.path / MANIFEST, self._manifest)
+
+    @property
+    def key(self) -> str:
+        """An identity that no other start of any stage has: the folder's, and of the time at which it was begun."""
+        return digest([str(self.path.absolute()), self._manifest.get("started")])[:20]
 
     @property
     def done(self) -> bool:
@@ -94,6 +110,28 @@ class StageDirectory:
         self._manifest["finished"] = time.time()
         write_json(self.path / MANIFEST, self._manifest)
         return whole
+
+
+@contextmanager
+def exclusive(directory: Path | str, *, wait: bool = True) -> Iterator[bool]:
+    """Holds a directory's lock for as long as the block lasts; the system lets go of it when the process dies.
+
+    Args:
+        directory: Where the lock file lies.
+        wait: Whether to wait for a process that holds it.
+
+    Yields:
+        Whether the lock is held; without ``wait``, false where another process has it.
+    """
+    path = Path(directory) / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            held = True
+        except BlockingIOError:
+            held = False
+        yield held
 
 
 def _difference(manifest: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

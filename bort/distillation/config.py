@@ -98,11 +98,13 @@ class StudentConfig:
         architecture: ``winner`` (of the search, put in by the chain) or a shape such as ``4-8-1024-768``.
         initialisation: ``random``, or ``teacher``: embeddings projected to the student's width, layers where they fit.
         dropout: Probability during training, for hidden states and attention alike.
+        path: Directory or hub id of an encoder that takes the place of a distilled student in the later stages.
     """
 
     architecture: str = "winner"
     initialisation: str = "random"
     dropout: float = 0.0
+    path: str | None = None
 
     def check(self) -> None:
         """Refuses settings that cannot be used.

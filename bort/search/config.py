@@ -181,6 +181,22 @@ class DistillErrorConfig(ErrorConfig):
     rungs: int = 3
     measure: str = "relation_cross_entropy"
 
+    def check(self) -> None:
+        """Refuses rungs that cannot be halved out of ``steps``.
+
+        Raises:
+            ConfigurationError: There are no steps or no rungs, or more rungs than halvings.
+        """
+        if self.steps < 1:
+            raise ConfigurationError("error.steps", self.steps, "a whole number of at least 1 is needed")
+        if self.rungs < 1 or self.steps >> (self.rungs - 1) < 1:
+            most = self.steps.bit_length()
+            raise ConfigurationError("error.rungs", self.rungs, f"a whole number from 1 to {most} is needed, as each rung halves error.steps")
+
+    def rung_steps(self) -> list[int]:
+        """Returns the step counts of the rungs, ascending."""
+        return [self.steps >> rung for rung in reversed(range(self.rungs))]
+
 
 @dataclass
 class TableErrorConfig(ErrorConfig):

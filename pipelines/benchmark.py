@@ -1,0 +1,56 @@
+"""`bort benchmark`: latencies of teacher and student on this machine, measured turn by turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from pipelines.app import entry
+from pipelines.console import table
+from pipelines.inputs import teacher_sources
+from pipelines.stage import Run, Stage
+
+
+def work(run: Run) -> dict[str, Any]:
+    """Measures the teacher and the distilled student, each in every backend."""
+    from bort.export import onnx_file
+    from bort.measure import measure
+
+    config = run.config
+    models = {"teacher": config.teacher.path, "student": run.inputs["distill"]["student"]}
+    result = measure(models, config=config.benchmark, converter=onnx_file, observer=run.observer)
+    for row in result["rows"]:
+        cell = f"{row['model']}.{row['backend']}.batch{row['batch']}.length{row['sequence_length']}"
+        run.tracked.metrics({f"latency_ms.{cell}.{name}": row[f"{name}_ms"] for name in ("p50", "p90", "p99")})
+    return result
+
+
+def show(result: dict[str, Any]) -> Table:
+    """Percentiles of each model, backend, batch and length."""
+    rows = [
+        (
+            f"{row['model']} ({row['backend']})",
+            row["batch"],
+            row["sequence_length"],
+            *(f"{row[f'{name}_ms']:.1f} ms" for name in ("p50", "p90", "p99")),
+        )
+        for row in result["rows"]
+    ]
+    title = f"Latency on {result['environment']['processor']}, {result['environment']['threads']} threads"
+    return table(title, ("model", "batch", "length", "p50", "p90", "p99"), rows)
+
+
+STAGE = Stage(
+    name="benchmark",
+    work=work,
+    settings=lambda config: ("benchmark", "impl.threads"),
+    needs=lambda config: ("distill",),
+    sources=teacher_sources,
+    show=show,
+    check=lambda config: config.benchmark.check(),
+)
+main = entry("benchmark")
+
+if __name__ == "__main__":
+    main()

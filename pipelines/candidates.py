@@ -1,0 +1,150 @@
+"""How a search is put together from the configuration, and how its candidates are recorded and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from bort.architecture import Architecture
+from bort.search.config import DistillErrorConfig, ProxyErrorConfig, TableErrorConfig
+from pipelines.console import table
+from pipelines.inputs import open_corpus, open_targets, open_teacher
+from pipelines.schema import Config
+from pipelines.stage import Run
+
+if TYPE_CHECKING:
+    from bort.search import CandidateRecord
+
+_SHOWN = 8
+
+
+def counts(config: Config) -> Any:
+    """Returns the counts that fix p, i and T: the teacher's, or the paper's where errors come without a teacher."""
+    from bort.teacher.shape import TeacherShape, teacher_shape
+
+    return teacher_shape(config.teacher) if config.error.name == "distill" else TeacherShape()
+
+
+def problem(run: Run) -> Any:
+    """Returns the search that the configuration asks for."""
+    return _problem(run.config, _estimator(run), run.inputs)
+
+
+def check(config: Config) -> None:
+    """Refuses a search that cannot be run. Training is not needed to know: p and i are exact."""
+    from bort.search import ProxyEstimator
+    from bort.search.strategies import make_strategy
+
+    # An estimator that trains cannot be had yet; what is checked does not depend on the errors.
+    if isinstance(config.error, DistillErrorConfig):
+        config.error.check()
+        estimator = ProxyEstimator(ProxyErrorConfig())
+    else:
+        estimator = _untrained(config)
+    problem = _problem(config, estimator, {})
+    problem.check()
+    make_strategy(config.strategy, problem, config.seed)
+
+
+def _untrained(config: Config) -> Any:
+    from bort.search import ProxyEstimator, TableEstimator
+
+    if isinstance(config.error, TableErrorConfig):
+        return TableEstimator(config.error, _space(config))
+    if isinstance(config.error, ProxyErrorConfig):
+        return ProxyEstimator(config.error)
+    raise TypeError(f"error={config.error.name} has no estimator.")
+
+
+def _space(config: Config) -> Any:
+    from bort.search import SearchSpace
+
+    return SearchSpace.from_config(config.search_space, parameters=counts(config).parameters, latency=_operations(config))
+
+
+def _operations(config: Config) -> Callable[[Architecture], int]:
+    return lambda architecture: architecture.operations(config.latency.sequence_length)
+
+
+def sources(config: Config) -> Mapping[str, str]:
+    """Returns the digest of the error table, where errors are read from one."""
+    from bort.files import file_digest
+
+    return {"table": file_digest(config.error.path)} if isinstance(config.error, TableErrorConfig) else {}
+
+
+def _problem(config: Config, estimator: Any, inputs: Mapping[str, Mapping[str, Any]]) -> Any:
+    from bort.search import Problem, maximum_point
+
+    shape, space = counts(config), _space(config)
+    return Problem(
+        space=space,
+        maximum_point=maximum_point(config.search_space.maximum_point, space, shape.architecture),
+        parameters=shape.parameters,
+        latency=_operations(config),
+        estimator=estimator,
+        search=config.search,
+        latency_name=config.latency.name,
+        fingerprint={name: result["digest"] for name, result in inputs.items()},
+    )
+
+
+def _estimator(run: Run) -> Any:
+    config, error = run.config, run.config.error
+    if not isinstance(error, DistillErrorConfig):
+        return _untrained(config)
+    from bort.distillation.estimator import DistillEstimator
+
+    corpus, teacher = open_corpus(run), open_teacher(config)
+    return DistillEstimator(
+        rungs=error.rung_steps(),
+        measure=error.measure,
+        teacher=teacher,
+        corpus=corpus,
+        targets=open_targets(run, teacher, corpus),
+        masking=config.masking,
+        loss=config.loss,
+        train=config.train,
+        student=config.student,
+        impl=config.impl,
+        seed=config.seed,
+    )
+
+
+def tracking(run: Run) -> Callable[[CandidateRecord], None]:
+    """Returns what records each candidate as a child run of the search."""
+
+    def record(ended: CandidateRecord) -> None:
+        candidate = ended.as_dict()
+        tracked = run.tracked.child(candidate["name"], f"{run.tracked.key}/{candidate['fingerprint']}")
+        shape = {name: candidate[name] for name in ("depth", "heads", "hidden", "intermediate")}
+        tracked.params({**shape, **candidate.get("theta", {})})
+        figures = {name: candidate.get(name) for name in ("parameters", "operations", "latency", "error", "w", "processor_seconds")}
+        tracked.metrics({name: value for name, value in figures.items() if value is not None})
+        tracked.metric_batch(("error_at_step", error, steps) for steps, error in candidate["curve"] if error is not None)
+        if candidate.get("checkpoint"):
+            tracked.artifact(candidate["checkpoint"], "checkpoint")
+        tracked.finish(candidate["state"])
+
+    return record
+
+
+def show(result: Mapping[str, Any]) -> Table:
+    """The best candidates by W, the winner first."""
+    scored = sorted((item for item in result["candidates"] if item.get("w") is not None), key=lambda item: -item["w"])
+    rows = [
+        (
+            item["name"],
+            f"{item['parameters'] / 1e6:.2f} M",
+            f"{item['operations'] / 1e6:,.0f} M",
+            f"{item['error']:.4f}",
+            f"{item['w']:.4f}",
+            item["steps"],
+        )
+        for item in scored[:_SHOWN]
+    ]
+    valid = result["space"]["valid"]
+    title = f"Search: {result['winner']['name']} has the largest W of {len(scored)} trained, in a space of {valid}"
+    return table(title, ("architecture", "p", "multiply-adds", "e", "W", "steps"), rows)

@@ -1,0 +1,55 @@
+"""`bort corpus`: text → documents → tokens → blocks, packed once and kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from pipelines.app import entry
+from pipelines.console import table
+from pipelines.inputs import corpus_sources, kept
+from pipelines.schema import Config
+from pipelines.stage import Run, Stage
+
+
+def work(run: Run) -> dict[str, Any]:
+    """Packs the corpus into blocks with the teacher's tokenizer."""
+    from bort.corpus import build_corpus
+    from bort.teacher import load_tokenizer
+
+    config = run.config
+    directory = kept(run)
+    record = build_corpus(
+        config.corpus, load_tokenizer(config.teacher), directory, workers=config.impl.workers, observer=run.observer
+    )
+    run.tracked.params({"corpus.name": config.corpus.name, "corpus.block_length": config.corpus.block_length})
+    run.tracked.dataset(config.corpus.name, record["digest"], config.corpus.path, record["tokens"], context="training")
+    return {**record, "directory": str(directory)}
+
+
+def check(config: Config) -> None:
+    """Refuses settings of the corpus that cannot be used."""
+    config.corpus.check()
+    config.masking.check()
+
+
+def show(result: dict[str, Any]) -> Table:
+    """The documents, blocks and tokens of each split."""
+    rows = [(split, *(f"{result[what][split]:,}" for what in ("documents", "blocks", "tokens"))) for split in ("train", "heldout")]
+    return table(f"Corpus {result['name']}", ("split", "documents", "blocks", "tokens"), rows)
+
+
+STAGE = Stage(
+    name="corpus",
+    work=work,
+    settings=lambda config: ("corpus",),
+    sources=corpus_sources,
+    show=show,
+    headline=lambda result: f"{result['tokens']['train']:,} training tokens of {result['name']}",
+    check=check,
+)
+main = entry("corpus")
+
+if __name__ == "__main__":
+    main()

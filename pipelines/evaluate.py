@@ -1,0 +1,59 @@
+"""`bort evaluate`: scores a fine-tuned model on the held-out part of a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bort.files import write_text
+from pipelines.app import entry
+from pipelines.console import table
+from pipelines.inputs import model_sources, task_sources
+from pipelines.schema import Config
+from pipelines.stage import Run, Stage
+
+
+def work(run: Run) -> dict[str, Any]:
+    """Scores the model and keeps its predictions."""
+    from bort.finetuning import evaluate
+    from bort.tasks import load_task
+
+    model = run.config.evaluate.model or run.inputs["finetune"]["model"]
+    task = load_task(run.config.task)
+    result = evaluate(Path(model), task, impl=run.config.impl, observer=run.observer)
+    write_text(run.directory / "predictions.jsonl", result.pop("predictions"))
+    run.tracked.metrics({f"heldout.{name}": score["value"] for name, score in result["metrics"].items()})
+    return {**result, "model": str(model)}
+
+
+def check(config: Config) -> None:
+    """Refuses a task that cannot be read."""
+    from bort.tasks import load_task
+
+    load_task(config.task)
+
+
+def show(result: dict[str, Any]) -> Table:
+    """The held-out scores, with intervals over examples."""
+    rows = [
+        (name, f"{score['value']:.4f} [{score['examples']['low']:.4f}, {score['examples']['high']:.4f}]")
+        for name, score in result["metrics"].items()
+    ]
+    return table(f"{result['model']} on {result['task']['name']}", ("metric", "held out"), rows)
+
+
+STAGE = Stage(
+    name="evaluate",
+    work=work,
+    settings=lambda config: ("task", "evaluate"),
+    needs=lambda config: () if config.evaluate.model else ("finetune",),
+    sources=lambda config: {**task_sources(config), **model_sources("model", config.evaluate.model)},
+    show=show,
+    check=check,
+)
+main = entry("evaluate")
+
+if __name__ == "__main__":
+    main()

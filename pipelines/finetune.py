@@ -1,0 +1,83 @@
+"""`bort finetune`: fine-tunes encoders on a task; choices on steering data, scores on held-out data, over several seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from pipelines.app import entry
+from pipelines.console import table
+from pipelines.inputs import model_sources, task_sources
+from pipelines.models import encoders
+from pipelines.schema import Config
+from pipelines.stage import Run, Stage
+
+
+def work(run: Run) -> dict[str, Any]:
+    """Fine-tunes each encoder that was asked for; the first is the one whose model is kept as the stage's own."""
+    from bort.finetuning import finetune
+    from bort.tasks import load_task
+    from bort.tracking import Recording
+
+    config, task = run.config, load_task(run.config.task)
+    run.tracked.dataset(task.name, task.digest, config.task.path or "", task.record()["examples"], context="fine-tuning")
+    models: dict[str, dict[str, Any]] = {}
+    for role, directory in encoders(run).items():
+        tracked = run.tracked.child(f"{config.task.name} {role}", f"{run.tracked.key}/{role}")
+        first = not models
+        models[role] = finetune(
+            directory,
+            task,
+            config.finetuning.for_model(role),
+            directory=run.directory if first else run.directory / role,
+            seed=config.seed,
+            impl=config.impl,
+            observer=Recording(tracked, run.console),
+            name=role,
+        )
+        tracked.params({"encoder": role, **models[role]["theta"]})
+        tracked.metrics({f"heldout.{name}": score["mean"] for name, score in models[role]["metrics"].items()})
+        tracked.finish()
+    return {**next(iter(models.values())), "models": models}
+
+
+def check(config: Config) -> None:
+    """Refuses a task or settings that cannot be used, before any model is trained for it."""
+    from bort.tasks import load_task
+
+    config.finetuning.check()
+    config.impl.check()
+    load_task(config.task)
+
+
+def needs(config: Config) -> tuple[str, ...]:
+    """The distillation, unless every encoder is at hand without it."""
+    made_here = {"student", "twin"} & set(config.finetune.models)
+    return ("distill",) if made_here and config.student.path is None else ()
+
+
+def show(result: dict[str, Any]) -> Table:
+    """Each encoder's held-out scores, with intervals over seeds."""
+    rows = [
+        (role, *(f"{score['mean']:.4f} [{score['low']:.4f}, {score['high']:.4f}]" for score in model["metrics"].values()))
+        for role, model in result["models"].items()
+    ]
+    rows.append(("majority class", *(f"{result['baseline']['metrics'][name]:.4f}" for name in result["metrics"])))
+    title = f"Task {result['task']['name']}: held-out scores over seeds {', '.join(map(str, result['seeds']))}"
+    return table(title, ("encoder", *result["metrics"]), rows)
+
+
+STAGE = Stage(
+    name="finetune",
+    work=work,
+    settings=lambda config: ("task", "finetuning", "finetune", "student.path", "seed"),
+    needs=needs,
+    sources=lambda config: {**task_sources(config), **model_sources("student", config.student.path)},
+    show=show,
+    check=check,
+)
+main = entry("finetune")
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""What stages read: where things are kept between runs, the digests of what no stage made, and the inputs opened again."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bort.files import digest, file_digest
+from pipelines.schema import Config
+from pipelines.stage import Run
+
+if TYPE_CHECKING:
+    from bort.corpus import Corpus
+    from bort.teacher import Targets, Teacher
+
+#: The files of a model in transformers layout that decide what it computes.
+_MODEL_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")
+
+
+def kept(run: Run) -> Path:
+    """Returns where a stage keeps what other runs can use too: a folder of the cache named after all that it is made from."""
+    return Path(run.config.cache) / run.directory.name / run.digest[:16]
+
+
+def corpus_sources(config: Config) -> dict[str, str]:
+    """Returns the digests of the text and of the tokenizer."""
+    from bort.corpus.readers import files_of, is_hub
+
+    if is_hub(config.corpus):
+        text = digest([config.corpus.path, config.corpus.revision, config.corpus.subset, config.corpus.split])
+    else:
+        text = digest([_file(path) for path in files_of(config.corpus)])
+    return {"text": text, "tokenizer": _model(config.teacher.path, config.teacher.revision, ("*.json", "*.txt", "*.model"))}
+
+
+def teacher_sources(config: Config) -> dict[str, str]:
+    """Returns the digest of the teacher's files."""
+    return {"teacher": _model(config.teacher.path, config.teacher.revision, _MODEL_FILES)}
+
+
+def model_sources(key: str, path: str | None) -> dict[str, str]:
+    """Returns the digest of a model directory that the user named under ``key``; none where nothing was named."""
+    return {key: _model(path, None, _MODEL_FILES)} if path else {}
+
+
+def task_sources(config: Config) -> dict[str, str]:
+    """Returns the digest of the task's files."""
+    task = config.task
+    base = Path(task.path or ".").expanduser()
+    names = [name for name in (task.train, task.steering_file, task.test) if name]
+    paths = [base / name if base.is_dir() else Path(name) for name in names] if names else [base]
+    return {"task": digest([_file(path) for path in paths if path.is_file()])}
+
+
+def open_teacher(config: Config) -> Teacher:
+    """Loads the teacher."""
+    from bort.teacher import load_teacher
+
+    return load_teacher(config.teacher)
+
+
+def open_corpus(run: Run) -> Corpus:
+    """Opens the corpus that the corpus stage made."""
+    from bort.corpus import Corpus
+
+    return Corpus.open(run.inputs["corpus"]["directory"])
+
+
+def open_targets(run: Run, teacher: Teacher, corpus: Corpus) -> Targets | None:
+    """Opens the soft targets that the teacher stage made; none where the loss needs none."""
+    from bort.teacher import Targets, targets_identity
+
+    if "teacher" not in run.inputs:
+        return None
+    expected = targets_identity(teacher, corpus, run.config.masking, run.config.targets)
+    return Targets.open(run.inputs["teacher"]["directory"], expected)
+
+
+@cache
+def _file(path: Path) -> str:
+    return file_digest(path)
+
+
+@cache
+def _model(path: str, revision: str | None, patterns: tuple[str, ...]) -> str:
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return digest([path, revision])
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
+    return digest([[file.name, file_digest(file)] for file in files])
+
+
+def facts(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the entries that hold something."""
+    return {key: value for key, value in values.items() if value is not None}

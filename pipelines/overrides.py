@@ -1,0 +1,67 @@
+"""What the command line may say in short, and how a run is named after what it was told."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+
+from omegaconf import OmegaConf
+
+from pipelines.sentences import CONF
+
+_SHAPE = re.compile(r"D?\d+-A?\d+-H?\d+-I?\d+", re.IGNORECASE)
+#: A value of these groups that is no file of theirs is an answer of its own: the file that takes it, and the key it goes to.
+_OPEN_GROUPS = {"student": ("directory", "path"), "teacher": ("directory", "path"), "corpus": ("local", "path")}
+#: Overrides that change where or how fast a run goes, not what comes out, and so do not name it.
+_UNNAMED = ("experiment=", "name=", "outputs=", "cache=", "root=", "impl", "tracking", "hydra")
+_LONGEST = 96
+
+
+def expand(arguments: Sequence[str]) -> list[str]:
+    """Writes out the short forms ``student=4-8-1024-768`` and ``teacher=FOLDER`` as a group's choice and a key.
+
+    Args:
+        arguments: The command line after the stage's name.
+    """
+    expanded: list[str] = []
+    for argument in arguments:
+        group, equals, value = argument.partition("=")
+        is_file = (CONF / group / f"{value}.yaml").exists()
+        if not equals or group not in _OPEN_GROUPS or is_file or "," in value or not value:
+            expanded.append(argument)
+        elif group == "student" and _SHAPE.fullmatch(value):
+            expanded += ["student=shape", f"student.architecture={value}"]
+        elif "/" in value or value.startswith((".", "~")):
+            choice, key = _OPEN_GROUPS[group]
+            expanded += [f"{group}={choice}", f"{group}.{key}={value}"]
+        else:
+            expanded.append(argument)
+    return expanded
+
+
+def slug(overrides: Iterable[str]) -> str:
+    """Returns a folder name for a run's overrides; empty when nothing was overridden that changes the result.
+
+    The same overrides give the same folder, in one run and in a sweep, so that a command given again finds its own work.
+    """
+    named = sorted(item for item in overrides if not item.lstrip("+~").startswith(_UNNAMED))
+    whole = ",".join(named)
+    plain = re.sub(r"[^A-Za-z0-9=,._-]+", "-", whole)
+    if plain != whole or len(plain) > _LONGEST:
+        plain = f"{plain[:_LONGEST].rstrip('-,.=')}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    return plain
+
+
+def _branch() -> str:
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return ""
+    name = slug(HydraConfig.get().overrides.task)
+    return f"/{name}" if name else ""
+
+
+def register_resolvers() -> None:
+    """Registers ``${bort.branch:}``: the folder, below a run's name, that its overrides give it."""
+    OmegaConf.register_new_resolver("bort.branch", _branch, replace=True, use_cache=False)

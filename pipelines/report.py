@@ -1,0 +1,59 @@
+"""`bort report`: one HTML page of whatever a run's stages have left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bort.errors import ConfigurationError
+from bort.files import digest, file_digest, read_json
+from bort.record import RESULT
+from pipelines.app import entry
+from pipelines.console import table
+from pipelines.schema import Config
+from pipelines.stage import Run, Stage
+from pipelines.summary import SECTIONS, summary
+
+
+def found(config: Config) -> dict[str, Path]:
+    """Returns the results that the report can draw, by stage."""
+    source = Path(config.report.source or config.root)
+    return {name: path for name in SECTIONS if (path := source / name / RESULT).exists()}
+
+
+def work(run: Run) -> dict[str, Any]:
+    """Draws the page."""
+    from bort.report import build_report
+
+    results = {name: read_json(path) for name, path in found(run.config).items()}
+    page = build_report(summary(run.config, results), run.directory)
+    run.tracked.artifact(page)
+    return {"page": str(page), "sections": list(results)}
+
+
+def check(config: Config) -> None:
+    """Refuses a folder without any result."""
+    if not found(config):
+        accepted = f"a folder with the result of a stage is needed, one of {', '.join(SECTIONS)}; run a stage first"
+        raise ConfigurationError("report.source", config.report.source or config.root, accepted)
+
+
+def show(result: dict[str, Any]) -> Table:
+    """Where the page lies."""
+    return table("Report", ("page", "sections"), [(result["page"], ", ".join(result["sections"]))])
+
+
+STAGE = Stage(
+    name="report",
+    work=work,
+    settings=lambda config: ("report",),
+    sources=lambda config: {"results": digest([[name, file_digest(path)] for name, path in found(config).items()])},
+    show=show,
+    check=check,
+)
+main = entry("report")
+
+if __name__ == "__main__":
+    main()

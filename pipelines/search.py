@@ -1,0 +1,69 @@
+"""`bort search`: which architecture has the largest W-coefficient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import RenderableType
+
+from pipelines import candidates
+from pipelines.app import entry
+from pipelines.schema import Config
+from pipelines.stage import Run, Stage
+
+
+def work(run: Run) -> dict[str, Any]:
+    """Runs the strategy on the space until its budget is spent."""
+    from bort.search import run_search
+
+    config = run.config
+    result: dict[str, Any] = run_search(
+        candidates.problem(run),
+        config.strategy,
+        seed=config.seed,
+        storage=config.storage,
+        directory=run.directory,
+        observer=run.observer,
+        on_candidate=candidates.tracking(run),
+    )
+    return result
+
+
+def needs(config: Config) -> tuple[str, ...]:
+    """The stages that an error by distillation stands on; a table or a proxy needs none."""
+    if config.error.name != "distill":
+        return ()
+    return ("corpus", "teacher") if config.loss.targets else ("corpus",)
+
+
+def settings(config: Config) -> tuple[str, ...]:
+    """What changes the result of a search."""
+    keys = ("search_space", "strategy", "error", "latency", "search", "seed")
+    return (*keys, "loss", "train", "student.initialisation", "student.dropout", "masking") if needs(config) else keys
+
+
+def check(config: Config) -> None:
+    """Refuses a space, a strategy or limits that cannot be searched, before anything else is run."""
+    candidates.check(config)
+
+
+def show(result: dict[str, Any]) -> RenderableType:
+    """The best candidates by W."""
+    return candidates.show(result)
+
+
+STAGE = Stage(
+    name="search",
+    work=work,
+    settings=settings,
+    needs=needs,
+    sources=candidates.sources,
+    show=show,
+    headline=lambda result: f"{result['winner']['name']} wins with W = {result['winner']['w']:.3f}",
+    check=check,
+    shared=True,
+)
+main = entry("search")
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Turns what Hydra and OmegaConf raise into the one sentence a user needs."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+
+from bort.errors import BortError
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+def sentence(error: BaseException) -> str:
+    """Returns one sentence that names the key, the value and what would be accepted.
+
+    Args:
+        error: What stopped the run; errors of our own already are such a sentence.
+    """
+    if isinstance(error, BortError):
+        return _one_line(str(error))
+    text = "\n".join(str(part) for part in _chain(error))
+    for pattern, write in _PATTERNS:
+        match = re.search(pattern, text)
+        if match:
+            return _one_line(write(match, text))
+    return _one_line(str(error)) or type(error).__name__
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    chain: list[BaseException] = []
+    while error is not None and len(chain) < 5:
+        chain.append(error)
+        error = error.__cause__
+    return chain
+
+
+def _unknown_key(match: re.Match[str], text: str) -> str:
+    key = re.search(r"full_key: ([\w.]+)", text)
+    name = key.group(1) if key else match.group(1)
+    return f"{name} is not a setting{_nearest(name, _known_keys())}; `bort <stage> --cfg job` prints all of them."
+
+
+def _unknown_choice(match: re.Match[str], text: str) -> str:
+    group, _, choice = match.group(1).rpartition("/")
+    folder = CONF / group
+    if not folder.is_dir():
+        return f"{group} is not a group of choices; the groups are {', '.join(_groups())}."
+    choices = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return f"{group}={choice} is not a choice{_nearest(choice, choices)}; choose one of {', '.join(choices)}."
+
+
+def _unknown_group(match: re.Match[str], text: str) -> str:
+    name = match.group(1)
+    return f"{name} is not a group of choices{_nearest(name, _groups())}; the groups are {', '.join(_groups())}."
+
+
+def _wrong_type(match: re.Match[str], text: str) -> str:
+    key = re.search(r"full_key: ([\w.\[\]]+)", text)
+    wanted = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}.get(match.group(2), match.group(2))
+    return f"{key.group(1) if key else 'a setting'}={match.group(1)} cannot be used: {wanted} is accepted."
+
+
+def _missing(match: re.Match[str], text: str) -> str:
+    return f"{match.group(1)} has no value: give it one with {match.group(1)}=…."
+
+
+_PATTERNS = (
+    (r"Could not override '([^']+)'\.\s+No match in the defaults list", _unknown_group),
+    (r"Could not (?:find|load) '([^']+)'", _unknown_choice),
+    (r"Key '([^']+)' (?:is not in struct|not in '\w+')", _unknown_key),
+    (r"Value '([^']*)'(?: of type '\w+')? (?:could not be converted to|is not a valid) (\w+)", _wrong_type),
+    (r"Missing mandatory value: ([\w.]+)", _missing),
+)
+
+
+def _groups() -> list[str]:
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "__pycache__")
+
+
+def _known_keys() -> list[str]:
+    from dataclasses import fields, is_dataclass
+
+    from pipelines.schema import Config
+
+    keys: list[str] = []
+
+    def walk(prefix: str, kind: object) -> None:
+        if isinstance(kind, type) and is_dataclass(kind):
+            import typing
+
+            hints = typing.get_type_hints(kind)
+            for entry in fields(kind):
+                keys.append(prefix + entry.name)
+                walk(f"{prefix}{entry.name}.", hints[entry.name])
+
+    walk("", Config)
+    return keys
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,190 @@
+"""What a stage is, and how one is run: its needs first, then itself, unless its record says that it is done."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import RenderableType
+
+from bort.record import StageDirectory, exclusive
+from bort.tracking import Recording, TrackedRun, Tracker
+from pipelines.console import ConsoleObserver, console
+from pipelines.schema import Config, chosen
+
+#: Every stage, in the order in which the chain runs them; each lives in the module of its name.
+STAGES = ("corpus", "teacher", "search", "distill", "finetune", "evaluate", "export", "benchmark", "report", "reproduce")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a stage's work is handed.
+
+    Args:
+        config: The whole configuration.
+        directory: Where the stage writes.
+        observer: Told of progress, metrics (they become the tracked run's curves) and warnings.
+        console: The part of the observer that a person sees; for curves that belong to another tracked run.
+        inputs: The results of the stages it needs, by name.
+        tracked: The stage's MLflow run.
+        tracker: What delivers the tracked runs.
+        digest: Digest of all that the stage is made from.
+    """
+
+    config: Config
+    directory: Path
+    observer: Recording
+    console: ConsoleObserver
+    inputs: Mapping[str, dict[str, Any]]
+    tracked: TrackedRun
+    tracker: Tracker
+    digest: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the chain.
+
+    Args:
+        name: Its name on the command line.
+        work: Does the work and returns the result.
+        settings: The keys of the configuration that change its result, given the configuration.
+        show: What a person reads when it is done.
+        headline: One sentence on the result, for the tracked run.
+        needs: The stages whose results it takes, given the configuration.
+        sources: Digests of what it reads that no stage made, such as the files of a task.
+        check: Refuses a configuration that it cannot work with, before anything is run.
+        shared: Whether several workers may be inside at once, as in the search.
+    """
+
+    name: str
+    work: Callable[[Run], dict[str, Any]]
+    settings: Callable[[Config], Sequence[str]]
+    show: Callable[[dict[str, Any]], RenderableType]
+    headline: Callable[[dict[str, Any]], str] = lambda result: ""
+    needs: Callable[[Config], Sequence[str]] = lambda config: ()
+    sources: Callable[[Config], Mapping[str, str]] = lambda config: {}
+    check: Callable[[Config], None] = lambda config: None
+    shared: bool = False
+
+
+def load(name: str) -> Stage:
+    """Returns the stage of that name; only its own module is imported."""
+    stage: Stage = importlib.import_module(f"pipelines.{name}").STAGE
+    return stage
+
+
+class Chain:
+    """Runs stages below one root folder, each at most once in a process.
+
+    Args:
+        config: The whole configuration.
+        target: The stage that the user asked for.
+        directory: Where that stage writes; the stages it needs write below ``config.root``.
+    """
+
+    def __init__(self, config: Config, target: str, directory: Path) -> None:
+        self.config, self.target, self.directory = config, target, directory
+        self._records: dict[str, StageDirectory] = {}
+        self._results: dict[str, dict[str, Any]] = {}
+
+    def run(self) -> dict[str, Any]:
+        """Runs the target and all it needs, and delivers what was tracked.
+
+        Every stage is checked, and every folder's record compared with what is asked, before the first one starts.
+
+        Raises:
+            BortError: A stage refused its configuration, or could not do its work.
+        """
+        order = self._order(self.target)
+        for name in order:
+            load(name).check(self.config)
+        for name in order:
+            self._records[name] = self._record(name)
+        spool = self.directory / "tracking"
+        with (
+            _FreeSpool(spool) as name,
+            Tracker(self.config.tracking, spool, observer=ConsoleObserver("tracking"), name=name) as tracker,
+        ):
+            try:
+                return self._perform(self.target, tracker, None)
+            finally:
+                tracker.sync()
+
+    def _order(self, name: str) -> list[str]:
+        order: list[str] = []
+        for need in load(name).needs(self.config):
+            order += [item for item in self._order(need) if item not in order]
+        return [*order, name]
+
+    def _record(self, name: str) -> StageDirectory:
+        stage = load(name)
+        inputs = {need: self._records[need].digest for need in stage.needs(self.config)} | dict(stage.sources(self.config))
+        folder = self.directory if name == self.target else Path(self.config.root) / name
+        return StageDirectory(folder, name, chosen(self.config, stage.settings(self.config)), inputs)
+
+    def _perform(self, name: str, tracker: Tracker, parent: TrackedRun | None) -> dict[str, Any]:
+        if name in self._results:
+            return self._results[name]
+        stage, record = load(name), self._records[name]
+        if not record.done:
+            record.begin()
+            tracked = tracker.run(f"{self.config.name} {name}", key=record.key, parent=parent, tags={"bort.stage": name})
+            inputs = {need: self._perform(need, tracker, parent or tracked) for need in stage.needs(self.config)}
+            with exclusive(record.path, wait=not stage.shared):
+                record.begin()
+                if not record.done:
+                    observer = ConsoleObserver(name)
+                    recording = Recording(tracked, observer)
+                    with tracked, observer.live():
+                        _work(
+                            stage,
+                            Run(self.config, record.path, recording, observer, inputs, tracked, tracker, record.digest),
+                            record,
+                        )
+        result = self._results[name] = record.result()
+        console.print(stage.show(result))
+        console.print(f"[dim]{name}: {result['seconds']:.1f} s, in {record.path}[/]\n")
+        return result
+
+
+def _work(stage: Stage, run: Run, record: StageDirectory) -> None:
+    started = time.monotonic()
+    run.tracked.params({"seed": run.config.seed})
+    try:
+        result = stage.work(run)
+    finally:
+        record.add_seconds(time.monotonic() - started)
+    run.tracked.describe(stage.headline(result))
+    run.tracked.metrics({"seconds": record.seconds})
+    record.finish({**result, "seconds": record.seconds})
+    run.tracked.artifact(record.path / "result.json")
+
+
+class _FreeSpool:
+    """Holds the first spool that no other worker of the same stage holds, and gives its name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> str:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        number = 0
+        while True:
+            self._lock = (self._folder / f"worker-{number}.lock").open("w")
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return f"worker-{number}"
+            except BlockingIOError:
+                self._lock.close()
+                number += 1
+
+    def __exit__(self, *error: object) -> None:
+        if self._lock:
+            self._lock.close()
