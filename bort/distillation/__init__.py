@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bort.distillation.config import BudgetConfig, ImplConfig, LossConfig, StudentConfig, TrainConfig
-    from bort.distillation.distill import DistillResult, distill
+    from bort.distillation.training import DistillResult, distill
     from bort.distillation.estimator import DistillEstimator
     from bort.distillation.student import StudentModel
 
@@ -26,13 +26,13 @@ __all__ = [
 _HOMES = {
     "BudgetConfig": "config",
     "DistillEstimator": "estimator",
-    "DistillResult": "distill",
+    "DistillResult": "training",
     "ImplConfig": "config",
     "LossConfig": "config",
     "StudentConfig": "config",
     "StudentModel": "student",
     "TrainConfig": "config",
-    "distill": "distill",
+    "distill": "training",
 }
 
 

@@ -83,7 +83,7 @@ class DistillEstimator:
     @property
     def fingerprint(self) -> str:
         """Identifies everything that fixes the answers, the architecture, θ and the rungs apart."""
-        from bort.distillation.distill import training_identity
+        from bort.distillation.training import training_identity
 
         identity = training_identity(
             self.teacher, self.corpus, self.targets, self.masking, self.loss, self.train, self.student, self.seed
@@ -124,7 +124,7 @@ class DistillEstimator:
     def _train(
         self, architecture: Architecture, train: TrainConfig, steps: int, directory: Path, observer: Observer, known: dict[str, Any]
     ) -> Evaluation:
-        from bort.distillation.distill import distill
+        from bort.distillation.training import distill
         from bort.distillation.module import DivergenceError
 
         before = [_revive(value) for key, value in known.items() if int(key) < steps]
@@ -193,6 +193,6 @@ def _revive(values: dict[str, Any]) -> Evaluation:
 
 def _drop_checkpoints(directory: Path) -> None:
     from bort.distillation.checkpoints import CheckpointFolder
-    from bort.distillation.distill import CHECKPOINTS
+    from bort.distillation.training import CHECKPOINTS
 
     CheckpointFolder(directory / CHECKPOINTS, "").clear()

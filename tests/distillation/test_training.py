@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from bort.architecture import Architecture
 from bort.distillation.config import ImplConfig, LossConfig, StudentConfig, TrainConfig
 from bort.distillation.curve import read_curve
-from bort.distillation.distill import distill
+from bort.distillation.training import distill
 from bort.distillation.module import DivergenceError
 from bort.errors import BortError, ConfigurationError, RecordError
 
