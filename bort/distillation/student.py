@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from bort.teacher import Teacher
 
 Relations = tuple[Tensor, Tensor, Tensor]
+#: The hidden size at which ``student.initializer_range`` is meant: BERT-large's, Bort's and the teacher's of the paper.
+REFERENCE_WIDTH = 1024
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ def build_student(
         # transformers needs at least one row even where, as in Bort, there are no token types.
         token_types=max(1, teacher.token_types),
         dropout=config.dropout,
+        initializer_range=config.initializer_range * math.sqrt(REFERENCE_WIDTH / architecture.hidden),
         **_inherited(teacher),
     )
     with torch.random.fork_rng(devices=[]):
