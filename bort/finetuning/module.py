@@ -1,0 +1,175 @@
+"""The training loop of fine-tuning: one model, one θ, one seed, in Lightning."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from bort.finetuning.classifier import logits
+from bort.finetuning.config import FinetuningConfig
+from bort.finetuning.decay import rate
+from bort.finetuning.encode import Encoded, training_batches
+
+#: From the indices of a batch of one split to the model's inputs; gives the frozen bottom its hidden states on the way.
+Feed = Callable[[NDArray[np.int64]], dict[str, Tensor]]
+
+
+class FinetuningModule(lightning.LightningModule):
+    """Trains a classifier on batches of like length and keeps the weights of the best epoch.
+
+    Args:
+        model: The classifier.
+        data: The train split.
+        feed: Makes a batch of it.
+        config: θ and the rest.
+        seed: Of the order of batches.
+        fresh: Names of the head's parameters, whose rate is ``head_rate`` times the others'.
+        scale: Mean and standard deviation of a regression's targets; ``None`` for classes.
+        judge: Scores the model on steering examples, higher is better.
+        after_epoch: Told of (epoch, mean loss, steering score).
+        after_step: Told of the steps that are done.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        data: Encoded,
+        feed: Feed,
+        config: FinetuningConfig,
+        *,
+        seed: int,
+        fresh: frozenset[str],
+        scale: tuple[float, float] | None,
+        judge: Callable[[], float],
+        after_epoch: Callable[[int, float, float], None],
+        after_step: Callable[[int, int], None],
+    ) -> None:
+        super().__init__()
+        self.model, self.settings = model, config
+        self._data, self._feed, self._seed, self._fresh, self._scale = data, feed, seed, fresh, scale
+        self._judge, self._after_epoch, self._after_step = judge, after_epoch, after_step
+        self._losses: list[Tensor] = []
+        self.batches_per_epoch = math.ceil(len(data.labels) / config.batch_size)
+        self.steps = self.batches_per_epoch * config.epochs
+        self.best_score, self.best_epoch, self.epochs_run, self.diverged = -math.inf, 0, 0, False
+        self._best: dict[str, Tensor] = {}
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Returns the batches of the current epoch as arrays of indices; called anew for each."""
+        batches = training_batches(self._data.lengths, self.settings.batch_size, self._seed, self.current_epoch)
+        return DataLoader(batches, batch_size=None, collate_fn=None, shuffle=False)  # type: ignore[arg-type]
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Leaves indices where they are; the inputs made of them go to the device."""
+        return batch
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Returns the mean loss of one batch."""
+        indices = np.asarray(batch)
+        found = logits(self.model, self._feed(indices)).float()
+        truth = torch.from_numpy(self._data.labels[indices]).to(found.device)
+        if self._scale is None:
+            loss = nn.functional.cross_entropy(found, truth.long())
+        else:
+            mean, deviation = self._scale
+            loss = nn.functional.mse_loss(found.squeeze(-1), ((truth - mean) / deviation).to(found.dtype))
+        self._losses.append(loss.detach())
+        self._after_step(self.global_step + 1, self.steps)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Scores the epoch on steering examples, keeps the best weights, stops where there is no hope."""
+        loss = float(torch.stack(self._losses).mean())
+        self._losses.clear()
+        self.epochs_run += 1
+        if not math.isfinite(loss):
+            self.diverged = True
+            self.trainer.should_stop = True
+            return
+        score = self._judge()
+        if score > self.best_score:
+            self.best_score, self.best_epoch = score, self.epochs_run
+            self._best = {name: value.detach().clone() for name, value in self.model.named_parameters() if value.requires_grad}
+        self._after_epoch(self.epochs_run, loss, score)
+        patience = self.settings.patience
+        if patience is not None and self.epochs_run - self.best_epoch >= patience:
+            self.trainer.should_stop = True
+
+    def restore_best(self) -> None:
+        """Gives the model the weights of its best epoch."""
+        with torch.no_grad():
+            for name, value in self.model.named_parameters():
+                if name in self._best:
+                    value.copy_(self._best[name])
+        self._best = {}
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; weights decay, biases and norms do not; the rate rises and falls linearly."""
+        config = self.settings
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, value in self.model.named_parameters():
+            if value.requires_grad:
+                groups.setdefault((name in self._fresh, value.dim() > 1), []).append(value)
+        optimizer = torch.optim.AdamW(
+            [
+                {
+                    "params": values,
+                    "lr": config.learning_rate * (config.head_rate if fresh else 1.0),
+                    "weight_decay": config.weight_decay if decayed else 0.0,
+                }
+                for (fresh, decayed), values in groups.items()
+            ],
+            fused=True,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate(min(step, self.steps - 1), self.steps, config.warmup)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def fit(module: FinetuningModule, device: str, precision: str) -> None:
+    """Runs the loop with nothing of Lightning's that costs time here: no logger, bar, summary, sanity check or checkpoint."""
+    with _quiet_lightning():
+        trainer = lightning.Trainer(
+            accelerator="auto" if device == "auto" else device,
+            devices=1,
+            precision={"32": "32-true", "bf16": "bf16-mixed"}.get(precision, precision),
+            max_epochs=module.settings.epochs,
+            gradient_clip_val=module.settings.clip or None,
+            reload_dataloaders_every_n_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(module)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    loggers = [
+        logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+    ]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

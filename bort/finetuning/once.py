@@ -1,0 +1,320 @@
+"""One fine-tuning run: one θ, one seed, the best epoch by steering score."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bort.errors import BortError
+from bort.events import Observer, Quiet
+from bort.files import digest, read_json, write_json, write_text
+from bort.finetuning.classifier import (
+    FrozenBottom,
+    Loaded,
+    fold_scale,
+    load_encoder,
+    logits,
+    longest_input,
+    save_classifier,
+    set_dropout,
+    start_head,
+)
+from bort.finetuning.config import FinetuningConfig, Impl
+from bort.finetuning.encode import Encoded, encode, evaluation_batches
+from bort.finetuning.module import FinetuningModule, fit
+from bort.finetuning.predictions import lines, predict_from_logits
+from bort.tasks.metrics import score
+from bort.tasks.task import SPLITS, Task
+
+#: Largest cache of a frozen bottom's outputs, in bytes; above it they are computed in every step.
+_CACHE_LIMIT = 2 << 30
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Settings of speed where none are given."""
+
+    device: str = "auto"
+    precision: str = "32"
+    threads: int | None = None
+
+
+@dataclass
+class Trained:
+    """A run's outcome: its record, its model on the CPU in evaluation mode, its held-out logits where they were asked for."""
+
+    record: dict[str, Any]
+    model: Any
+    logits: NDArray[np.float64] | None
+
+
+class Workspace:
+    """What every run of one model on one task shares: untrained weights, token ids, outputs of frozen layers.
+
+    Args:
+        model_dir: An encoder's directory.
+        task: The task.
+        pooling: ``first`` or ``mean``.
+        impl: Device, precision, threads.
+    """
+
+    def __init__(self, model_dir: str | Path, task: Task, pooling: str, impl: Impl | None = None) -> None:
+        self.task, self.impl = task, impl or Plain()
+        self.device = device_of(self.impl.device)
+        self._loaded: Loaded = load_encoder(model_dir, task, pooling)
+        self.tokenizer, self.fresh = self._loaded.tokenizer, self._loaded.fresh
+        length = longest_input(self._loaded.model, self.tokenizer, task.max_length)
+        self.splits: dict[str, Encoded] = {split: encode(getattr(task, split), self.tokenizer, length) for split in SPLITS}
+        self._bottoms: dict[int, dict[str, Tensor] | None] = {}
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the classifier, head included."""
+        return sum(value.numel() for value in self._loaded.model.parameters())
+
+    def model(self) -> Any:
+        """Returns a copy of the model as it was loaded, on the device."""
+        return copy.deepcopy(self._loaded.model).to(self.device)
+
+    def bottom(self, freeze: int, split: str) -> Tensor | None:
+        """Returns what the frozen layers make of every token of a split, [T, H]; ``None`` where that is too large to keep."""
+        if freeze not in self._bottoms:
+            size = sum(int(data.starts[-1]) for data in self.splits.values()) * self._loaded.model.config.hidden_size * 4
+            self._bottoms[freeze] = {} if size <= _CACHE_LIMIT else None
+        cache = self._bottoms[freeze]
+        if cache is None:
+            return None
+        if split not in cache:
+            data, model = self.splits[split], self.model()
+            frozen = FrozenBottom(model, freeze)
+            cache[split] = torch.empty(int(data.starts[-1]), model.config.hidden_size)
+            for indices in evaluation_batches(data.lengths):
+                inputs = {name: value.to(self.device) for name, value in data.batch(indices).items()}
+                hidden = frozen.outputs(inputs).float().cpu()
+                for row, index in enumerate(indices):
+                    start, end = int(data.starts[index]), int(data.starts[index + 1])
+                    cache[split][start:end] = hidden[row, : end - start]
+        return cache[split]
+
+
+class _Run:
+    """A model being trained or judged in a workspace, with its frozen bottom out of the way."""
+
+    def __init__(self, workspace: Workspace, freeze: int) -> None:
+        self.workspace, self.freeze = workspace, freeze
+        self.model = workspace.model()
+        self.frozen = FrozenBottom(self.model, freeze) if freeze else None
+        self.cached = bool(freeze) and workspace.bottom(freeze, "train") is not None
+        if self.frozen is not None and self.cached:
+            self.frozen.detach_bottom()
+
+    def feed(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
+        data = self.workspace.splits[split]
+        inputs = {name: value.to(self.workspace.device) for name, value in data.batch(indices).items()}
+        if self.frozen is not None and self.cached:
+            tokens = self.workspace.bottom(self.freeze, split)
+            assert tokens is not None
+            mask = inputs["attention_mask"].bool()
+            hidden = torch.zeros(*mask.shape, tokens.shape[-1], device=self.workspace.device)
+            parts = [tokens[int(data.starts[index]) : int(data.starts[index + 1])] for index in indices]
+            hidden[mask] = torch.cat(parts).to(self.workspace.device)
+            self.frozen.give(hidden)
+        return inputs
+
+    def logits(self, split: str) -> NDArray[np.float64]:
+        """Returns the logits of a split in its order, [N, outputs]."""
+        data = self.workspace.splits[split]
+        found = np.empty((len(data.labels), self.workspace.task.outputs))
+        training = self.model.training
+        self.model.eval()
+        with torch.inference_mode():
+            for indices in evaluation_batches(data.lengths):
+                found[indices] = logits(self.model, self.feed(split, indices)).double().cpu().numpy()
+        if training:
+            self.train()
+        return found
+
+    def train(self) -> None:
+        """Switches dropout on, except in the frozen part."""
+        self.model.train()
+        if self.frozen is not None:
+            self.frozen.still()
+
+    def finish(self) -> Any:
+        if self.frozen is not None:
+            self.frozen.attach_bottom()
+        return self.model.cpu().eval()
+
+
+def train_classifier(
+    workspace: Workspace,
+    config: FinetuningConfig,
+    *,
+    seed: int,
+    label: str,
+    observer: Observer | None = None,
+    heldout: bool = True,
+) -> Trained:
+    """Trains once and takes the epoch that is best on steering examples.
+
+    Args:
+        workspace: Model and task.
+        config: With θ in its place.
+        seed: Fixes the head's first values, the order of batches and dropout.
+        label: What progress is reported under.
+        observer: Told of progress and metrics.
+        heldout: Whether held-out examples are scored; a trial that only serves a choice leaves them alone.
+
+    Raises:
+        BortError: Training diverged before an epoch was finished.
+    """
+    observer = observer or Quiet()
+    started, processor = time.perf_counter(), time.process_time()
+    task = workspace.task
+    with _seeded(seed, workspace.impl.threads):
+        run = _Run(workspace, config.freeze)
+        start_head(run.model, workspace.fresh, seed)
+        set_dropout(run.model, config.dropout)
+        run.train()
+        scale = None
+        if task.kind == "regression":
+            targets = workspace.splits["train"].labels
+            scale = (float(targets.mean()), float(targets.std()) or 1.0)
+        curve: list[dict[str, float]] = []
+
+        def judge() -> float:
+            found = predict_from_logits(task, run.logits("steering"))
+            return score(task, found, workspace.splits["steering"].labels.tolist())[task.primary]
+
+        def after_epoch(epoch: int, loss: float, steering: float) -> None:
+            curve.append({"epoch": epoch, "loss": loss, f"steering_{task.primary}": steering})
+            observer.metrics({"loss": loss, f"steering_{task.primary}": steering}, epoch)
+
+        def after_step(done: int, total: int) -> None:
+            observer.progress(label, done, total)
+
+        module = FinetuningModule(
+            run.model,
+            workspace.splits["train"],
+            lambda indices: run.feed("train", indices),
+            config,
+            seed=seed,
+            fresh=workspace.fresh,
+            scale=scale,
+            judge=judge,
+            after_epoch=after_epoch,
+            after_step=after_step,
+        )
+        fit(module, workspace.impl.device, workspace.impl.precision)
+        if not curve:
+            raise BortError(f"{label}: training diverged with learning_rate={config.learning_rate:g}; take a smaller one.")
+        run.model.to(workspace.device)
+        module.restore_best()
+        if scale is not None:
+            fold_scale(run.model, *scale)
+        record: dict[str, Any] = {"seed": seed, "theta": config.theta()}
+        found: NDArray[np.float64] | None = None
+        for split in ("steering", "heldout") if heldout else ("steering",):
+            found = run.logits(split)
+            record[split] = score(task, predict_from_logits(task, found), workspace.splits[split].labels.tolist())
+        model = run.finish()
+    record |= {
+        "epochs": module.epochs_run,
+        "best_epoch": module.best_epoch,
+        "diverged": module.diverged,
+        "steps": module.epochs_run * module.batches_per_epoch,
+        "curve": curve,
+        "seconds": time.perf_counter() - started,
+        "processor_seconds": time.process_time() - processor,
+    }
+    return Trained(record, model, found if heldout else None)
+
+
+def finetune_once(
+    model_dir: str | Path,
+    task: Task,
+    theta: Mapping[str, Any],
+    *,
+    seed: int,
+    directory: str | Path | None = None,
+    impl: Impl | None = None,
+    observer: Observer | None = None,
+    config: FinetuningConfig | None = None,
+) -> dict[str, Any]:
+    """Fine-tunes a model once.
+
+    Args:
+        model_dir: An encoder of transformers.
+        task: The task.
+        theta: Settings that replace those of ``config``.
+        seed: Fixes everything that is drawn.
+        directory: Gets ``model/``, ``predictions.jsonl`` and ``record.json``; nothing is written where absent. A directory that
+            holds the finished record of the same run is read instead of training again.
+        impl: Device, precision, threads.
+        observer: Told of progress and metrics.
+        config: Defaults of θ, pooling and the like.
+
+    Returns:
+        ``seed``, ``theta``, ``steering`` and ``heldout`` (metric → score), ``epochs``, ``best_epoch``, ``curve``, ``seconds``,
+        ``processor_seconds``.
+    """
+    settings = (config or FinetuningConfig()).with_theta(theta)
+    settings.check()
+    workspace = Workspace(model_dir, task, settings.pooling, impl)
+    mark = digest(
+        [model_digest(model_dir), task.digest, settings.theta(), settings.pooling, settings.patience, settings.clip, seed]
+    )
+    if directory is not None and (Path(directory) / "record.json").exists():
+        done: dict[str, Any] = read_json(Path(directory) / "record.json")
+        if done.get("fingerprint") == mark:
+            return done
+    trained = train_classifier(workspace, settings, seed=seed, label=f"fine-tune {task.name}", observer=observer)
+    record = {**trained.record, "fingerprint": mark}
+    if directory is not None:
+        assert trained.logits is not None
+        save_classifier(trained.model, workspace.tokenizer, Path(directory) / "model")
+        write_text(Path(directory) / "predictions.jsonl", lines(task, trained.logits))
+        write_json(Path(directory) / "record.json", record)
+    return record
+
+
+def model_digest(model_dir: str | Path) -> str:
+    """Returns the digest of a model directory's files, or of the hub id."""
+    from bort.files import file_digest
+
+    path = Path(model_dir)
+    if not path.is_dir():
+        return digest(str(model_dir))
+    kept = sorted(file for file in path.iterdir() if file.suffix in (".json", ".safetensors", ".txt", ".model", ".bin"))
+    return digest({file.name: file_digest(file) for file in kept})
+
+
+def device_of(name: str) -> torch.device:
+    """Returns the device of that name; a GPU, where there is one, for ``auto``."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+@contextmanager
+def _seeded(seed: int, threads: int | None) -> Iterator[None]:
+    """Seeds torch for dropout and sets its threads; both are as before afterwards."""
+    before = torch.get_num_threads()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
