@@ -8,10 +8,41 @@ from typing import Any
 
 import pytest
 
-_SUBJECTS = "the cat|a farmer|my brother|the old king|every child|our teacher|the river|a small boat|the city|no one".split("|")
-_VERBS = "watches|carries|remembers|follows|paints|forgets|crosses|builds|leaves|finds".split("|")
-_OBJECTS = "the bread|a red house|the long road|seven stones|the winter|a letter|the garden|the sea|some music|her name".split("|")
-_ENDINGS = "in the morning|without a word|before the rain|near the bridge|every summer|with great care|at night|again".split("|")
+_SUBJECTS = [
+    "the cat",
+    "a farmer",
+    "my brother",
+    "the old king",
+    "every child",
+    "our teacher",
+    "the river",
+    "a small boat",
+    "the city",
+    "no one",
+]
+_VERBS = ["watches", "carries", "remembers", "follows", "paints", "forgets", "crosses", "builds", "leaves", "finds"]
+_OBJECTS = [
+    "the bread",
+    "a red house",
+    "the long road",
+    "seven stones",
+    "the winter",
+    "a letter",
+    "the garden",
+    "the sea",
+    "some music",
+    "her name",
+]
+_ENDINGS = [
+    "in the morning",
+    "without a word",
+    "before the rain",
+    "near the bridge",
+    "every summer",
+    "with great care",
+    "at night",
+    "again",
+]
 
 
 def make_documents(count: int, seed: int = 0) -> list[str]:

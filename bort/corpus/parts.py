@@ -146,11 +146,13 @@ def _batches(stream: Iterator[Document]) -> Iterator[list[Document]]:
 
 def _accept(document: Document, config: CorpusConfig, counts: dict[str, int]) -> tuple[str, bytes] | None:
     """Returns a document's text and bytes, or nothing for one that is empty or, if so configured, not valid UTF-8."""
-    if not document.text.strip():
+    # White space around a document tells of its neighbours, and byte-level tokenizers would make tokens of it.
+    text = document.text.strip()
+    if not text:
         counts["empty_documents"] += 1
         return None
     try:
-        raw = document.text.encode("utf-8")
+        raw = text.encode("utf-8")
     except UnicodeEncodeError as error:
         if config.invalid_utf8 == "refuse":
             raise BortError(
@@ -159,8 +161,8 @@ def _accept(document: Document, config: CorpusConfig, counts: dict[str, int]) ->
             ) from error
         counts["invalid_documents"] += 1
         return None
-    counts["characters"] += len(document.text)
-    return document.text, raw
+    counts["characters"] += len(text)
+    return text, raw
 
 
 def _pieces(text: str) -> list[str]:

@@ -6,10 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bort.teacher.build import build_targets
     from bort.teacher.config import TargetConfig, TeacherConfig
     from bort.teacher.load import load_teacher, load_tokenizer
     from bort.teacher.model import Teacher
-    from bort.teacher.targets import TargetBatch, Targets, build_targets, targets_identity
+    from bort.teacher.targets import TargetBatch, Targets, targets_identity
 
 __all__ = [
     "TargetBatch",
@@ -29,7 +30,7 @@ _HOMES = {
     "Targets": "targets",
     "Teacher": "model",
     "TeacherConfig": "config",
-    "build_targets": "targets",
+    "build_targets": "build",
     "load_teacher": "load",
     "load_tokenizer": "load",
     "targets_identity": "targets",
