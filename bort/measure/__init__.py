@@ -1,7 +1,7 @@
 """Latency that can be trusted, exact sizes, and the figures others published.
 
 Public names: :func:`~bort.measure.latency.measure`, :class:`~bort.measure.config.BenchmarkConfig`,
-:func:`~bort.measure.sizes.size_table`, :func:`~bort.measure.environment.environment`.
+:func:`~bort.measure.sizes.size_table`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bort.measure.config import BenchmarkConfig
-    from bort.measure.environment import environment
     from bort.measure.latency import measure
     from bort.measure.sizes import size_table
 
-__all__ = ["BenchmarkConfig", "environment", "measure", "size_table"]
+__all__ = ["BenchmarkConfig", "measure", "size_table"]
 
 _HOMES = {
     "BenchmarkConfig": "bort.measure.config",
-    "environment": "bort.measure.environment",
     "measure": "bort.measure.latency",
     "size_table": "bort.measure.sizes",
 }

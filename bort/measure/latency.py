@@ -21,7 +21,7 @@ from bort.measure.config import BenchmarkConfig
 from bort.measure.environment import BUSY, Occupation, environment, processors
 from bort.measure.models import ENCODER, Spec, build_model, load_model, quiet, resolve, usable_positions
 from bort.measure.published import PublishedModel
-from bort.measure.runtime import feed, open_session
+from bort.measure.runtime import feed, open_session, vocabulary_and_positions
 from bort.measure.statistics import ratio_of_medians, summary
 
 if TYPE_CHECKING:
@@ -122,21 +122,16 @@ class _Maker:
         self.vocabulary = 1 << 30
 
     def add(self, name: str, found: Path | Architecture | PublishedModel) -> None:
-        longest = max(self.config.sequence_length)
         if isinstance(found, Path) and found.suffix == ".onnx":
             if "onnx" not in self.config.backends:
                 raise BortError(f"{name}={found} is an ONNX file: add onnx to benchmark.backends, or give a model directory.")
             self.facts[name] = {"from": str(found), "bytes": found.stat().st_size}
             self._add_onnx(name, found)
-            self.vocabulary = min(self.vocabulary, 1000)
             return
         self.observer.progress("benchmark", 0, 1, f"preparing {name}")
         whole = self.config.part == "whole"
         model = load_model(found, None if whole else ENCODER) if isinstance(found, Path) else build_model(found)
-        positions = usable_positions(model, longest)
-        if positions < longest:
-            raise ConfigurationError("benchmark.sequence_length", longest, f"{name} takes sequences of at most {positions} tokens")
-        self.vocabulary = min(self.vocabulary, int(model.config.vocab_size))
+        self._limit(name, int(model.config.vocab_size), usable_positions(model, max(self.config.sequence_length)))
         self.facts[name] = {
             "from": found.name if isinstance(found, PublishedModel) else str(found),
             "class": type(model).__name__,
@@ -152,6 +147,13 @@ class _Maker:
             self.facts[name]["onnx_bytes"] = ready.stat().st_size
             self._add_onnx(name, ready)
 
+    def _limit(self, name: str, vocabulary: int, positions: int) -> None:
+        """Makes sure that every series can take the same token ids."""
+        self.vocabulary = min(self.vocabulary, vocabulary)
+        longest = max(self.config.sequence_length)
+        if positions < longest:
+            raise ConfigurationError("benchmark.sequence_length", longest, f"{name} takes sequences of at most {positions} tokens")
+
     def _convert(self, name: str, model: PreTrainedModel) -> Path:
         if self.converter is None:
             raise BortError(f"{name} has no ONNX file: export it first, or take onnx out of benchmark.backends.")
@@ -162,6 +164,7 @@ class _Maker:
 
     def _add_onnx(self, name: str, path: Path) -> None:
         session = open_session(path, self.threads)
+        self._limit(name, *vocabulary_and_positions(session))
 
         def call(input_ids: Ids) -> object:
             return session.run(None, feed(session, input_ids, np.ones_like(input_ids)))

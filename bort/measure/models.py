@@ -23,6 +23,11 @@ Spec = str | Path | Architecture
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+#: Families of transformers whose forward pass takes token ids and an attention mask and reads both ways.
+FAMILIES = frozenset(
+    {"albert", "bert", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie"}
+    | {"mobilebert", "modernbert", "mpnet", "roberta", "roberta-prelayernorm", "roformer", "squeezebert", "xlm-roberta"}
+)
 _ACCEPTED = "encoders, masked-LM models and sequence classifiers are accepted"
 
 
@@ -53,8 +58,10 @@ def kind_of(directory: Path | str) -> Kind:
         raise BortError(f"{directory} has no config.json: a model in transformers layout (config.json and weights) is needed.")
     config = read_json(directory / "config.json")
     names = config.get("architectures") or ["Model"]
-    if config.get("is_encoder_decoder") or config.get("is_decoder"):
-        raise BortError(f"{directory} holds {names[0]}, a decoder: {_ACCEPTED}.")
+    if config.get("is_decoder"):
+        raise BortError(f"{directory} holds {names[0]} set up as a decoder: {_ACCEPTED}.")
+    if config.get("model_type") not in FAMILIES:
+        raise BortError(f"{directory} holds {names[0]} of the family {config.get('model_type')}: {_ACCEPTED}, such as BERT's.")
     for suffix, kind in (("ForMaskedLM", MASKED_LM), ("ForSequenceClassification", CLASSIFIER), ("Model", ENCODER)):
         if names[0].endswith(suffix):
             return kind

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from bort.errors import BortError
 
 INPUTS = ("input_ids", "attention_mask")
+#: What an exported file says of itself, so that it can be fed without its configuration at hand.
+VOCABULARY_KEY, POSITIONS_KEY = "bort.vocab_size", "bort.positions"
 
 
 def require_onnx(*packages: str) -> None:
@@ -57,6 +59,12 @@ def open_session(path: Path | str, threads: int | None = None, *, optimised: Pat
     if not wanted <= {*INPUTS, "token_type_ids"}:
         raise BortError(f"{path} takes {', '.join(sorted(wanted))}: only {', '.join(INPUTS)} and token_type_ids can be fed.")
     return session
+
+
+def vocabulary_and_positions(session: Any) -> tuple[int, int]:
+    """Returns the vocabulary and the longest sequence of an open file; 1000 and 512 for a file that does not say."""
+    notes = session.get_modelmeta().custom_metadata_map
+    return int(notes.get(VOCABULARY_KEY, 1000)), int(notes.get(POSITIONS_KEY, 512))
 
 
 def run_session(session: Any, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:

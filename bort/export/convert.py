@@ -1,0 +1,140 @@
+"""From torch to ONNX, from ONNX to what ONNX Runtime makes of it, and to int8."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bort.errors import BortError, ConfigurationError
+from bort.export.config import ExportConfig
+from bort.files import atomic_path
+from bort.measure.models import quiet, usable_positions
+from bort.measure.runtime import INPUTS, POSITIONS_KEY, VOCABULARY_KEY, open_session, require_onnx
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+#: A protobuf file ends at 2 GiB; the graph around the weights needs little.
+_LARGEST = 2_000_000_000
+
+
+def onnx_file(model: PreTrainedModel, path: Path | str, *, opset: int = ExportConfig.opset) -> None:
+    """Writes an encoder, masked-LM model or sequence classifier as ONNX with dynamic batch and length.
+
+    The graph takes ``input_ids`` and ``attention_mask`` [B, S] (token types are zero inside) and gives the model's first output:
+    ``last_hidden_state`` [B, S, H], or ``logits`` [B, S, V] or [B, C].
+
+    Args:
+        model: The model, in evaluation mode.
+        path: The file to write.
+        opset: ONNX operator set.
+
+    Raises:
+        BortError: The packages of the ``export`` extra are missing, the model is larger than one ONNX file can be, or it has
+            operations that cannot be exported.
+        ConfigurationError: The operator set is none that the exporter can write.
+    """
+    require_onnx()
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    if size > _LARGEST:
+        raise BortError(f"A model of {size / 1e9:.1f} GB does not fit into one ONNX file, which ends at 2 GB.")
+    with quiet(), _no_streams():
+        import torch
+
+        class FirstOutput(torch.nn.Module):
+            """Fixes the names and the order of the inputs, and leaves out every output but the first."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = model
+
+            def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+                output: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask)[0]
+                return output
+
+        # Sizes of 0 and 1 would be taken for constants; different sizes keep batch and length apart.
+        ids = torch.ones(2, 7, dtype=torch.long)
+        mask = torch.ones_like(ids)
+        mask[1, 5:] = 0
+        axes = {0: "batch", 1: "sequence"}
+        try:
+            program = torch.onnx.export(
+                FirstOutput().eval(),
+                (ids, mask),
+                dynamo=True,
+                input_names=list(INPUTS),
+                output_names=["last_hidden_state" if _is_encoder(model) else "logits"],
+                dynamic_shapes=dict.fromkeys(INPUTS, axes),
+                opset_version=opset,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise BortError(f"{type(model).__name__} cannot be exported to ONNX: {str(error).splitlines()[0]}") from error
+        if program is None:
+            raise BortError(f"{type(model).__name__} cannot be exported to ONNX.")
+        written = program.model.opset_imports.get("", opset)
+        if written != opset:
+            raise ConfigurationError("export.opset", opset, f"this exporter wrote operator set {written} instead; use that or 20")
+        # The exporter notes where each operation stood in the source, with the paths of the machine it ran on.
+        for node in program.model.graph.all_nodes():
+            node.metadata_props.clear()
+        notes = {
+            VOCABULARY_KEY: model.config.vocab_size,
+            POSITIONS_KEY: usable_positions(model),
+            "bort.class": type(model).__name__,
+            "bort.parameters": sum(parameter.numel() for parameter in model.parameters()),
+        }
+        program.model.metadata_props.update({key: str(value) for key, value in notes.items()})
+        with atomic_path(path) as temporary:
+            program.save(str(temporary), external_data=False)
+
+
+def optimise(source: Path, target: Path) -> None:
+    """Writes the graph of ``source`` as ONNX Runtime optimises it on any processor: operators fused, constants folded."""
+    with atomic_path(target) as temporary:
+        open_session(source, optimised=temporary)
+
+
+def quantise(source: Path, target: Path) -> None:
+    """Writes ``source`` with int8 weights: matrix products are quantised dynamically, embeddings are stored as int8.
+
+    Quantising products alone would leave the embedding in float32, and that is most of a small encoder's file.
+
+    Raises:
+        BortError: ONNX Runtime cannot quantise this graph.
+    """
+    require_onnx("onnx", "onnxruntime")
+    with quiet(), _no_streams():
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        with atomic_path(target) as temporary:
+            try:
+                quantize_dynamic(
+                    str(source),
+                    str(temporary),
+                    op_types_to_quantize=["MatMul", "Gather"],
+                    weight_type=QuantType.QInt8,
+                    per_channel=True,
+                )
+            except (ValueError, RuntimeError, KeyError) as error:
+                raise BortError(f"{source} cannot be quantised to int8: {str(error).splitlines()[0]}") from error
+
+
+def _is_encoder(model: PreTrainedModel) -> bool:
+    return model.base_model is model
+
+
+@contextlib.contextmanager
+def _no_streams() -> Iterator[None]:
+    """Holds back what the exporter prints; torch's own log handlers write to the stream they were made with."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def directory_bytes(directory: Path) -> int:
+    """Returns the bytes of all files in a directory, at any depth."""
+    return sum(os.path.getsize(Path(folder) / file) for folder, _, files in os.walk(directory) for file in files)

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bort.export.models
+from bort.architecture import Architecture
+from bort.errors import BortError, ConfigurationError
+from bort.events import Quiet
+from bort.export import ExportConfig, export_model, model_card, onnx_file
+from bort.export.models import judge_int8
+
+HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
+needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="the export extra is not installed: pip install 'bort[export]'")
+SHAPE = Architecture(1, 2, 32, 48)
+
+
+def save(directory: Path, name: str, **settings) -> Path:
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    torch.manual_seed(1)
+    family = "roberta" if name.startswith("Roberta") else "bert"
+    config = SHAPE.config(family, vocab_size=60, positions=24, **settings)
+    getattr(transformers, name)(config).save_pretrained(directory)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{number}" for number in range(55))]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]"
+    ).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def students(tmp_path_factory) -> dict[str, Path]:
+    home = tmp_path_factory.mktemp("students")
+    return {
+        "masked-lm": save(home / "masked-lm", "BertForMaskedLM", token_types=2),
+        "classifier": save(
+            home / "classifier", "RobertaForSequenceClassification", num_labels=3, id2label={0: "bad", 1: "fair", 2: "good"},
+            label2id={"bad": 0, "fair": 1, "good": 2}, pad_token_id=0,
+        ),
+        "encoder": save(home / "encoder", "BertModel"),
+    }  # fmt: skip
+
+
+def test_the_transformers_directory_loads_without_bort(students, tmp_path):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    result = export_model(students["classifier"], tmp_path, config=ExportConfig(onnx=False))
+    home = Path(result["transformers"]["path"])
+    model = AutoModelForSequenceClassification.from_pretrained(home).eval()
+    original = AutoModelForSequenceClassification.from_pretrained(students["classifier"]).eval()
+    inputs = AutoTokenizer.from_pretrained(home)("word1 word2 word9", return_tensors="pt")
+    inputs.pop("token_type_ids", None)
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs).logits, original(**inputs).logits, atol=1e-5, rtol=0)
+    assert model.config.id2label == {0: "bad", 1: "fair", 2: "good"}
+    assert result["transformers"]["difference"] <= 1e-5
+    assert result["kind"] == "sequence classifier"
+    assert "onnx" not in result
+    assert (home / "README.md").read_text(encoding="utf-8").startswith("---\nlicense:")
+    assert not list(tmp_path.glob(".*")), "no temporary is left behind"
+
+
+@pytest.fixture(scope="module")
+def exported(students, tmp_path_factory) -> dict:
+    """The masked-LM student in every form: exporting takes seconds, so it is done once."""
+    if not HAS_ONNX:
+        pytest.skip("the export extra is not installed: pip install 'bort[export]'")
+    config = ExportConfig(checks=3, int8=True, optimised=True)
+    return export_model(students["masked-lm"], tmp_path_factory.mktemp("exported"), config=config)
+
+
+def runs_with_any_batch_and_length(result: dict, name: str, shape: tuple[int, ...]) -> None:
+    from bort.measure.runtime import open_session, run_session
+
+    session = open_session(result["onnx"]["path"])
+    assert [node.name for node in session.get_inputs()] == ["input_ids", "attention_mask"]
+    assert [node.name for node in session.get_outputs()] == [name]
+    ids = np.full((3, 5), 7)
+    assert run_session(session, ids, np.ones_like(ids)).shape == shape
+    assert result["onnx"]["difference"] <= 1e-4
+    assert str(Path(__file__).parents[2]).encode() not in Path(result["onnx"]["path"]).read_bytes(), "no path of this machine"
+
+
+def test_a_masked_language_model_becomes_onnx(exported):
+    runs_with_any_batch_and_length(exported, "logits", (3, 5, 60))
+    assert exported["optimised"]["difference"] <= 1e-4
+
+
+@needs_onnx
+def test_a_classifier_becomes_onnx_and_nothing_is_printed(students, tmp_path, capfd):
+    runs_with_any_batch_and_length(export_model(students["classifier"], tmp_path, config=ExportConfig(checks=3)), "logits", (3, 3))
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_onnx
+def test_an_encoder_becomes_onnx(students, tmp_path):
+    from bort.measure.models import load_model
+
+    path = tmp_path / "encoder.onnx"
+    onnx_file(load_model(students["encoder"]), path)
+    runs_with_any_batch_and_length({"onnx": {"path": path, "difference": 0.0}}, "last_hidden_state", (3, 5, 32))
+
+
+def test_int8_takes_in_the_embedding(exported):
+    assert exported["int8"]["accepted"] is None, "without a task it is not judged"
+    import onnx
+
+    held = [(tensor.data_type, list(tensor.dims)) for tensor in onnx.load(exported["int8"]["path"]).graph.initializer]
+    eight_bits = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    assert any((kind, [60, 32]) in held for kind in eight_bits)
+    assert (onnx.TensorProto.FLOAT, [60, 32]) not in held
+
+
+def test_int8_that_fails_its_gate_is_kept_out(exported, students, tmp_path, monkeypatch):
+    monkeypatch.setattr(bort.export.models, "onnx_file", lambda _, path, **__: shutil.copy(exported["onnx"]["path"], path))
+    scores = {"model.onnx": 0.9, "model_int8.onnx": 0.8}
+    warnings: list[str] = []
+
+    class Listener(Quiet):
+        def warn(self, message: str) -> None:
+            warnings.append(message)
+
+    config = ExportConfig(int8=True, checks=2)
+    result = export_model(students["masked-lm"], tmp_path, config=config, score=lambda path: scores[path.name], observer=Listener())
+    assert result["int8"]["accepted"] is False
+    assert result["int8"]["path"] is None
+    assert (tmp_path / "onnx" / "model.onnx").exists()
+    assert not (tmp_path / "onnx" / "model_int8.onnx").exists()
+    assert warnings == ["int8 loses 10.00 points (90.00 to 80.00), more than the 0.5 of export.int8_loss, and was not kept."]
+    assert "not kept: loses 10.00 points" in Path(result["card"]).read_text(encoding="utf-8")
+
+
+def test_a_model_that_disagrees_is_refused(exported, students, tmp_path, monkeypatch):
+    monkeypatch.setattr(bort.export.models, "onnx_file", lambda _, path, **__: shutil.copy(exported["int8"]["path"], path))
+    with pytest.raises(BortError, match=r"refused: the ONNX file differs from torch by .* at most 0\.0001 is accepted"):
+        export_model(students["masked-lm"], tmp_path, config=ExportConfig(checks=2))
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_the_gate_counts_in_points():
+    paths = Path("full"), Path("small")
+    assert judge_int8(*paths, {paths[0]: 0.800, paths[1]: 0.796}.get, 0.5)["accepted"] is True
+    assert judge_int8(*paths, {paths[0]: 0.800, paths[1]: 0.794}.get, 0.5)["accepted"] is False
+    assert judge_int8(*paths, {paths[0]: 0.8, paths[1]: 0.9}.get, 0.0)["accepted"] is True
+    assert judge_int8(*paths, {paths[0]: 0.8, paths[1]: float("nan")}.get, 0.5)["accepted"] is False
+
+
+def test_what_cannot_be_exported_is_refused_in_a_sentence(students, tmp_path):
+    config = ExportConfig(onnx=False)
+    with pytest.raises(BortError, match="nowhere is not a directory"):
+        export_model(tmp_path / "nowhere", tmp_path / "out", config=config)
+    copy = tmp_path / "copy"
+    shutil.copytree(students["encoder"], copy)
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(BortError, match="holds no tokenizer"):
+        export_model(copy, tmp_path / "out", config=config)
+    shutil.copytree(students["encoder"], copy, dirs_exist_ok=True)
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(BortError, match="holds no weights"):
+        export_model(copy, tmp_path / "out", config=config)
+    shutil.copytree(students["encoder"], copy, dirs_exist_ok=True)
+    settings = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    (copy / "config.json").write_text(json.dumps({**settings, "architectures": ["BertForMaskedLM"]}), encoding="utf-8")
+    with pytest.raises(BortError, match=r"lack .* parts of a masked language model"):
+        export_model(copy, tmp_path / "out", config=config)
+    for name, family in (("BertForQuestionAnswering", "bert"), ("GPT2LMHeadModel", "gpt2")):
+        other = {**settings, "architectures": [name], "model_type": family}
+        (copy / "config.json").write_text(json.dumps(other), encoding="utf-8")
+        with pytest.raises(BortError, match=f"holds {name}.*encoders, masked-LM models and sequence classifiers"):
+            export_model(copy, tmp_path / "out", config=config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_packages_are_named(students, tmp_path, monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "onnxscript" else real(name, *rest))
+    with pytest.raises(BortError, match=r"needs onnxscript, which is not installed: run pip install 'bort\[export\]'"):
+        export_model(students["encoder"], tmp_path, config=ExportConfig())
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [({"opset": 9}, "export.opset"), ({"opset": 99}, "export.opset"), ({"tolerance": 0.0}, "export.tolerance"),
+     ({"onnx": False, "int8": True}, "export.int8"), ({"checks": 0}, "export.checks"), ({"int8_loss": -1.0}, "export.int8_loss")],
+)  # fmt: skip
+def test_settings_are_refused_by_key(settings, key):
+    with pytest.raises(ConfigurationError) as caught:
+        ExportConfig(**settings).check()
+    assert caught.value.key == key
+
+
+def test_a_card_without_facts_is_still_a_card():
+    card = model_card({})
+    assert card.startswith("---\n")
+    assert "# Bort student" in card
+    assert "No licence was stated" in card
+
+
+def test_a_card_tells_the_run():
+    card = model_card(
+        {
+            "name": "Reviews",
+            "licence": "apache-2.0",
+            "class": "BertForSequenceClassification",
+            "teacher": {"name": "all-MiniLM-L6-v2", "digest": "0123456789abcdef", "parameters": 22_713_216},
+            "task": {
+                "name": "rotten_tomatoes",
+                "seeds": [0, 1, 2],
+                "metrics": {"accuracy": {"mean": 0.8123, "low": 0.80, "high": 0.82}},
+                "baselines": {"teacher": {"accuracy": 0.85}, "majority": {"accuracy": 0.5}},
+            },
+            "cost": {"search": {"seconds": 100.0, "processor_seconds": 190.0}, "distill": 60.0},
+            "commands": ["bort reproduce experiment=demo"],
+        }
+    )
+    assert 'license: "apache-2.0"' in card
+    assert 'base_model: "all-MiniLM-L6-v2"' in card
+    assert "| accuracy | 0.8123 | 0.8 – 0.82 | 0.85 | 0.5 |" in card
+    assert "| search | 100 | 190 |" in card
+    assert "bort reproduce experiment=demo" in card
+    assert "## Limits" not in card
