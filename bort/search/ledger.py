@@ -1,4 +1,4 @@
-"""What a study knows: which candidates were begun, their curves, and how each ended. Kept in an Optuna study, read back after any death."""
+"""What a study knows: which candidates were begun, their curves, and how each ended. It is kept in an Optuna study."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bort.architecture import Architecture
-from bort.candidate import Evaluation
+from bort.candidate import Evaluation, fingerprint
 from bort.errors import BortError
 from bort.search.coordination import Coordination
 from bort.search.problem import Candidate, Problem
@@ -75,12 +75,21 @@ class Ledger:
     def __init__(self, study: optuna.Study, problem: Problem, coordination: Coordination) -> None:
         self.study, self.problem, self._coordination = study, problem, coordination
         self._storage: optuna.storages.BaseStorage = coordination.storage
+        self._study_id: int = self._storage.get_study_id_from_name(study.study_name)
+        self.distributions = distributions(problem)
+        # For the learning curves of the dashboard: Optuna keeps none for several objectives, and where errors cost nothing to get,
+        # writing them twice would be most of the work.
+        self._shows_curves = len(study.directions) == 1 and not getattr(problem.estimator, "immediate", False)
         self.entries: dict[int, Entry] = {}
         self.by_index: dict[int, Entry] = {}
         self.running: dict[int, Entry] = {}
         #: Trials that a worker had not finished creating when it died.
         self.torn: list[int] = []
+        #: Errors bought so far, and the training steps that they took.
         self.evaluations = 0
+        self.trained_steps = 0
+        #: The best W among the candidates that were trained to the last rung, and the candidate.
+        self.best: tuple[float, Entry] | None = None
         self._trial_ids: dict[int, int] = {}
         self._settled: set[int] = set()
         self._claimed: set[int] = set()
@@ -96,8 +105,7 @@ class Ledger:
                 self._read(trial)
 
     def _read(self, trial: optuna.trial.FrozenTrial) -> None:
-        self._trial_ids[trial.number] = trial._trial_id
-        self._trials = max(self._trials, trial.number + 1)
+        self._remember(trial.number, trial._trial_id)
         attributes = trial.user_attrs
         if REPEATS in attributes or CANDIDATE not in attributes:
             if trial.state.is_finished():
@@ -115,19 +123,24 @@ class Ledger:
             entry.reason = attributes.get(REASON, "")
             self._close(entry, {"COMPLETE": COMPLETE, "PRUNED": PRUNED}.get(trial.state.name, FAILED))
 
-    def _enter(self, number: int, fingerprint: str) -> Entry:
-        entry = Entry(number, self.problem.by_fingerprint[fingerprint])
+    def _enter(self, number: int, known_by: str) -> Entry:
+        entry = Entry(number, self.problem.by_fingerprint[known_by])
         self._last_begun = max(self._last_begun, number)
         self.entries[number] = self.running[number] = self.by_index[entry.candidate.index] = entry
         return entry
 
     def _append(self, entry: Entry, evaluation: Evaluation, order: int) -> None:
+        self.trained_steps += evaluation.steps - entry.steps
         entry.curve.append(evaluation)
         entry.orders.append(order)
         self.evaluations = max(self.evaluations, order + 1)
 
     def _close(self, entry: Entry, state: str) -> None:
         entry.state = state
+        if state == COMPLETE:
+            w = self.problem.w(entry.candidate, entry.error)
+            if self.best is None or (w, -entry.candidate.index) > (self.best[0], -self.best[1].candidate.index):
+                self.best = w, entry
         self.running.pop(entry.number, None)
         self._settled.add(entry.number)
 
@@ -148,88 +161,100 @@ class Ledger:
         """Yields the candidates of ``pool`` that were not begun yet, in its order."""
         return (candidate for candidate in pool if candidate.index not in self.by_index)
 
-    @property
-    def trained_steps(self) -> int:
-        """Training steps spent so far, over all candidates."""
-        return sum(entry.steps for entry in self.entries.values())
-
     def repeats_before(self, number: int) -> int:
         """Returns how many trials in a row before ``number`` were repetitions."""
         return number - 1 - self._last_begun
 
-    def begin(self) -> Entry | None:
-        """Makes a trial of the study's sampler's next proposal.
+    def begin(self, candidate: Candidate | None = None) -> Entry | None:
+        """Makes a trial of a candidate, or of what the study's sampler proposes.
 
         Returns:
             The new candidate, or ``None`` where the proposal was a repetition, which is answered from memory.
         """
         import optuna
 
+        if candidate is not None and not self.torn:
+            # In one piece: nothing of it is there if the process dies meanwhile.
+            return self._begin_whole(candidate)
         if self.torn:
             number = self.torn.pop(0)
-            trial = optuna.trial.Trial(self.study, self._trial_ids[number])
         else:
-            trial = self.study.ask()
-            number = trial.number
-            self._trial_ids[number] = trial._trial_id
-            self._trials = number + 1
-        candidate = suggest(trial, self.problem)
+            number = self._trials
+            self._remember(number, self._storage.create_new_trial(self._study_id))
+        trial = optuna.trial.Trial(self.study, self._trial_ids[number])
+        candidate = self._suggest(trial)
         known = self.by_index.get(candidate.index)
         for name, excess in self.problem.excesses(candidate).items():
-            self._set_constraint(trial, name, excess)
+            _set_constraint(trial, name, excess)
         if known is not None:
             trial.set_user_attr(REPEATS, known.number)
             values = self._values(known)
-            self.study.tell(number, values) if values else self.study.tell(number, state=optuna.trial.TrialState.FAIL)
+            self._end(number, optuna.trial.TrialState.COMPLETE if values else optuna.trial.TrialState.FAIL, values)
             self._settled.add(number)
             return None
         trial.set_user_attr(CANDIDATE, candidate.fingerprint)
         return self._enter(number, candidate.fingerprint)
 
-    def _set_constraint(self, trial: optuna.Trial, name: str, excess: float) -> None:
-        import warnings
+    def _begin_whole(self, candidate: Candidate) -> Entry:
+        import optuna
 
-        with warnings.catch_warnings():
-            # Said again where a torn trial is finished.
-            warnings.simplefilter("ignore")
-            trial.set_constraint(name, excess)
+        template = optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING,
+            params=parameters_of(candidate, self.problem),
+            distributions=self.distributions,
+            user_attrs={CANDIDATE: candidate.fingerprint},
+        )
+        number = self._trials
+        self._remember(number, self._storage.create_new_trial(self._study_id, template))
+        return self._enter(number, candidate.fingerprint)
+
+    def _remember(self, number: int, identifier: int) -> None:
+        self._trial_ids[number] = identifier
+        self._trials = max(self._trials, number + 1)
+
+    def _suggest(self, trial: optuna.Trial) -> Candidate:
+        chosen = {name: trial.suggest_categorical(name, space.choices) for name, space in self.distributions.items()}
+        return candidate_of(chosen, self.problem)
 
     def record(self, entry: Entry, evaluation: Evaluation) -> None:
         """Writes an error that was bought."""
         order = self.evaluations
         identifier = self._trial_ids[entry.number]
         self._storage.set_trial_user_attr(identifier, f"{RUNG}{evaluation.steps}", _record(evaluation, order))
-        if usable(evaluation.error) and len(self.study.directions) == 1:
-            # For the learning curves of the dashboard; Optuna keeps none for several objectives.
+        if self._shows_curves and usable(evaluation.error):
             self._storage.set_trial_intermediate_value(identifier, evaluation.steps, evaluation.error)
         self._append(entry, evaluation, order)
 
     def settle(self, entry: Entry) -> bool:
         """Ends a candidate whose training diverged or has reached the last rung; tells whether it did."""
-        import optuna
+        from optuna.trial import TrialState
 
         if entry.curve and not usable(entry.error):
-            reason = f"the error at {entry.steps} steps is {entry.error}"
-            self._finish(entry, optuna.trial.TrialState.FAIL, FAILED, reason)
+            self._finish(entry, TrialState.FAIL, FAILED, f"the error at {entry.steps} steps is {entry.error}")
             return True
-        if entry.steps == self.rungs[-1] and entry.curve:
-            self.study.tell(entry.number, self._values(entry))
+        if entry.curve and entry.steps == self.rungs[-1]:
+            self._end(entry.number, TrialState.COMPLETE, self._values(entry))
             self._close(entry, COMPLETE)
             return True
         return False
 
     def drop(self, entry: Entry, reason: str) -> None:
         """Ends a candidate that was not trained to the last rung."""
-        import optuna
+        from optuna.trial import TrialState
 
-        self._finish(entry, optuna.trial.TrialState.PRUNED, PRUNED, reason)
+        self._finish(entry, TrialState.PRUNED, PRUNED, reason)
 
     def _finish(self, entry: Entry, trial_state: Any, state: str, reason: str) -> None:
         self._storage.set_trial_user_attr(self._trial_ids[entry.number], REASON, reason)
-        # Not through tell, which would make a pruned candidate's latest error its value, in another unit than W.
-        self._storage.set_trial_state_values(self._trial_ids[entry.number], trial_state)
+        self._end(entry.number, trial_state, None)
         entry.reason = reason
         self._close(entry, state)
+
+    def _end(self, number: int, state: Any, values: list[float] | None) -> None:
+        # As study.tell does, but for its copies of the trial, and for its taking a dropped candidate's latest error for a value of W.
+        identifier = self._trial_ids[number]
+        self.study.sampler.after_trial(self.study, self._storage.get_trial(identifier), state, values)
+        self._storage.set_trial_state_values(identifier, state, values)
 
     def _values(self, entry: Entry) -> list[float] | None:
         if not usable(entry.error) or entry.steps != self.rungs[-1]:
@@ -258,13 +283,20 @@ def parameters_of(candidate: Candidate, problem: Problem) -> dict[str, int]:
     return values if len(thetas) == 1 else {**values, "theta": thetas.index(dict(candidate.theta))}
 
 
-def suggest(trial: optuna.Trial, problem: Problem) -> Candidate:
-    """Returns the candidate that a trial's sampler proposes."""
-    from bort.candidate import fingerprint
+def candidate_of(chosen: Mapping[str, Any], problem: Problem) -> Candidate:
+    """Returns the candidate that the parameters of a trial stand for."""
+    shape = {name: value for name, value in chosen.items() if name != "theta"}
+    theta = problem.search.thetas[chosen.get("theta", 0)]
+    return problem.by_fingerprint[fingerprint(Architecture(**shape), theta)]
 
-    chosen = {name: trial.suggest_categorical(name, space.choices) for name, space in distributions(problem).items()}
-    theta = problem.search.thetas[chosen.pop("theta", 0)]
-    return problem.by_fingerprint[fingerprint(Architecture(**chosen), theta)]
+
+def _set_constraint(trial: optuna.Trial, name: str, excess: float) -> None:
+    import warnings
+
+    with warnings.catch_warnings():
+        # It was said before where the trial was torn.
+        warnings.simplefilter("ignore")
+        trial.set_constraint(name, excess)
 
 
 def check_identity(study: optuna.Study, identity: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,11 +44,15 @@ def w_coefficient(
     Raises:
         BortError: e, p(T) or i(T) is not positive and finite, or the scale is unknown or lacks e(T).
     """
-    if not np.all(np.isfinite(e)) or not np.all(np.greater(e, 0)):
-        raise BortError(f"W needs an error above 0, not {e}.")
     if not p_max > 0 or not i_max > 0:
         raise BortError(f"W needs a maximum point with parameters and latency above 0, not {p_max} and {i_max}.")
-    savings = (p_max - p) / p_max * ((i_max - i) / i_max)
+    return scaled((p_max - p) / p_max * ((i_max - i) / i_max), e, scale=scale, e_max=e_max, exponent=exponent)
+
+
+def scaled(savings: float, e: float, *, scale: str = "reciprocal", e_max: float | None = None, exponent: float = 1.0) -> float:
+    """Returns W of a size-latency product and an error; see :func:`w_coefficient`."""
+    if not (math.isfinite(e) and e > 0):
+        raise BortError(f"W needs an error above 0, not {e}.")
     if scale == "reciprocal":
         return savings / e**exponent
     if scale == "complement":

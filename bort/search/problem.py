@@ -12,7 +12,7 @@ from bort.candidate import Estimator, Theta, fingerprint
 from bort.errors import BortError
 from bort.files import digest
 from bort.search.config import SearchConfig
-from bort.search.objective import w_coefficient
+from bort.search.objective import scaled
 from bort.search.space import SearchSpace, check_dominates
 
 
@@ -116,16 +116,7 @@ class Problem:
 
     def w(self, candidate: Candidate, error: float) -> float:
         """Returns the W-coefficient of a candidate with error e, in the scale that the search asks for."""
-        p_max, i_max = self.maximum
-        return w_coefficient(
-            candidate.parameters,
-            candidate.latency,
-            error,
-            p_max,
-            i_max,
-            scale=self.search.error_scale,
-            e_max=self.search.maximum_point_error,
-        )
+        return scaled(candidate.savings, error, scale=self.search.error_scale, e_max=self.search.maximum_point_error)
 
     def identity(self) -> dict[str, Any]:
         """Returns everything that fixes the answers, by name: a study goes on only where all of it is the same."""

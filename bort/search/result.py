@@ -147,14 +147,14 @@ def _history(problem: Problem, entries: Sequence[Entry]) -> list[dict[str, Any]]
     )
     worst = _worst([entry for entry in entries if entry.state == COMPLETE])
     rows: list[dict[str, Any]] = []
-    reached: list[Entry] = []
+    reached: list[Entry] = []  # Only those that none of the others dominates.
     steps, seconds, best, name = 0, 0.0, 0.0, ""
     for _, entry, place in bought:
         evaluation = entry.curve[place]
         steps += evaluation.steps - (entry.curve[place - 1].steps if place else 0)
         seconds += evaluation.processor_seconds
         if entry.state == COMPLETE and place == len(entry.curve) - 1:
-            reached.append(entry)
+            reached = _with(reached, entry, problem)
             w = problem.w(entry.candidate, entry.error)
             if not name or w > best:
                 best, name = w, str(entry.candidate.architecture)
@@ -162,6 +162,15 @@ def _history(problem: Problem, entries: Sequence[Entry]) -> list[dict[str, Any]]
                 rows[-1]["hypervolume"] = _volume(problem, reached, worst)["value"]
     end = {"trained_steps": steps, "processor_seconds": seconds, "w": best, "name": name}
     return [*rows, {**end, "hypervolume": _volume(problem, reached, worst)["value"]}]
+
+
+def _with(front: list[Entry], entry: Entry, problem: Problem) -> list[Entry]:
+    """Returns a front with a further candidate, less those that are dominated now."""
+    new, points = _point(problem, entry), [_point(problem, other) for other in front]
+    if any(all(a <= b for a, b in zip(point, new, strict=True)) for point in points):
+        return front
+    kept = [other for other, point in zip(front, points, strict=True) if not all(a <= b for a, b in zip(new, point, strict=True))]
+    return [*kept, entry]
 
 
 def _certificate(

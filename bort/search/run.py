@@ -251,7 +251,7 @@ class _Worker:
             if isinstance(decision, Climb):
                 return decision.entry, decision.steps
             if isinstance(decision, Begin):
-                ledger.begin()
+                ledger.begin(decision.candidate)
                 continue
             return True if isinstance(decision, Wait) else None
 
@@ -283,13 +283,6 @@ class _Worker:
                 self._on_candidate(candidate_record(entry, self._problem))
 
     def _progress(self) -> None:
-        spent = self._ledger.trained_steps
-        total, best = self._strategy.budget, self._best()
-        self._observer.progress("search", min(spent, total), total, f"best {best}" if best else "")
-
-    def _best(self) -> str:
-        ended = [entry for entry in self._ledger.entries.values() if entry.state == "complete"]
-        if not ended:
-            return ""
-        best = max(ended, key=lambda entry: self._problem.w(entry.candidate, entry.error))
-        return f"{best.candidate.architecture}, W {self._problem.w(best.candidate, best.error):.4g}"
+        spent, total, best = self._ledger.trained_steps, self._strategy.budget, self._ledger.best
+        note = f"best {best[1].candidate.architecture}, W {best[0]:.4g}" if best else ""
+        self._observer.progress("search", min(spent, total), total, note)

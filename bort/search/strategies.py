@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -11,6 +10,7 @@ from bort.errors import ConfigurationError
 from bort.search.config import BoundConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig
 from bort.search.ledger import Entry, Ledger
 from bort.search.problem import Candidate, Problem
+from bort.search.samplers import chosen_sampler, valid_sampler
 
 if TYPE_CHECKING:
     import optuna
@@ -24,8 +24,11 @@ class Climb:
     steps: int
 
 
+@dataclass(frozen=True)
 class Begin:
-    """Begin the candidate that the sampler proposes."""
+    """Begin a candidate: the one named, or what the sampler proposes."""
+
+    candidate: Candidate | None = None
 
 
 class Wait:
@@ -109,7 +112,7 @@ class OseStrategy:
 
     def sampler(self, ledger: Ledger) -> optuna.samplers.BaseSampler:
         """Returns a sampler that proposes the order."""
-        return chosen_sampler(ledger, lambda: self._next(ledger))
+        return chosen_sampler(ledger.problem, lambda: self._next(ledger))
 
     def _next(self, ledger: Ledger) -> Candidate | None:
         while self._position < len(self._pool) and self._pool[self._position].index in ledger.by_index:
@@ -121,7 +124,8 @@ class OseStrategy:
         decision = climb_or_wait(ledger)
         if isinstance(decision, Climb):
             return decision
-        return Begin() if self._next(ledger) is not None else decision or Done()
+        following = self._next(ledger)
+        return Begin(following) if following is not None else decision or Done()
 
     def finish(self, ledger: Ledger) -> dict[str, Any]:
         """Nothing is left; the winner is the best of the strided order."""
@@ -172,91 +176,3 @@ class SampledStrategy:
         share = len(ledger.entries) / len(self._problem.feasible)
         sense = "exact over the space" if share == 1 else f"the best of the {share:.1%} of the candidates that the sampler proposed"
         return {"sense": sense, "screened": 0, "dropped_by_bound": 0}
-
-
-def chosen_sampler(ledger: Ledger, choose: Any) -> optuna.samplers.BaseSampler:
-    """Returns an Optuna sampler that proposes the candidate that ``choose`` names."""
-    from optuna.samplers import BaseSampler
-
-    from bort.search.ledger import distributions, parameters_of
-
-    class ChosenSampler(BaseSampler):  # type: ignore[misc]
-        """Proposes what a strategy has chosen."""
-
-        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-            return distributions(ledger.problem)
-
-        def sample_relative(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
-            return parameters_of(choose(), ledger.problem)
-
-        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-            return self.sample_relative(study, trial, {})[param_name]
-
-    return ChosenSampler()
-
-
-def valid_sampler(ledger: Ledger, inner_of: Any, seed: int, patience: int) -> optuna.samplers.BaseSampler:
-    """Returns an Optuna sampler that asks another for proposals and keeps them to Ξ and the limits.
-
-    A proposal whose heads do not divide the hidden size gets the nearest number of heads that does. A resumed study goes on as if it had
-    never stopped, since the other sampler is made anew for each trial, with a seed of the study's seed and the trial's number.
-    """
-    import numpy as np
-    from optuna.samplers import BaseSampler
-
-    from bort.candidate import fingerprint
-    from bort.search.ledger import distributions, parameters_of
-
-    problem = ledger.problem
-    feasible = {candidate.index for candidate in problem.feasible}
-
-    def repaired(values: dict[str, Any]) -> Candidate | None:
-        from bort.architecture import Architecture
-
-        chosen = dict(values)
-        theta = problem.search.thetas[chosen.pop("theta", 0)]
-        fitting = [heads for heads in problem.space.values["heads"] if chosen["hidden"] % heads == 0]
-        if not fitting:
-            return None
-        chosen["heads"] = min(fitting, key=lambda heads: (abs(heads - chosen["heads"]), heads))
-        return problem.by_fingerprint[fingerprint(Architecture(**chosen), theta)]
-
-    class ValidSampler(BaseSampler):  # type: ignore[misc]
-        """Keeps another sampler's proposals valid."""
-
-        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-            return distributions(problem)
-
-        def sample_relative(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
-            words = np.random.SeedSequence([seed, trial.number]).generate_state(2)
-            self._inner = inner_of(int(words[0]))
-            if ledger.repeats_before(trial.number) < patience:
-                for _ in range(patience):
-                    candidate = repaired(self._ask(study, trial, search_space))
-                    if candidate is not None and candidate.index in feasible and not unfinished(candidate):
-                        return parameters_of(candidate, problem)
-            untried = list(ledger.untried(problem.feasible))
-            drawn = int(np.random.Generator(np.random.Philox(int(words[1]))).integers(len(untried)))
-            return parameters_of(untried[drawn], problem)
-
-        def _ask(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
-            values = self._inner.sample_relative(study, trial, self._inner.infer_relative_search_space(study, trial))
-            for name, space in search_space.items():
-                if name not in values:
-                    values[name] = self._inner.sample_independent(study, trial, name, space)
-            return values
-
-        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-            return self.sample_relative(study, trial, distributions(problem))[param_name]
-
-        def before_trial(self, study: Any, trial: Any) -> None:
-            inner_of(0).before_trial(study, trial)
-
-        def after_trial(self, study: Any, trial: Any, state: Any, values: Sequence[float] | None) -> None:
-            inner_of(0).after_trial(study, trial, state, values)
-
-    def unfinished(candidate: Candidate) -> bool:
-        entry = ledger.by_index.get(candidate.index)
-        return entry is not None and entry.number in ledger.running
-
-    return ValidSampler()
