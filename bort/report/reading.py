@@ -1,0 +1,310 @@
+"""Reads a result, of one stage or of the whole chain, into what the page shows. What is not there is None, never invented."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
+
+from bort.errors import RecordError
+from bort.record import SCHEMA
+
+Record = Mapping[str, Any]
+
+#: Models by the names that results give them, and the name the page gives them. The twin has the student's shape and no teacher.
+ROLES = {
+    "student": "student",
+    "twin": "twin",
+    "undistilled": "twin",
+    "undistilled_student": "twin",
+    "teacher": "teacher",
+}
+TITLES = {
+    "student": "student",
+    "twin": "twin without teacher",
+    "teacher": "teacher",
+    "majority": "majority class",
+}
+#: Held-out figures of a distillation: what they are called, and whether more is better.
+HELDOUT = {
+    "relation_kl": ("divergence from the teacher's relations (KL, nats)", False),
+    "relation_cross_entropy": ("cross-entropy with the teacher's relations (nats)", False),
+    "kl": ("divergence from the teacher's predictions (KL, nats)", False),
+    "hidden_mse": ("distance from the teacher's hidden states (share of their variance)", False),
+    "cross_entropy": ("cross-entropy on masked tokens (nats)", False),
+    "mlm_accuracy": ("accuracy on masked tokens", True),
+}
+#: Tasks whose names are not words.
+TASKS = {
+    "cola": "CoLA",
+    "sst2": "SST-2",
+    "mrpc": "MRPC",
+    "stsb": "STS-B",
+    "qqp": "QQP",
+    "mnli": "MNLI",
+    "mnli_mismatched": "MNLI (mismatched)",
+    "qnli": "QNLI",
+    "rte": "RTE",
+    "wnli": "WNLI",
+}
+_SINGLE = {"distill": "distill", "search": "search", "finetune": "finetune", "export": "export", "benchmark": "benchmark"}
+
+
+@dataclass
+class Score:
+    """One model's score on the task's first metric, with its interval and the value of each seed."""
+
+    role: str
+    metric: str
+    mean: float
+    bounds: tuple[float, float] | None = None
+    values: list[float] = field(default_factory=list)
+    interval: str = ""
+
+
+@dataclass
+class Findings:
+    """What a result holds, section by section; each is empty where the result has nothing of it."""
+
+    result: Record
+    name: str
+    search: Record
+    distilled: dict[str, Record]
+    tuned: dict[str, Record]
+    export: Record
+    benchmark: Record
+    seconds: dict[str, float]
+
+    @classmethod
+    def of(cls, result: Record) -> Findings:
+        """Sorts a result into sections.
+
+        Raises:
+            RecordError: It was written by a newer version, or mixes two studies.
+        """
+        if int(result.get("schema", 0) or 0) > SCHEMA:
+            raise RecordError(
+                f"The result has schema {result['schema']}, written by a newer version of Bort; this one reads {SCHEMA}."
+            )
+        stage = str(result.get("stage", ""))
+        if stage in _SINGLE and _SINGLE[stage] not in result:
+            result = {**result, _SINGLE[stage]: result, "seconds": {stage: result.get("seconds")}}
+        findings = cls(
+            result=result,
+            name=str(result.get("name") or stage or "result"),
+            search=_record(result, "search"),
+            distilled=_by_role(_record(result, "distill"), "steps"),
+            tuned=_by_role(_record(result, "finetune"), "metrics"),
+            export=_record(result, "export"),
+            benchmark=_record(result, "benchmark"),
+            seconds={name: float(value) for name, value in _record(result, "seconds").items() if is_number(value)},
+        )
+        findings._check_one_study()
+        return findings
+
+    def _check_one_study(self) -> None:
+        """Refuses results of two studies in one report: the student must have the shape that its own records name."""
+        shapes = {role: record.get("architecture") for role, record in self.distilled.items() if role in ("student", "twin")}
+        measured = _record(_record(self.benchmark, "models"), "student").get("architecture")
+        named = {str(shape) for shape in (*shapes.values(), measured) if shape}
+        if len(named) > 1:
+            raise RecordError(
+                f"The result mixes students of different shapes ({', '.join(sorted(named))}): they are not of one study."
+            )
+
+    # The search.
+
+    @property
+    def winner(self) -> Record:
+        """The winner's record: the search's, or the chain's own."""
+        return _record(self.search, "winner") or _record(self.result, "winner")
+
+    @property
+    def candidates(self) -> list[Record]:
+        """Every candidate that was begun."""
+        found = self.search.get("candidates") or []
+        return [item for item in found if isinstance(item, Mapping) and is_number(item.get("parameters"))]
+
+    @property
+    def complete(self) -> list[Record]:
+        """The candidates that were trained to the last rung with a usable error."""
+        return [item for item in self.candidates if item.get("state", "complete") == "complete" and is_number(item.get("error"))]
+
+    @property
+    def maximum(self) -> tuple[float, float] | None:
+        """p(T) and i(T)."""
+        point = _record(self.search, "maximum_point")
+        p, i = point.get("p"), point.get("i")
+        return (float(p), float(i)) if is_number(p) and is_number(i) else None
+
+    @property
+    def measured_latency(self) -> bool:
+        """Whether i is a measured latency in milliseconds rather than a count of operations."""
+        return str(self.search.get("latency", "operations")) != "operations"
+
+    def savings(self, candidate: Record) -> float | None:
+        """Returns a candidate's size-latency product (p(T) − p)/p(T) · (i(T) − i)/i(T)."""
+        maximum, latency = self.maximum, candidate.get("latency", candidate.get("operations"))
+        if maximum is None or not is_number(latency):
+            return None
+        return (maximum[0] - float(candidate["parameters"])) / maximum[0] * ((maximum[1] - float(latency)) / maximum[1])
+
+    @property
+    def reciprocal(self) -> bool:
+        """Whether W = savings / e holds for the winner, so that lines of equal W can be drawn."""
+        w, error = self.winner.get("w"), self.winner.get("error")
+        savings = self.savings(self.winner) if self.winner else None
+        if savings is None or not is_number(w) or not is_number(error) or not error:
+            return False
+        return math.isclose(float(w), savings / float(error), rel_tol=1e-6)
+
+    # The student.
+
+    @property
+    def shape(self) -> str | None:
+        """The student's shape, else the winner's."""
+        found = _record(self.distilled, "student").get("architecture") or self.winner.get("name")
+        return str(found) if found else None
+
+    def parameters(self, role: str) -> int | None:
+        """Returns the parameters of a model, from wherever the result has them."""
+        # The benchmark counts student and teacher by one rule, so it goes first.
+        places: list[Any] = [_record(_record(self.benchmark, "models"), role).get("parameters")]
+        places.append(_record(self.distilled, role).get("parameters"))
+        point = _record(self.search, "maximum_point")
+        if role == "teacher" and _record(self.result, "teacher").get("architecture", point.get("name")) == point.get("name"):
+            places.append(_record(self.result, "teacher").get("parameters"))
+        if role == "student":
+            places.append(self.winner.get("parameters"))
+        return next((int(value) for value in places if is_number(value)), None)
+
+    @property
+    def smaller(self) -> float | None:
+        """How many times smaller the student is than the teacher, counted by one rule for both."""
+        for record in (_record(self.benchmark, "models"), self.distilled):
+            teacher, student = _record(record, "teacher").get("parameters"), _record(record, "student").get("parameters")
+            if is_number(teacher) and is_number(student) and student:
+                return float(teacher) / float(student)
+        maximum, winner = self.maximum, self.winner.get("parameters")
+        if maximum and is_number(winner) and self.teacher_is_maximum:
+            return maximum[0] / float(winner)
+        return None
+
+    @property
+    def teacher_is_maximum(self) -> bool:
+        """Whether the maximum point is the teacher's shape, as far as the result says."""
+        teacher = _record(self.result, "teacher").get("architecture") or _record(_record(self.benchmark, "models"), "teacher").get(
+            "architecture"
+        )
+        return bool(teacher) and teacher == _record(self.search, "maximum_point").get("name")
+
+    def faster(self, backend: str = "eager") -> Record | None:
+        """Returns the measured ratio of the teacher's latency to the student's on a backend, at the smallest batch."""
+        found = [
+            ratio
+            for ratio in self.benchmark.get("ratios") or []
+            if (ratio.get("model"), ratio.get("over_model")) == ("student", "teacher")
+            and ratio.get("backend") == ratio.get("over_backend") == backend
+        ]
+        return min(found, key=lambda ratio: (ratio.get("batch", 1), ratio.get("sequence_length", 1)), default=None)
+
+    # The task.
+
+    @property
+    def task(self) -> Record:
+        """What the result says of the task's data."""
+        return next((_record(record, "task") for record in self.tuned.values() if _record(record, "task")), {})
+
+    @property
+    def task_name(self) -> str:
+        """The task's name, for a sentence."""
+        name = str(self.task.get("name") or "")
+        return TASKS.get(name.rpartition("/")[2]) or name.replace("_", " ").title() or "the task"
+
+    @property
+    def metrics(self) -> list[str]:
+        """The task's metrics, the primary one first."""
+        for record in self.tuned.values():
+            primary = _record(record, "interval").get("metric")
+            names = list(_record(record, "metrics"))
+            return sorted(names, key=lambda name: name != primary) if primary in names else names
+        return []
+
+    def score(self, role: str, metric: str) -> Score | None:
+        """Returns a model's score, with the interval over seeds, or over examples where there is one seed."""
+        record = _record(self.tuned, role)
+        found = _record(record, "metrics").get(metric)
+        mean = found.get("mean", found.get("value")) if isinstance(found, Mapping) else None
+        if not isinstance(found, Mapping) or not is_number(mean):
+            return None
+        bounds, over = _bounds(found), "seeds"
+        if bounds is None:
+            bounds, over = _bounds(_record(found, "examples")), "examples"
+        return Score(
+            role=role,
+            metric=metric,
+            mean=float(mean),
+            bounds=bounds,
+            values=[float(value) for value in found.get("values") or [] if is_number(value)],
+            interval=over if bounds else "",
+        )
+
+    def majority(self, metric: str) -> float | None:
+        """Returns the score of the model that always gives the most frequent label."""
+        for record in self.tuned.values():
+            value = _record(_record(record, "baseline"), "metrics").get(metric)
+            if is_number(value):
+                return float(value)
+        return None
+
+    # The distillation.
+
+    def heldout(self, role: str) -> dict[str, float]:
+        """Returns a model's held-out figures, those that are numbers."""
+        return {name: float(value) for name, value in _record(_record(self.distilled, role), "heldout").items() if is_number(value)}
+
+    @property
+    def shared_heldout(self) -> list[str]:
+        """The held-out figures that student and twin both have, in the order of the page; the student's own without a twin."""
+        student, twin = self.heldout("student"), self.heldout("twin")
+        return [name for name in HELDOUT if name in student and (not twin or name in twin)]
+
+
+def points(record: Record, name: str) -> list[tuple[float, float]]:
+    """Returns the points of a learning curve that have this figure, ascending in steps, each step once."""
+    found: dict[float, float] = {}
+    for point in record.get("curve") or []:
+        if isinstance(point, Mapping) and is_number(point.get(name)) and is_number(point.get("step")):
+            found[float(point["step"])] = float(point[name])
+    return sorted(found.items())
+
+
+def candidate_curve(candidate: Record) -> list[tuple[float, float]]:
+    """Returns a candidate's rungs as (steps, error)."""
+    pairs = [pair for pair in candidate.get("curve") or [] if isinstance(pair, Sequence) and len(pair) == 2]
+    return [(float(steps), float(error)) for steps, error in pairs if is_number(steps) and is_number(error)]
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Tells whether a value of a result is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _bounds(record: Record) -> tuple[float, float] | None:
+    low, high = record.get("low"), record.get("high")
+    return (float(low), float(high)) if is_number(low) and is_number(high) else None
+
+
+def _record(record: Record, key: str) -> Record:
+    value = record.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _by_role(record: Record, mark: str) -> dict[str, Record]:
+    """Returns records by role. A stage's own record is its first model's, by default the student's; others are named in it."""
+    models = record.get("models") if isinstance(record.get("models"), Mapping) else record
+    found = {ROLES[name]: value for name, value in models.items() if name in ROLES and isinstance(value, Mapping)}  # type: ignore[union-attr]
+    if mark in record and "student" not in found and "models" not in record:
+        found["student"] = record
+    return {role: value for role, value in found.items() if mark in value}

@@ -1,0 +1,382 @@
+"""The sections of the page, each nothing where the result has nothing for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bort.report.claims import HEAD, claims
+from bort.report.drawing import Drawing
+from bort.report.html import Cell, code, figure, note, paragraph, section, table
+from bort.report.reading import HELDOUT, TITLES, Findings, Record, is_number
+from bort.report.student_figures import ORDER
+from bort.report.words import DASH, big, duration, percent, score, size
+from bort.report.words import figure as digits
+
+Drawings = Mapping[str, Drawing]
+
+_SECRET = re.compile(r"(://[^/\s:@]*:)[^\s]+@")
+#: Settings shown on the page, by the group they stand in; the rest is in the stage's manifest.
+_SHOWN = (
+    "seed",
+    "search_space",
+    "strategy",
+    "error",
+    "latency",
+    "search",
+    "loss",
+    "train",
+    "budget",
+    "student",
+    "task",
+    "finetuning",
+)
+
+
+def search(findings: Findings, drawn: Drawings) -> str:
+    """The search: what won, why, and every candidate."""
+    return section(
+        "search",
+        "The search",
+        [
+            paragraph(_why_words(findings)),
+            figure(drawn.get("why")),
+            figure(drawn.get("front")),
+            figure(drawn.get("rungs")),
+            figure(drawn.get("cost")),
+            figure(drawn.get("sensitivity")),
+            _candidates(findings),
+        ],
+    )
+
+
+def distillation(findings: Findings, drawn: Drawings) -> str:
+    """Student and twin on held-out text."""
+    roles = [role for role in ("student", "twin") if role in findings.distilled]
+    rows = []
+    for name, (words, more) in HELDOUT.items():
+        values = {role: findings.heldout(role).get(name) for role in roles}
+        if all(value is None for value in values.values()):
+            continue
+        best = (max if more else min)((value for value in values.values() if value is not None), default=None)
+        cells = [
+            Cell(digits(value), value, strong=len(roles) > 1 and value is not None and value == best) for value in values.values()
+        ]
+        rows.append([Cell(words), Cell("more" if more else "less"), *cells])
+    costs = [
+        [Cell(words), Cell(DASH), *(_cost_cell(findings.distilled[role].get(key), form) for role in roles)]
+        for key, words, form in (
+            ("steps", "training steps", lambda value: f"{value:,}"),
+            ("tokens", "tokens read", big),
+            ("processor_seconds", "processor time", duration),
+        )
+        if any(is_number(findings.distilled[role].get(key)) for role in roles)
+    ]
+    student = findings.distilled.get("student", {})
+    words = (
+        f"The student {student['architecture']} was trained for {student.get('steps', 0):,} steps on what the teacher makes of the "
+        "text; its twin has the same shape, the same text and as many steps, but no teacher."
+        if "twin" in roles and student.get("architecture")
+        else ""
+    )
+    return section(
+        "distillation",
+        "The student",
+        [
+            paragraph(words),
+            figure(drawn.get("curves")),
+            table(
+                "Figures on held-out text, and what they cost",
+                ["figure", "better is", *(TITLES[role] for role in roles)],
+                rows + costs,
+                sort=False,
+            ),
+        ],
+    )
+
+
+def task(findings: Findings, drawn: Drawings) -> str:
+    """Task scores with intervals."""
+    rows = []
+    for role in ORDER:
+        scores = [findings.score(role, metric) for metric in findings.metrics]
+        if any(found is not None for found in scores):
+            cells = []
+            for found in scores:
+                bounds = found.bounds if found else None
+                cells.append(Cell(score(found.mean, found.metric), found.mean) if found else Cell(DASH))
+                cells.append(Cell(f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}", bounds[0]) if bounds else Cell(DASH))
+            parameters = findings.tuned[role].get("parameters")
+            rows.append([Cell(TITLES[role], strong=role == "student"), Cell(big(parameters), parameters), *cells])
+    if rows:
+        constants = [(metric, findings.majority(metric)) for metric in findings.metrics]
+        cells = [cell for metric, value in constants for cell in (Cell(score(value, metric), value), Cell(DASH))]
+        rows.append([Cell(TITLES["majority"]), Cell(DASH), *cells])
+    head = ["model", "parameters", *(name for metric in findings.metrics for name in (metric.replace("_", " "), "95 % interval"))]
+    return section(
+        "task",
+        f"On {findings.task_name}",
+        [paragraph(_task_words(findings)), figure(drawn.get("task")), table("Scores on held-out examples", head, rows)],
+    )
+
+
+def latency(findings: Findings, drawn: Drawings) -> str:
+    """Latencies and the circumstances they were measured in."""
+    rows = [
+        [
+            Cell(f"{row['model']}, {row['backend']}"),
+            *(Cell(f"{row[key]:,}", row[key]) for key in ("batch", "sequence_length")),
+            *(Cell(digits(row.get(key)), row.get(key)) for key in ("p50_ms", "p90_ms", "p99_ms", "processor_ms")),
+            Cell(big(row.get("tokens_per_second")), row.get("tokens_per_second")),
+        ]
+        for row in findings.benchmark.get("rows") or []
+        if is_number(row.get("p50_ms"))
+    ]
+    head = ["model", "batch", "tokens", "median (ms)", "90th (ms)", "99th (ms)", "processor (ms)", "tokens per second"]
+    busy = "Other processes took much of this machine while this was measured: read these latencies with care."
+    return section(
+        "latency",
+        "Latency",
+        [
+            note(busy) if findings.benchmark.get("busy") else "",
+            figure(drawn.get("latency")),
+            table("Latency of one call", head, rows),
+            paragraph(_circumstances(findings)),
+        ],
+    )
+
+
+def export(findings: Findings) -> str:
+    """The exported forms: sizes, and how far each is from torch."""
+    names = {"transformers": "transformers directory", "onnx": "ONNX", "optimised": "ONNX, optimised", "int8": "ONNX, int8"}
+    rows = []
+    for key, words in names.items():
+        form = findings.export.get(key)
+        if not isinstance(form, Mapping) or not is_number(form.get("bytes")):
+            continue
+        verdict = {True: "accepted", False: "refused", None: "checked"}[form.get("accepted")]
+        rows.append(
+            [
+                Cell(words),
+                Cell(size(form["bytes"]), form["bytes"]),
+                Cell(digits(form.get("difference"), 2), form.get("difference")),
+                Cell(digits(form.get("tolerance"), 2), form.get("tolerance")),
+                Cell(f"{verdict}, {form['lost']:.1f} points lost" if is_number(form.get("lost")) else verdict),
+            ]
+        )
+    head = ["form", "size", "largest difference from torch", "allowed", "verdict"]
+    return section("export", "What can be taken away", [table("Exported forms of the fine-tuned student", head, rows, sort=False)])
+
+
+def ledger(findings: Findings) -> str:
+    """The claims ledger; only where there is more than counting to show."""
+    if not (findings.search or findings.tuned or findings.benchmark):
+        return ""
+    words = "What the paper claims, beside what this run can say of it. One small run does not settle a claim about a large one."
+    return section(
+        "claims",
+        "The paper's claims",
+        [paragraph(words), table("Claims and evidence", HEAD, claims(findings), sort=False, kind="words")],
+    )
+
+
+def costs(findings: Findings, drawn: Drawings) -> str:
+    """What each stage cost."""
+    stages = [(name, seconds) for name, seconds in findings.seconds.items() if seconds > 0]
+    rows = []
+    for name, seconds in stages:
+        processor = _processor_seconds(findings, name)
+        rows.append([Cell(name), Cell(duration(seconds), seconds), Cell(duration(processor) if processor else DASH, processor)])
+    if len(rows) > 1:
+        rows.append(
+            [
+                Cell("together"),
+                Cell(duration(sum(seconds for _, seconds in stages)), sum(seconds for _, seconds in stages)),
+                Cell(DASH),
+            ]
+        )
+    return section(
+        "costs",
+        "What it cost",
+        [
+            figure(drawn.get("stages")),
+            table("Time of each stage", ["stage", "wall time", "training, processor time"], rows, sort=False),
+        ],
+    )
+
+
+def provenance(findings: Findings) -> str:
+    """What was asked, from what, with which versions, and how to do it again."""
+    result = findings.result
+    settings = [[Cell(key), Cell(value)] for key, value in _settings(result)]
+    environment = findings.benchmark.get("environment") or {}
+    versions = {**(environment.get("versions") or {}), **(result.get("versions") or {})}
+    store = result.get("mlflow") or {}
+    recorded = (
+        "Every run, candidate and checkpoint is recorded in MLflow: "
+        f"experiment {store.get('experiment')} in {_unsecret(store.get('store'))}."
+        if store.get("store")
+        else ""
+    )
+    commands = [str(command) for command in result.get("commands") or []]
+    return section(
+        "provenance",
+        "What it was made from",
+        [
+            table("Inputs", ["input", "what", "digest"], _inputs(findings), sort=False, kind="words"),
+            table("Settings", ["setting", "value"], settings, sort=False, fold=12, kind="words"),
+            paragraph(
+                "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "." if versions else ""
+            ),
+            paragraph(recorded),
+            paragraph("To do it again:") if commands else "",
+            code(commands),
+        ],
+    )
+
+
+def _why_words(findings: Findings) -> str:
+    winner, complete = findings.winner, findings.complete
+    space = (findings.search.get("space") or {}).get("valid")
+    if not winner or not complete:
+        return ""
+    asked = (
+        f"Of {space:,} valid architectures, {len(findings.candidates)} were trained"
+        if space
+        else f"{len(findings.candidates)} candidates were trained"
+    )
+    words = f"{asked}, and {winner['name']} has the largest W: what it saves in parameters and in latency, divided by its error."
+    saved = findings.savings(winner)
+    if saved is None or not findings.maximum:
+        return words
+    p, i = findings.maximum
+    top = (findings.search.get("maximum_point") or {}).get("name", "T")
+    words += (
+        f" It saves {percent(1 - float(winner['parameters']) / p)} of the parameters and "
+        f"{percent(1 - float(winner['latency']) / i)} of the {'latency' if findings.measured_latency else 'operations'} "
+        f"of the maximum point {top}."
+    )
+    best = min(complete, key=lambda item: float(item["error"]))
+    if best.get("name") == winner.get("name"):
+        return words + " No candidate has a smaller error."
+    better = 1 - float(best["error"]) / float(winner["error"])
+    given_up = findings.savings(best)
+    if given_up is not None and saved > 0:
+        words += (
+            f" The candidate with the smallest error, {best['name']}, has {percent(better)} less error, "
+            f"but {'saves only' if given_up < saved else 'saves'} {percent(given_up / saved)} as much, so its W is lower."
+        )
+    return words
+
+
+def _task_words(findings: Findings) -> str:
+    examples = findings.task.get("examples") or {}
+    if not examples:
+        return ""
+    counts = ", ".join(f"{count:,} {name.replace('heldout', 'held out')}" for name, count in examples.items() if is_number(count))
+    chosen = "Settings were chosen on steering examples; every score is on held-out ones that took no part in any choice."
+    return f"Examples: {counts}. {chosen}"
+
+
+def _candidates(findings: Findings) -> str:
+    fronts = {row.get("name") for row in findings.search.get("front") or []}
+    winner = findings.winner.get("name")
+    rows = []
+    for item in sorted(findings.candidates, key=lambda item: -(item.get("w") or 0.0)):
+        own = item.get("name") == winner
+        rows.append(
+            [
+                Cell(str(item.get("name")), strong=own),
+                Cell(digits(item.get("w")), item.get("w"), strong=own),
+                Cell(big(item.get("parameters")), item.get("parameters")),
+                Cell(big(item.get("operations")), item.get("operations")),
+                *([Cell(digits(item.get("latency")), item.get("latency"))] if findings.measured_latency else []),
+                Cell(digits(item.get("error")), item.get("error")),
+                Cell(f"{item.get('steps', 0):,}", item.get("steps", 0)),
+                Cell("winner" if own else "on the front" if item.get("name") in fronts else _state(item)),
+            ]
+        )
+    measured = ["i (ms)"] if findings.measured_latency else []
+    return table("Every candidate", ["architecture", "W", "p", "multiply-adds", *measured, "e", "steps", "note"], rows)
+
+
+def _state(item: Record) -> str:
+    states = {"complete": "", "pruned": "dropped early", "failed": "failed"}
+    return states.get(str(item.get("state", "")), str(item.get("state", "")))
+
+
+def _circumstances(findings: Findings) -> str:
+    found = findings.benchmark.get("environment") or {}
+    settings = findings.benchmark.get("settings") or {}
+    if not found:
+        return ""
+    parts = [
+        str(found.get("processor") or ""),
+        f"{found['threads']} threads" if found.get("threads") else "",
+        " ".join(found.get("instruction_sets") or []),
+        f"{settings['repeats']} interleaved rounds" if settings.get("repeats") else "",
+        f"load at the start {found['load'][0]}" if found.get("load") else "",
+        f"{percent(findings.benchmark.get('others_share'), 0)} of the machine taken by others"
+        if is_number(findings.benchmark.get("others_share"))
+        else "",
+    ]
+    return "Measured on " + ", ".join(part for part in parts if part) + "."
+
+
+def _processor_seconds(findings: Findings, stage: str) -> float | None:
+    if stage == "search":
+        found = findings.search.get("processor_seconds")
+        return float(found) if is_number(found) else None
+    if stage == "distill":
+        return sum(float(record.get("processor_seconds") or 0.0) for record in findings.distilled.values()) or None
+    if stage == "finetune":
+        return sum(float((record.get("cost") or {}).get("processor_seconds") or 0.0) for record in findings.tuned.values()) or None
+    return None
+
+
+def _inputs(findings: Findings) -> list[list[Cell]]:
+    result, rows = findings.result, []
+    teacher, corpus, data = result.get("teacher"), result.get("corpus"), findings.task
+    if isinstance(teacher, Mapping):
+        words = f"{teacher.get('name', '')} {teacher.get('architecture', '')}, {big(teacher.get('parameters'))} parameters"
+        rows.append([Cell("teacher"), Cell(words), Cell(_short(teacher.get("digest")))])
+    if isinstance(corpus, Mapping):
+        tokens = corpus.get("tokens")
+        counts = sum(value for value in tokens.values() if is_number(value)) if isinstance(tokens, Mapping) else tokens
+        rows.append([Cell("corpus"), Cell(f"{corpus.get('name', '')}, {big(counts)} tokens"), Cell(_short(corpus.get("digest")))])
+    if data:
+        rows.append([Cell("task"), Cell(str(data.get("name", ""))), Cell(_short(data.get("digest")))])
+    return rows
+
+
+def _settings(result: Record) -> list[tuple[str, str]]:
+    settings = result.get("settings") or result.get("config")
+    if not isinstance(settings, Mapping):
+        return []
+    flat: list[tuple[str, str]] = []
+
+    def walk(key: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                walk(f"{key}.{name}" if key else str(name), item)
+        elif value is not None:
+            flat.append((key, _unsecret(value)))
+
+    for name in _SHOWN:
+        if name in settings:
+            walk(name, settings[name])
+    return flat
+
+
+def _short(value: object) -> str:
+    return str(value)[:12] if value else DASH
+
+
+def _cost_cell(value: object, form: Any) -> Cell:
+    return Cell(form(value), float(value) if is_number(value) else None)
+
+
+def _unsecret(value: object) -> str:
+    """Returns a value as text, without the password of any address in it."""
+    return _SECRET.sub(r"\1***@", str(value))

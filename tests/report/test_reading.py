@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from example import TEACHER, example_result
+
+from bort.errors import RecordError
+from bort.report.claims import claims
+from bort.report.reading import Findings, points
+from bort.report.sections import search
+from bort.report.summary import headline, headline_html, tiles
+
+
+@pytest.fixture(scope="module")
+def result() -> dict[str, Any]:
+    return example_result()
+
+
+def _claims(result: dict[str, Any]) -> dict[str, list[str]]:
+    return {row[0].text: [cell.text for cell in row] for row in claims(Findings.of(result))}
+
+
+def test_the_headline_says_what_was_found(result: dict[str, Any]) -> None:
+    winner = result["winner"]["name"]
+    text = headline(Findings.of(result))
+    assert text.startswith(f"{winner} wins: 10× smaller and 9.3× faster than its teacher.")
+    assert "On Rotten Tomatoes it scores 73.9 % accuracy, its teacher 80.1 %" in text
+    assert "trained without a teacher 64.7 %" in text
+    assert f'<span class="shape">{winner}</span>' in headline_html(Findings.of(result))
+
+
+def test_the_headline_of_each_stage_alone(result: dict[str, Any]) -> None:
+    alone = {
+        name: headline(Findings.of({"stage": name, **result[name]})) for name in ("search", "distill", "finetune", "benchmark")
+    }
+    assert "wins among 19 candidates with W = 0.365" in alone["search"]
+    assert "held-out text" in alone["distill"]
+    assert alone["finetune"].startswith("On Rotten Tomatoes")
+    assert "fast" in alone["benchmark"]
+    assert headline(Findings.of({"stage": "export"})) == "The export stage is done."
+    assert headline(Findings.of({})) == "The result stage is done."
+
+
+def test_a_twin_that_is_better_is_said_to_be_better(result: dict[str, Any]) -> None:
+    models = result["finetune"]["models"]
+    turned = {**result, "finetune": {"models": {**models, "student": models["twin"], "twin": models["student"]}}}
+    assert "−9.2" in tiles(Findings.of(turned))
+    row = next(row for claim, row in _claims(turned).items() if claim.startswith("Distillation"))
+    assert row[3] == "not confirmed at this size and budget"
+
+
+def test_intervals_that_overlap_decide_nothing(result: dict[str, Any]) -> None:
+    models = result["finetune"]["models"]
+    same = {**result, "finetune": {"models": {**models, "twin": models["student"]}}}
+    row = next(row for claim, row in _claims(same).items() if claim.startswith("Distillation"))
+    assert row[3] == "not decided: the intervals overlap"
+
+
+def test_claims_are_confirmed_only_by_what_was_measured(result: dict[str, Any]) -> None:
+    rows = _claims(result)
+    assert rows["Bort is faster than BERT-large on a CPU"][2:4] == ["–", "not measured here"]
+    assert rows["Distillation gives a better model than masked-LM training alone, at equal steps"][3].startswith("confirmed")
+    assert rows["A few steps of training rank architectures as more steps do"][3] == "holds well at this size"
+    sizes = rows["Bort's effective size, embeddings left out, of BERT-large"]
+    assert sizes[2] == "5.5 % for D4-A8-H768-I1024, 8.2 % for D4-A8-H1024-I768"
+    assert sum(row[3] == "not tested here" for row in rows.values()) == 3
+    empty = _claims({"search": {"winner": {}}})
+    assert {row[3] for row in empty.values() if not row[0].startswith("Bort's")} == {"not measured here", "not tested here"}
+
+
+def test_a_measured_speed_claim(result: dict[str, Any]) -> None:
+    ratio = {
+        "model": "bort",
+        "over_model": "bert-large",
+        "backend": "eager",
+        "over_backend": "eager",
+        "batch": 1,
+        "sequence_length": 128,
+    }
+    for low, verdict in ((8.1, "confirmed"), (6.0, "not confirmed")):
+        rows = _claims({**result, "benchmark": {"ratios": [{**ratio, "ratio": 9.0, "low": low, "high": 10.0}]}})
+        assert rows["Bort is faster than BERT-large on a CPU"][3] == verdict
+
+
+def test_scores_fall_back_to_intervals_over_examples(result: dict[str, Any]) -> None:
+    metric = {"mean": 0.7, "low": None, "high": None, "values": [0.7], "examples": {"low": 0.67, "high": 0.73}}
+    found = Findings.of({"finetune": {"metrics": {"accuracy": metric}}}).score("student", "accuracy")
+    assert found is not None
+    assert (found.bounds, found.interval) == ((0.67, 0.73), "examples")
+
+
+def test_lines_of_equal_w_are_drawn_only_where_w_is_savings_over_error(result: dict[str, Any]) -> None:
+    assert Findings.of(result).reciprocal
+    winner = {**result["search"]["winner"], "w": 0.5}
+    assert not Findings.of({**result, "search": {**result["search"], "winner": winner}}).reciprocal
+
+
+def test_the_search_is_explained_in_words(result: dict[str, Any]) -> None:
+    words = search(Findings.of(result), {})
+    assert f"of the maximum point {TEACHER}" in words
+    assert "saves only" in words
+
+
+def test_curves_have_each_step_once_in_order() -> None:
+    curve = [
+        {"step": 2, "loss": 3.0},
+        {"step": 1, "loss": 4.0},
+        {"step": 2, "loss": 2.0},
+        {"step": 3},
+        {"step": 4, "loss": None},
+        5,
+    ]
+    assert points({"curve": curve}, "loss") == [(1.0, 4.0), (2.0, 2.0)]
+
+
+def test_a_result_of_a_newer_version_is_refused() -> None:
+    with pytest.raises(RecordError, match="newer version"):
+        Findings.of({"schema": 99})
+
+
+def test_results_of_two_studies_are_refused(result: dict[str, Any]) -> None:
+    twin = {**result["distill"]["twin"], "architecture": "D9-A1-H8-I8"}
+    with pytest.raises(RecordError, match="not of one study"):
+        Findings.of({**result, "distill": {**result["distill"], "twin": twin}})
