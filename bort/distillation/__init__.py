@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bort.distillation.config import BudgetConfig, ImplConfig, LossConfig, StudentConfig, TrainConfig
-    from bort.distillation.training import DistillResult, distill
     from bort.distillation.estimator import DistillEstimator
     from bort.distillation.student import StudentModel
+    from bort.distillation.training import DistillResult, distill
 
 __all__ = [
     "BudgetConfig",

@@ -124,8 +124,8 @@ class DistillEstimator:
     def _train(
         self, architecture: Architecture, train: TrainConfig, steps: int, directory: Path, observer: Observer, known: dict[str, Any]
     ) -> Evaluation:
-        from bort.distillation.training import distill
         from bort.distillation.module import DivergenceError
+        from bort.distillation.training import distill
 
         before = [_revive(value) for key, value in known.items() if int(key) < steps]
         diverged = next((evaluation for evaluation in before if not math.isfinite(evaluation.error)), None)

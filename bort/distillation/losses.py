@@ -8,6 +8,7 @@ attended positions) and is averaged over everything else; the scale by T² keeps
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,27 +17,68 @@ from torch.nn import functional
 
 from bort.errors import BortError
 
+KINDS = ("kl", "cross_entropy")
 
-class _SoftCrossEntropy(torch.autograd.Function):
-    """Mean over rows of −Σ_v softmax(t)_v · log softmax(s)_v, and its gradient in ``s``, with one saved tensor instead of three."""
+
+def _divergence(student_logits: Tensor, teacher_logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """Returns the divergence of softmax(t) from softmax(s), summed over rows, and its gradient in s: softmax(s) − softmax(t)."""
+    log_teacher = torch.log_softmax(teacher_logits, dim=-1)
+    log_student = torch.log_softmax(student_logits, dim=-1)
+    teacher = log_teacher.exp()
+    surprise = log_teacher.sub_(log_student) if kind == "kl" else log_student.neg()
+    total = (teacher * surprise).sum()
+    if total.device.type != "cpu" or not math.isfinite(float(total)):
+        # Where the teacher gives an entry no probability it adds nothing, even if a log-probability is −∞. This pass takes longer
+        # one on a processor, where it is made only when needed; elsewhere asking would cost more than doing it.
+        total = torch.where(teacher > 0, teacher * surprise, 0.0).sum()
+    return total, log_student.exp_().sub_(teacher)
+
+
+def _row_count(logits: Tensor) -> int:
+    return max(1, logits.numel() // max(1, logits.shape[-1]))
+
+
+class _Divergence(torch.autograd.Function):
+    """Mean divergence of rows of logits, with one tensor saved for the gradient instead of four."""
 
     @staticmethod
-    def forward(context: Any, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        """Returns the mean cross-entropy of the rows and keeps softmax(s) − softmax(t) for the gradient."""
-        teacher = torch.softmax(teacher_logits, dim=-1)
-        log_student = torch.log_softmax(student_logits, dim=-1)
-        # Where the teacher gives an entry no probability it adds nothing, even if the student's log-probability is −∞.
-        products = torch.where(teacher > 0, teacher * log_student, 0.0)
-        context.rows = max(1, student_logits.numel() // max(1, student_logits.shape[-1]))
+    def forward(context: Any, student_logits: Tensor, teacher_logits: Tensor, kind: str) -> Tensor:
+        """Returns the mean divergence of the rows."""
+        context.rows = _row_count(student_logits)
+        total, gradient = _divergence(student_logits, teacher_logits, kind)
         if context.needs_input_grad[0]:
-            context.save_for_backward(log_student.exp_().sub_(teacher))
-        return products.sum().neg().div(context.rows)
+            context.save_for_backward(gradient)
+        return total / context.rows
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, None]:
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
         """Returns (softmax(s) − softmax(t)) / rows, times the gradient that comes from above."""
-        (difference,) = context.saved_tensors
-        return difference * (gradients[0] / context.rows), None
+        (gradient,) = context.saved_tensors
+        return gradient * (gradients[0] / context.rows), None, None
+
+
+class _RelationDivergence(torch.autograd.Function):
+    """Mean divergence of a student's relations X Xᵀ from given logits; its gradient in X is (G + Gᵀ) X, where G is that in X Xᵀ."""
+
+    @staticmethod
+    def forward(context: Any, vectors: Tensor, teacher_logits: Tensor, heads: int, kind: str) -> Tensor:
+        """Returns the mean divergence of the rows; ``vectors`` [B, S, H], ``teacher_logits`` [B·R, S, S]."""
+        split = _split_heads(vectors, heads)
+        total, gradient = _divergence(split @ split.mT, teacher_logits, kind)
+        rows = _row_count(teacher_logits)
+        if context.needs_input_grad[0]:
+            # What one factor (H/R)^−1/4 of the split leaves to be applied.
+            context.scale, context.heads, context.shape = (vectors.shape[-1] // heads) ** -0.25 / rows, heads, vectors.shape
+            context.save_for_backward(torch.baddbmm(gradient @ split, gradient.mT, split))
+        return total / rows
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
+        """Returns the gradient in the vectors, [B, S, H]."""
+        (gradient,) = context.saved_tensors
+        blocks, length, hidden = context.shape
+        scaled = (gradient * (gradients[0] * context.scale)).view(blocks, context.heads, length, hidden // context.heads)
+        return scaled.transpose(1, 2).reshape(context.shape), None, None, None
 
 
 def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -58,7 +100,7 @@ def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperatu
     """
     _check_pair(student_logits, teacher_logits, temperature)
     student, teacher = _softened(student_logits, temperature), _softened(teacher_logits.detach(), temperature)
-    result: Tensor = _SoftCrossEntropy.apply(student, teacher)
+    result: Tensor = _Divergence.apply(student, teacher, "cross_entropy")
     return result * temperature**2
 
 
@@ -76,10 +118,10 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: f
     Raises:
         BortError: The shapes differ, or the temperature is not positive.
     """
-    cross_entropy = soft_cross_entropy(student_logits, teacher_logits, temperature)
-    with torch.no_grad():
-        entropy = entropy_of_logits(_softened(teacher_logits, temperature))
-    return cross_entropy - temperature**2 * entropy
+    _check_pair(student_logits, teacher_logits, temperature)
+    student, teacher = _softened(student_logits, temperature), _softened(teacher_logits.detach(), temperature)
+    result: Tensor = _Divergence.apply(student, teacher, "kl")
+    return result * temperature**2
 
 
 def entropy_of_logits(logits: Tensor) -> Tensor:
@@ -123,7 +165,8 @@ def hidden_mse(student_projected: Tensor, teacher_hidden: Tensor, variance: Tens
 
 def hidden_variance(hidden: Tensor) -> Tensor:
     """Returns the variance of ``[..., H]`` hidden states over positions, averaged over the H dimensions (biased: divided by n)."""
-    return hidden.flatten(0, -2).var(dim=0, correction=0).mean()
+    rows = hidden.flatten(0, -2)
+    return (rows - rows.mean(dim=0)).square_().mean()
 
 
 def relation_logits(vectors: Tensor, heads: int) -> Tensor:
@@ -139,12 +182,9 @@ def relation_logits(vectors: Tensor, heads: int) -> Tensor:
     Raises:
         BortError: R does not divide H.
     """
-    blocks, length, hidden = vectors.shape
-    if heads < 1 or hidden % heads:
-        raise BortError(f"loss.relation_heads={heads} cannot be used: it must divide the hidden sizes, one of which is {hidden}.")
-    width = hidden // heads
-    split = vectors.reshape(blocks, length, heads, width).transpose(1, 2) * width**-0.25
-    return split @ split.transpose(-1, -2)
+    blocks, length, _ = vectors.shape
+    split = _split_heads(vectors, heads)
+    return (split @ split.mT).view(blocks, heads, length, length)
 
 
 def relation_loss(
@@ -171,15 +211,25 @@ def relation_loss(
     Raises:
         BortError: R does not divide one of the widths, or ``kind`` is neither.
     """
-    if kind not in ("kl", "cross_entropy"):
-        raise BortError(f"'{kind}' is not a kind of relation loss: use kl or cross_entropy.")
-    divergence = kl_divergence if kind == "kl" else soft_cross_entropy
-    total = student[0].new_zeros((), dtype=_widened(student[0]).dtype)
+    if kind not in KINDS:
+        raise BortError(f"'{kind}' is not a kind of relation loss: use {' or '.join(KINDS)}.")
+    parts: list[Tensor] = []
     for student_vectors, teacher_vectors in zip(student, teacher, strict=True):
         with torch.no_grad():
-            target = relation_logits(_widened(teacher_vectors), heads)
-        total = total + divergence(relation_logits(_widened(student_vectors), heads), target)
-    return total / len(student)
+            split = _split_heads(_widened(teacher_vectors), heads)
+            target = split @ split.mT
+        parts.append(_RelationDivergence.apply(_widened(student_vectors), target, heads, kind))
+    return torch.stack(parts).mean()
+
+
+def _split_heads(vectors: Tensor, heads: int) -> Tensor:
+    """Returns [B·R, S, H/R], scaled so that inner products come out divided by √(H/R)."""
+    blocks, length, hidden = vectors.shape
+    if heads < 1 or hidden % heads:
+        raise BortError(f"loss.relation_heads={heads} cannot be used: it must divide the hidden sizes, one of which is {hidden}.")
+    width = hidden // heads
+    split = (vectors * width**-0.25).reshape(blocks, length, heads, width)
+    return split.transpose(1, 2).reshape(blocks * heads, length, width)
 
 
 def _widened(logits: Tensor) -> Tensor:

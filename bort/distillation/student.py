@@ -91,9 +91,17 @@ class StudentModel(nn.Module):
 
     def save(self, directory: Path, tokenizer: Any) -> None:
         """Writes the directory that ``AutoModelForMaskedLM`` and ``AutoTokenizer`` read; the projection is left out."""
-        with atomic_path(directory) as temporary:
-            self.model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
+        from transformers.utils import logging
+
+        bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            with atomic_path(directory) as temporary:
+                self.model.save_pretrained(temporary)
+                tokenizer.save_pretrained(temporary)
+        finally:
+            if bars:
+                logging.enable_progress_bar()
 
 
 def build_student(

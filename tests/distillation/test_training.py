@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from bort.architecture import Architecture
 from bort.distillation.config import ImplConfig, LossConfig, StudentConfig, TrainConfig
 from bort.distillation.curve import read_curve
-from bort.distillation.training import distill
 from bort.distillation.module import DivergenceError
+from bort.distillation.training import distill
 from bort.errors import BortError, ConfigurationError, RecordError
 
 SHAPE = Architecture(1, 2, 8, 12)
