@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -116,7 +117,7 @@ def load_encoder(model_dir: str | Path, task: Task, pooling: str) -> Loaded:
             model, report = kind.from_pretrained(
                 model_dir, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32, **settings
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise BortError(f"The model '{model_dir}' cannot be loaded for fine-tuning: {reason.rstrip('.')}.") from error
     if tokenizer.pad_token_id is None:
@@ -298,7 +299,7 @@ def load_classifier(directory: str | Path) -> tuple[Any, Any]:
             tokenizer = AutoTokenizer.from_pretrained(home)
             kind = AutoModel if apart else AutoModelForSequenceClassification
             model, report = kind.from_pretrained(home, output_loading_info=True, dtype=torch.float32)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise BortError(f"The classifier '{directory}' cannot be loaded: {reason.rstrip('.')}.") from error
     if apart:
