@@ -77,7 +77,13 @@ class DistillEstimator:
             raise ConfigurationError("error.rungs", list(rungs), "whole numbers of at least 1 are needed")
         self.measure = measure
         self.teacher, self.corpus, self.targets, self.masking = teacher, corpus, targets, masking
-        self.loss, self.train, self.student, self.impl, self.seed = loss, replace(train, schedule="constant"), student, impl, seed
+        self.loss, self.train, self.student, self.impl, self.seed = (
+            loss,
+            replace(train, schedule="constant", evaluate_every=0),
+            student,
+            impl,
+            seed,
+        )
         _check_measure(measure, loss, targets.kind if targets is not None else None)
 
     @property
@@ -106,7 +112,7 @@ class DistillEstimator:
         """
         if steps not in self.rungs:
             raise BortError(f"There is no rung of {steps} steps; the rungs are {', '.join(str(rung) for rung in self.rungs)}.")
-        train = replace(self.train.with_theta(theta), schedule="constant")
+        train = replace(self.train.with_theta(theta), schedule="constant", evaluate_every=0)
         answers = directory / "evaluations.json"
         owner = digest({"fingerprint": self.fingerprint, "architecture": str(architecture), "theta": dict(theta)})
         known = _read_answers(answers, owner)
