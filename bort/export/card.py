@@ -141,13 +141,13 @@ def _files(forms: Mapping[str, Mapping[str, Any]] | None) -> str:
     rows = []
     for name, form in (forms or {}).items():
         title, what = _FORMS.get(name, (name, ""))
-        note = f"differs from torch by at most {form['difference']:.1e}" if form.get("difference") is not None else ""
-        if form.get("accepted") is False:
-            note = f"not kept: loses {form['lost']:.2f} points"
-        elif form.get("accepted"):
-            note = f"loses {form['lost']:.2f} points of the task's metric"
+        if form.get("accepted") is not None:
+            lost = f"loses {form['lost']:.2f} points of the task's metric"
+            note = lost if form["accepted"] else f"not kept: {lost}"
         elif name == "int8":
-            note += "; not judged by a task"
+            note = "not judged by a task"
+        else:
+            note = f"differs from torch by at most {form['difference']:.1e}"
         rows.append((title, what, f"{form['bytes'] / 1e6:.1f} MB", note))
     return _table("Forms", ("Form", "Weights", "Size", "Checked"), rows) if rows else ""
 

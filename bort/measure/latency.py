@@ -56,8 +56,9 @@ def measure(
     """Times every model on every backend over the grid of batch sizes and sequence lengths.
 
     Args:
-        models: What to time, by the name it shall have in the table: a transformers directory, an ONNX file, a published name, or
-            an architecture (random weights: time does not depend on their values). An ONNX file has no eager form.
+        models: What to time, by the name it shall have in the table: a transformers directory, an export's directory, an ONNX file,
+            a published name, or an architecture (random weights: time does not depend on their values). An ONNX file has no eager
+            form.
         config: Backends, grid, repeats and threads.
         converter: Makes the ONNX file of a model that is not one already.
         directory: Where converted files go; None for a temporary directory.
@@ -131,6 +132,9 @@ class _Maker:
         self.observer.progress("benchmark", 0, 1, f"preparing {name}")
         whole = self.config.part == "whole"
         model = load_model(found, None if whole else ENCODER) if isinstance(found, Path) else build_model(found)
+        if not whole and hasattr(model, "pooler"):
+            # The encoder's output does not pass through it, and ONNX leaves it out.
+            model.pooler = None
         self._limit(name, int(model.config.vocab_size), usable_positions(model, max(self.config.sequence_length)))
         self.facts[name] = {
             "from": found.name if isinstance(found, PublishedModel) else str(found),
@@ -141,9 +145,9 @@ class _Maker:
         if "eager" in self.config.backends:
             self.series.append(_Series(name, "eager", _eager(model)))
         if "onnx" in self.config.backends:
-            ready = found / "onnx" / "model.onnx" if isinstance(found, Path) and whole else None
-            if ready is None or not ready.is_file():
-                ready = self._convert(name, model)
+            # An export keeps the ONNX file of the whole model beside its transformers directory.
+            exported = found.parent / "onnx" / "model.onnx" if isinstance(found, Path) and found.name == "transformers" else None
+            ready = exported if whole and exported and exported.is_file() else self._convert(name, model)
             self.facts[name]["onnx_bytes"] = ready.stat().st_size
             self._add_onnx(name, ready)
 

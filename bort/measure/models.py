@@ -165,7 +165,7 @@ def resolve(name: str, spec: Spec) -> Path | Architecture | PublishedModel:
         return published
     path = Path(spec)
     if path.is_dir() or (path.is_file() and path.suffix == ".onnx"):
-        return path
+        return transformers_directory(path)
     try:
         return Architecture.parse(str(spec))
     except BortError:
@@ -173,6 +173,12 @@ def resolve(name: str, spec: Spec) -> Path | Architecture | PublishedModel:
             f"{name}={spec} cannot be measured: a model directory, an .onnx file, a published name such as bert-large, or a shape "
             "such as 4-8-1024-768 is accepted."
         ) from None
+
+
+def transformers_directory(path: Path) -> Path:
+    """Returns the transformers directory inside an export's directory, or ``path`` where it is none."""
+    inside = path / "transformers"
+    return inside if not (path / "config.json").is_file() and (inside / "config.json").is_file() else path
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 from bort.architecture import BORT, BORT_PUBLISHED, POSITIONS, SEQUENCE_LENGTH, VOCABULARY, Architecture
 from bort.errors import BortError
 from bort.files import read_json
+from bort.measure.models import transformers_directory
 from bort.measure.published import (
     BERT_LARGE_EMBEDDING,
     BERT_LARGE_PARAMETERS,
@@ -85,7 +86,7 @@ def _asked(what: str | Path | Architecture, sequence_length: int, vocab_size: in
         if published is not None:
             return _from_published(published, sequence_length)
         if Path(what).is_dir():
-            return _from_directory(Path(what), sequence_length)
+            return _from_directory(transformers_directory(Path(what)), sequence_length)
         try:
             what = Architecture.parse(str(what))
         except BortError:

@@ -138,7 +138,7 @@ def test_int8_that_fails_its_gate_is_kept_out(exported, students, tmp_path, monk
     assert (tmp_path / "onnx" / "model.onnx").exists()
     assert not (tmp_path / "onnx" / "model_int8.onnx").exists()
     assert warnings == ["int8 loses 10.00 points (90.00 to 80.00), more than the 0.5 of export.int8_loss, and was not kept."]
-    assert "not kept: loses 10.00 points" in Path(result["card"]).read_text(encoding="utf-8")
+    assert "not kept: loses 10.00 points of the task's metric" in Path(result["card"]).read_text(encoding="utf-8")
 
 
 def test_a_model_that_disagrees_is_refused(exported, students, tmp_path, monkeypatch):

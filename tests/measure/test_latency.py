@@ -127,6 +127,20 @@ def test_onnx_stands_beside_eager(tmp_path):
     assert alone["models"]["file"]["bytes"] == file.stat().st_size
 
 
+def test_an_export_is_timed_as_it_was_exported(tmp_path):
+    pytest.importorskip("onnxscript", reason="the export extra is not installed: pip install 'bort[export]'")
+    pytest.importorskip("onnxruntime", reason="the export extra is not installed: pip install 'bort[export]'")
+    from bort.export import onnx_file
+    from bort.measure.models import build_model
+
+    model = build_model(SMALL)
+    model.save_pretrained(tmp_path / "transformers")
+    onnx_file(model, tmp_path / "onnx" / "model.onnx")
+    result = measure({"export": tmp_path}, config=settings(backends=["eager", "onnx"], part="whole", batch=[1]))
+    assert [row["backend"] for row in result["rows"]] == ["eager", "onnx"], "no converter was needed"
+    assert result["models"]["export"]["onnx_bytes"] == (tmp_path / "onnx" / "model.onnx").stat().st_size
+
+
 @pytest.mark.parametrize(
     ("changes", "key"),
     [({"backends": ["tpu"]}, "backends"), ({"backends": []}, "backends"), ({"part": "half"}, "part"), ({"batch": [0]}, "batch"),

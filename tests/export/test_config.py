@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bort.export.config import ExportConfig
+
+FILES = sorted((Path(__file__).parents[2] / "conf" / "export").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_answer_fits_the_schema(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# "), "the first line says what the file is"
+    values = yaml.safe_load(text)
+    ExportConfig(**values).check()
+    assert values.keys() == ExportConfig.__dataclass_fields__.keys(), "every setting is written out"
