@@ -85,7 +85,9 @@ def _page(findings: Findings, drawn: dict[str, Drawing]) -> str:
     links = "".join(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, (title, _) in shown.items())
     css = (_HERE / "page.css").read_text(encoding="utf-8")
     script = (_HERE / "page.js").read_text(encoding="utf-8")
-    body = "\n".join(part for _, part in shown.values())
+    # A number and its sign stay on one line.
+    heading, figures = (_together(text) for text in (headline_html(findings), tiles(findings)))
+    body = _together("\n".join(part for _, part in shown.values()))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -104,8 +106,8 @@ def _page(findings: Findings, drawn: dict[str, Drawing]) -> str:
 <a class="skip" href="#content">To the content</a>
 <header>
 <p class="kicker">Bort report · {escape(findings.name)}</p>
-{headline_html(findings)}
-{tiles(findings)}
+{heading}
+{figures}
 <nav aria-label="Sections"><ul>{links}</ul></nav>
 </header>
 <main id="content">
@@ -117,3 +119,7 @@ def _page(findings: Findings, drawn: dict[str, Drawing]) -> str:
 </body>
 </html>
 """
+
+
+def _together(text: str) -> str:
+    return text.replace(" %", "\u00a0%").replace("τ = ", "τ\u00a0=\u00a0").replace("W = ", "W\u00a0=\u00a0")
