@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 5000
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip
-UV := UV_LINK_MODE=copy $(BIN)/uv
+UV := $(BIN)/uv
 say = @printf '\n\033[1m== %s\033[0m\n' '$(1)'
 
 .PHONY: help demo test check ui report format lock clean venv
@@ -43,10 +43,10 @@ check: $(VENV)/.bort ## Run the quick part of the tests: format, lint, types, th
 
 ui: $(VENV)/.bort ## Open the recorded runs in MLflow on http://127.0.0.1:5000 (another port: make ui PORT=5001)
 	@test -f outputs/mlflow.db || { echo "Nothing is recorded yet in outputs/mlflow.db: run \`make demo\` first." >&2; exit 1; }
-	@echo "MLflow: http://127.0.0.1:$(PORT)   (Ctrl-C ends it; another port: make ui PORT=5001)"
+	@echo "MLflow: http://127.0.0.1:$(PORT) in some seconds   (Ctrl-C ends it; another port: make ui PORT=5001)"
 	@for page in outputs/*/report/index.html; do if test -f "$$page"; then echo "Report: $$page"; fi; done
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --backend-store-uri sqlite:///outputs/mlflow.db \
-		--default-artifact-root outputs/mlflow-artifacts --host 127.0.0.1 --port $(PORT) --workers 1
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false PYTHONWARNINGS=ignore $(BIN)/mlflow server --backend-store-uri sqlite:///outputs/mlflow.db \
+		--default-artifact-root outputs/mlartifacts --host 127.0.0.1 --port $(PORT) --workers 1 --uvicorn-opts "--log-level warning"
 
 report: $(VENV)/.bort ## Draw the demo's report again from its recorded results
 	@$(BIN)/bort report experiment=demo
@@ -73,10 +73,12 @@ lock: $(VENV)/.bort ## Resolve requirements.txt and requirements-uv.txt anew, wi
 
 # An interrupted installation leaves no stamp and so starts over from nothing.
 $(VENV)/.packages: requirements.txt requirements-uv.txt constraints.txt
-	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "Bort needs Python 3.11 or newer; $$("$(PYTHON)" --version 2>&1 || echo none) was found. Name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import ensurepip, venv' 2> /dev/null \
-		|| { echo "$(PYTHON) lacks its venv module: install it (Debian, Ubuntu: apt install python3-venv) and try again." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
+		echo "Bort needs Python 3.11 or newer; $$("$(PYTHON)" --version 2> /dev/null || echo none) was found. Name one: make PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2> /dev/null || { \
+		echo "$(PYTHON) lacks its venv module: install it (Debian, Ubuntu: apt install python3-venv) and try again." >&2; \
+		exit 1; }
 	$(call say,Making $(VENV) (once; about 2 GB))
 	@rm -rf $(VENV)
 	@"$(PYTHON)" -m venv $(VENV)
