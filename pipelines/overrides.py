@@ -19,7 +19,7 @@ _LONGEST = 96
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
-    """Writes out the short forms ``student=4-8-1024-768`` and ``teacher=FOLDER`` as a group's choice and a key.
+    """Writes out the short forms ``student=4-8-1024-768`` and ``teacher=FOLDER`` as a group's choice and a key, two columns as a list.
 
     Args:
         arguments: The command line after the stage's name.
@@ -27,6 +27,10 @@ def expand(arguments: Sequence[str]) -> list[str]:
     expanded: list[str] = []
     for argument in arguments:
         group, equals, value = argument.partition("=")
+        if group == "task.text" and "," in value and value[0] not in "[\"'":
+            # Hydra would take two columns for the two runs of a sweep.
+            expanded.append(f"task.text=[{value}]")
+            continue
         is_file = (CONF / group / f"{value}.yaml").exists()
         if not equals or group not in _OPEN_GROUPS or is_file or "," in value or not value:
             expanded.append(argument)
