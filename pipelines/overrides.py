@@ -19,7 +19,7 @@ _LONGEST = 96
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
-    """Writes out the short forms ``student=4-8-1024-768`` and ``teacher=FOLDER`` as a group's choice and a key, two columns as a list.
+    """Writes out the short forms ``student=4-8-1024-768`` and ``teacher=FOLDER`` as a choice and a key, two columns as a list.
 
     Args:
         arguments: The command line after the stage's name.
