@@ -240,7 +240,7 @@ class _Worker:
 
     def _next_job(self) -> tuple[Entry, int] | bool | None:
         """Returns what to train next; ``True`` where other workers have to be waited for, ``None`` where the search is over."""
-        from bort.search.strategies import Begin, Climb, Wait
+        from bort.search.decisions import Begin, Climb, Wait
 
         ledger = self._ledger
         for entry in list(ledger.running.values()):

@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from bort.errors import ConfigurationError
 from bort.search.config import BoundConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig
-from bort.search.ledger import Entry, Ledger
+from bort.search.decisions import Begin, Climb, Decision, Done, Wait
+from bort.search.ledger import Ledger
 from bort.search.problem import Candidate, Problem
 from bort.search.samplers import chosen_sampler, valid_sampler
 
 if TYPE_CHECKING:
     import optuna
-
-
-@dataclass(frozen=True)
-class Climb:
-    """Train a candidate that was begun to its next rung."""
-
-    entry: Entry
-    steps: int
-
-
-@dataclass(frozen=True)
-class Begin:
-    """Begin a candidate: the one named, or what the sampler proposes."""
-
-    candidate: Candidate | None = None
-
-
-class Wait:
-    """Nothing can be decided before other workers are further."""
-
-
-class Done:
-    """The search is over."""
-
-
-Decision = Climb | Begin | Wait | Done
 
 
 class Strategy(Protocol):
@@ -147,7 +122,7 @@ class SampledStrategy:
         self._config, self._problem, self._seed = config, problem, seed
         self._trials = min(config.trials, len(problem.feasible))
         self.budget: float = self._trials * problem.estimator.rungs[-1]
-        self.directions = ["minimize"] * 3 if isinstance(config, Nsga2Config) else ["maximize"]
+        self.directions: list[str] = ["minimize"] * 3 if isinstance(config, Nsga2Config) else ["maximize"]
 
     def sampler(self, ledger: Ledger) -> optuna.samplers.BaseSampler:
         """Returns Optuna's sampler, kept to valid candidates within the limits."""

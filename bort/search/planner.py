@@ -1,0 +1,244 @@
+"""Which error to buy next: the one that settles most of the doubt about the winner for its price."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bort.search.surrogate import CurveSurrogate, Observations
+
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+#: Share of the budget for the first look at many shapes, and the most shapes that get it.
+SCREEN_SHARE, SCREEN_MOST = 0.15, 48
+#: Share of the budget for the first full trainings, which show how curves go on; and their least and most number.
+ANCHOR_SHARE, ANCHOR_LEAST, ANCHOR_MOST = 0.2, 2, 6
+#: Candidates looked at closely in one plan.
+SHORTLIST = 160
+#: Errors that the process is conditioned on at most, and fitted to at most.
+CONDITION_MOST, FIT_MOST = 700, 260
+#: Points of the standard normal at which the outcome of a partial training is considered.
+OUTCOMES = np.linspace(-3.0, 3.0, 25)
+
+
+@dataclass
+class Knowledge:
+    """What was bought so far.
+
+    Args:
+        errors: log e, NaN where it was not bought, [N, R].
+        failed: Candidates whose training diverged, [N].
+        spent: Training steps that all of it took, failed trainings included.
+        order: (candidate, rung) in the order in which they were bought.
+    """
+
+    errors: Array
+    failed: npt.NDArray[np.bool_]
+    spent: float = 0.0
+    order: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def reached(self) -> Integers:
+        """The furthest rung of each candidate, −1 where there is none, [N]."""
+        return np.sum(np.isfinite(self.errors), axis=1).astype(np.int64) - 1
+
+
+@dataclass
+class Outlook:
+    """What is thought of every candidate.
+
+    Args:
+        threat: Chance that the candidate is better than the best that was trained to the last rung, [N]; 0 for those.
+        mean: Expected log e at the last rung, [N].
+        deviation: Its standard deviation, widened by ``widening``, [N].
+        hurdle: log e below which the candidate would be the best, [N].
+        widening: By how much the spread of the process had to be widened to cover the errors that were bought.
+        outside: Share of the errors bought that lay outside the 95 % interval that the others predicted for them.
+    """
+
+    threat: Array
+    mean: Array
+    deviation: Array
+    hurdle: Array
+    widening: float
+    outside: float
+
+
+class Planner:
+    """Plans purchases of errors, from what is known and nothing else.
+
+    Args:
+        savings: The size-latency product of each candidate, [N].
+        features: Features of each candidate, [N, F].
+        rungs: Step counts, ascending.
+        budget: Steps to spend at most.
+        confidence: The search is over when the threats sum up to less than 1 − confidence.
+        complement: Whether W is savings · (1 − e) rather than savings / e.
+    """
+
+    def __init__(
+        self, savings: Array, features: Array, rungs: Sequence[int], *, budget: float, confidence: float, complement: bool = False
+    ) -> None:
+        self.savings, self.rungs, self._complement = savings, list(rungs), complement
+        #: Without savings W is nothing, whatever the error.
+        self.eligible = savings > 0
+        self.steps: Array = np.asarray(self.rungs, dtype=np.float64)
+        self.budget, self.confidence = budget, confidence
+        self._features = features
+        self._surrogate = CurveSurrogate(features, self.rungs)
+        self._fitted_to = 0
+
+    def hurdles(self, known: Knowledge) -> Array:
+        """Returns the log e below which each candidate would be better than every one that reached the last rung, [N]."""
+        done = np.isfinite(known.errors[:, -1])
+        if not done.any():
+            return np.full(len(self.savings), np.inf)
+        errors = np.exp(known.errors[done, -1])
+        savings = np.where(self.eligible, self.savings, 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if self._complement:
+                best = float((savings[done] * (1.0 - errors)).max())
+                return np.log(np.maximum(1.0 - best / savings, 0.0))
+            best = float((savings[done] / errors).max())
+            return np.log(savings / best) if best > 0 else np.full(len(savings), np.inf)
+
+    def opening(self) -> list[tuple[int, int]]:
+        """Returns the first purchases: some shapes, spread over the space, to the last rung, and more of them to the first."""
+        full = self.budget / self.steps[-1]
+        eligible = np.flatnonzero(self.eligible) if self.eligible.any() else np.arange(len(self.savings))
+        anchors = max(1, min(int(np.clip(round(ANCHOR_SHARE * full), ANCHOR_LEAST, ANCHOR_MOST)), int(full)))
+        screened = int(min(SCREEN_SHARE * self.budget / self.steps[0], SCREEN_MOST))
+        spread = self._spread(eligible, min(len(eligible), anchors + screened))
+        last = len(self.rungs) - 1
+        return [(c, last) for c in spread[:anchors]] + [(c, 0) for c in spread[anchors:]]
+
+    def _spread(self, eligible: Integers, count: int) -> list[int]:
+        """Returns candidates far from each other, beginning with the one nearest to the middle."""
+        x = self._features[eligible]
+        deviation = x.std(axis=0)
+        x = (x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+        chosen = [int(np.argmin((x * x).sum(axis=1)))]
+        nearest = np.full(len(x), np.inf)
+        while len(chosen) < count:
+            nearest = np.minimum(nearest, ((x - x[chosen[-1]]) ** 2).sum(axis=1))
+            nearest[chosen] = -1.0
+            chosen.append(int(np.argmax(nearest)))
+        return [int(eligible[index]) for index in chosen]
+
+    def outlook(self, known: Knowledge) -> tuple[Outlook, Any]:
+        """Returns what is thought of every candidate, and the process behind it."""
+        from scipy.special import ndtr
+
+        data = self._data(known, CONDITION_MOST)
+        self._fit(known)
+        posterior = self._surrogate.condition(data)
+        last = len(self.rungs) - 1
+        everyone = np.arange(len(self.savings))
+        means, variances, _ = posterior.curves(everyone, np.array([last]))
+        left_out = posterior.left_out()
+        widening = self._widening(left_out)
+        deviation = widening * np.sqrt(variances[:, 0])
+        hurdle = self.hurdles(known)
+        threat = ndtr((hurdle - means[:, 0]) / deviation)
+        threat[np.isfinite(known.errors[:, last]) | known.failed | ~self.eligible] = 0.0
+        return Outlook(threat, means[:, 0], deviation, hurdle, widening, float((np.abs(left_out) > 1.96).mean())), posterior
+
+    def _widening(self, left_out: Array) -> float:
+        """Returns by how much errors that the others were asked to predict lie further off than the process thinks."""
+        squares = np.minimum(left_out, 6.0) ** 2
+        # As if eight more of them had been as expected, so that a few cannot decide.
+        return float(np.sqrt(max(1.0, (squares.sum() + 8.0) / (len(squares) + 8.0))))
+
+    def _fit(self, known: Knowledge) -> None:
+        """Fits the scales at fixed counts of errors, so that they depend on what is known and not on who asked before."""
+        milestone = 1
+        while milestone * 1.25 + 1 <= len(known.order):
+            milestone = int(milestone * 1.25 + 1)
+        if milestone != self._fitted_to:
+            self._surrogate.fit(self._data(known, FIT_MOST, milestone))
+            self._fitted_to = milestone
+
+    def _data(self, known: Knowledge, most: int, first: int | None = None) -> Observations:
+        """Returns the errors to learn from: the latest, and of each candidate the furthest, where there are too many."""
+        bought = known.order[:first]
+        if len(bought) > most:
+            furthest = {candidate: rung for candidate, rung in bought}
+            rank = [(furthest[c] == r, r, place) for place, (c, r) in enumerate(bought)]
+            kept = sorted(range(len(bought)), key=lambda place: rank[place], reverse=True)[:most]
+            bought = [bought[place] for place in sorted(kept)]
+        candidates = np.array([c for c, _ in bought], dtype=np.int64)
+        rungs = np.array([r for _, r in bought], dtype=np.int64)
+        return Observations(candidates, rungs, known.errors[candidates, rungs])
+
+    def plan(self, known: Knowledge) -> tuple[list[tuple[int, int]], Outlook | None]:
+        """Returns the next purchases as (candidate, rung), best first; none when the search is over.
+
+        For a candidate and each rung it could be taken to next, the plan considers to go there, and on to the last rung only where the
+        error found is good enough. Of all such attempts, the one is best that catches most of the threat for each step it is
+        expected to cost.
+        """
+        if not known.order and not known.failed.any():
+            return self.opening(), None
+        left = self.budget - known.spent
+        if not known.order:
+            return self._another(known, left), None
+        look, posterior = self.outlook(known)
+        if float(look.threat.sum()) < 1.0 - self.confidence:
+            return [], look
+        reached = known.reached
+        paid = np.where(reached >= 0, self.steps[np.maximum(reached, 0)], 0.0)
+        affordable = self.steps[-1] - paid <= left
+        threat = np.where(affordable, look.threat, 0.0)
+        shortlist = np.argsort(-threat, kind="stable")[:SHORTLIST]
+        shortlist = shortlist[threat[shortlist] > 0]
+        if not len(shortlist):
+            return [], look
+        value, target = self._attempts(shortlist, reached, paid, look, posterior)
+        many = max(1, len(known.order) // 24)
+        ranked = np.argsort(-value, kind="stable")[:many]
+        chosen: list[tuple[int, int]] = []
+        for place in ranked:
+            candidate = int(shortlist[place])
+            if self.steps[-1] - paid[candidate] <= left:
+                chosen.append((candidate, int(target[place])))
+                left -= self.steps[-1] - paid[candidate]
+        return chosen, look
+
+    def _another(self, known: Knowledge, left: float) -> list[tuple[int, int]]:
+        """Returns the next candidate to be trained where all so far have failed."""
+        untried = np.flatnonzero(self.eligible & ~known.failed)
+        if not len(untried) or left < self.steps[-1]:
+            return []
+        return [(self._spread(untried, 1)[0], len(self.rungs) - 1)]
+
+    def _attempts(self, shortlist: Integers, reached: Integers, paid: Array, look: Outlook, posterior: Any) -> tuple[Array, Integers]:
+        """Returns, for each candidate, the threat that its best attempt catches for each step, and the rung to go to first."""
+        from scipy.special import ndtr
+
+        last = len(self.rungs) - 1
+        _, variances, covariances = posterior.curves(shortlist, np.arange(last + 1))
+        correlation = covariances / np.sqrt(variances * variances[:, -1:])
+        # The smaller the error at the rung, the better: outcomes are counted as W, where up is good.
+        correlation = np.clip(correlation, 0.0, 0.9999)
+        weight = np.exp(-0.5 * OUTCOMES**2)
+        weight /= weight.sum()
+        hurdle = (look.mean[shortlist] - look.hurdle[shortlist]) / look.deviation[shortlist]
+        value = look.threat[shortlist] / (self.steps[-1] - paid[shortlist])
+        target = np.full(len(shortlist), last)
+        for rung in range(last):
+            open_to = reached[shortlist] < rung
+            rho = correlation[:, rung]
+            caught = ndtr((rho[:, None] * OUTCOMES - hurdle[:, None]) / np.sqrt(1.0 - rho[:, None] ** 2)) * weight
+            # Summed from the best outcome down: what is caught, and how likely it is to go on, for each hurdle that could be set.
+            mass = np.cumsum(caught[:, ::-1], axis=1)
+            passing = np.cumsum(weight[::-1])
+            price = (self.steps[rung] - paid[shortlist])[:, None] + passing * (self.steps[-1] - self.steps[rung])
+            best = np.max(mass / np.maximum(price, 1e-9), axis=1)
+            better = open_to & (best > value)
+            value, target = np.where(better, best, value), np.where(better, rung, target)
+        return value, target
