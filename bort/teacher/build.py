@@ -35,6 +35,7 @@ from bort.teacher.targets import (
 PROGRESS = "progress.json"
 #: Bytes of an array of a shard, about: a kill loses at most one shard, some seconds of a small teacher's work on a processor.
 SHARD_BYTES = 16 << 20
+BATCH_TOKENS = 4096
 
 
 def build_targets(
@@ -44,7 +45,7 @@ def build_targets(
     config: TargetConfig,
     directory: Path | str,
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     observer: Observer | None = None,
 ) -> dict[str, Any]:
     """Runs the teacher over the corpus and keeps its soft targets in ``directory``.
@@ -55,7 +56,7 @@ def build_targets(
         masking: The masks, which must be those of the training; used by ``logits`` alone.
         config: What is kept, and for how many blocks.
         directory: Where; shards that an interrupted call with the same inputs left there are kept, the rest is computed.
-        batch_size: Blocks of one forward pass; changes only the speed.
+        batch_size: Blocks of one forward pass; changes only the speed. By default about 4,096 tokens, which fill a processor.
         observer: Hears of progress.
 
     Returns:
@@ -77,6 +78,7 @@ def build_targets(
     if left["complete"]:
         return dict(left["record"])
     shards, earlier = left["shards"], (left["seconds"], left["processor_seconds"])
+    batch_size = batch_size or max(1, BATCH_TOKENS // corpus.block_length)
     needed = predicted_bytes(identity, corpus, masking, hidden)
     directory.mkdir(parents=True, exist_ok=True)
     work = _shards(identity, shard_blocks)

@@ -9,6 +9,8 @@ from bort.errors import ConfigurationError
 #: What of the teacher is kept: its last layer's representations, or what its logits at the masked positions come from.
 KINDS = ("representation", "logits")
 DTYPES = ("float16", "float32")
+#: The families that can teach, by transformers' ``model_type``, and the family of the student that learns from each.
+FAMILIES = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "camembert": "roberta"}
 
 
 @dataclass
@@ -33,6 +35,16 @@ class TeacherConfig:
         """
         if not self.path:
             raise ConfigurationError("teacher.path", self.path, "name a directory in the layout of transformers, or a hub id")
+
+    def check_family(self, model_type: str) -> None:
+        """Checks that a model of transformers' ``model_type`` can teach.
+
+        Raises:
+            ConfigurationError: It is of no family whose last layer and head are known.
+        """
+        if model_type not in FAMILIES:
+            accepted = f"it is a '{model_type}' model, and models of these types can teach: {', '.join(FAMILIES)}"
+            raise ConfigurationError("teacher.path", self.path, accepted)
 
 
 @dataclass

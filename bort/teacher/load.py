@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bort.errors import BortError, ConfigurationError
-from bort.teacher.config import TeacherConfig
-from bort.teacher.model import FAMILIES, Teacher
+from bort.errors import BortError
+from bort.teacher.config import FAMILIES, TeacherConfig
+from bort.teacher.model import Teacher
 
 
 def load_tokenizer(config: TeacherConfig) -> Any:
@@ -20,7 +20,7 @@ def load_tokenizer(config: TeacherConfig) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with _reading(config, "tokenizer") as source:
+    with reading(config, "tokenizer") as source:
         tokenizer = AutoTokenizer.from_pretrained(**source)
     if not tokenizer.is_fast:
         raise BortError(f"teacher.path={config.path} has no fast tokenizer; add its tokenizer.json to the directory.")
@@ -38,16 +38,11 @@ def load_teacher(config: TeacherConfig) -> Teacher:
     import torch
     from transformers import AutoConfig, AutoModelForMaskedLM
 
-    with _reading(config, "configuration") as source:
+    with reading(config, "configuration") as source:
         settings = AutoConfig.from_pretrained(**source)
-    if settings.model_type not in FAMILIES:
-        raise ConfigurationError(
-            "teacher.path",
-            config.path,
-            f"it is a '{settings.model_type}' model, and models of these types can teach: {', '.join(FAMILIES)}",
-        )
+    config.check_family(settings.model_type)
     # A missing head gets random weights, which are thrown away: the caller's random numbers must not notice.
-    with torch.random.fork_rng(devices=[]), _reading(config, "weights") as source:
+    with torch.random.fork_rng(devices=[]), reading(config, "weights") as source:
         model, report = AutoModelForMaskedLM.from_pretrained(**source, dtype=torch.float32, output_loading_info=True)
     encoder = model.base_model
     head_name = "cls" if FAMILIES[settings.model_type] == "bert" else "lm_head"
@@ -61,7 +56,7 @@ def load_teacher(config: TeacherConfig) -> Teacher:
 
 
 @contextmanager
-def _reading(config: TeacherConfig, what: str) -> Iterator[dict[str, Any]]:
+def reading(config: TeacherConfig, what: str) -> Iterator[dict[str, Any]]:
     """Gives the arguments of ``from_pretrained``, keeps transformers quiet, and turns its many errors into one sentence."""
     from safetensors import SafetensorError
     from transformers.utils import logging

@@ -14,9 +14,7 @@ from bort.architecture import Architecture
 from bort.corpus.tokenizer import tokenizer_digest
 from bort.errors import BortError, ConfigurationError
 from bort.files import digest
-
-#: The families that can teach, by transformers' ``model_type``, and the family of the student that learns from each.
-FAMILIES = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "camembert": "roberta"}
+from bort.teacher.config import FAMILIES
 
 
 class Teacher:

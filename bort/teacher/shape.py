@@ -42,6 +42,8 @@ def teacher_shape(config: TeacherConfig) -> TeacherShape:
     config.check()
     folder = Path(config.path).expanduser()
     values = _local(config, folder) if folder.is_dir() else _hub(config)
+    if "model_type" in values:
+        config.check_family(values["model_type"])
     try:
         offset = values.get("pad_token_id", 1) + 1 if "roberta" in str(values.get("model_type")) else 0
         return TeacherShape(
@@ -69,8 +71,8 @@ def _local(config: TeacherConfig, folder: Path) -> dict[str, Any]:
 def _hub(config: TeacherConfig) -> dict[str, Any]:
     from transformers import AutoConfig
 
-    from bort.teacher.load import _reading
+    from bort.teacher.load import reading
 
-    with _reading(config, "configuration") as source:
+    with reading(config, "configuration") as source:
         values: dict[str, Any] = AutoConfig.from_pretrained(**source).to_dict()
     return values
