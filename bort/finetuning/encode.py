@@ -72,7 +72,7 @@ def encode(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Enco
         fields={name: np.fromiter((token for ids in made[name] for token in ids), dtype=np.int64) for name in names},
         starts=starts,
         labels=np.array([example.label for example in examples], dtype=np.float64),
-        padding={"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id},
+        padding={"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0)},
     )
 
 

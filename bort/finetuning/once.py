@@ -40,6 +40,10 @@ from bort.tasks.task import SPLITS, Task
 _CACHE_LIMIT = 2 << 30
 
 
+class Diverged(BortError):
+    """Training ended in numbers that are none before an epoch was finished."""
+
+
 @dataclass(frozen=True)
 class Plain:
     """Settings of speed where none are given."""
@@ -163,6 +167,7 @@ def train_classifier(
     seed: int,
     label: str,
     observer: Observer | None = None,
+    prefix: str = "",
     heldout: bool = True,
 ) -> Trained:
     """Trains once and takes the epoch that is best on steering examples.
@@ -173,10 +178,11 @@ def train_classifier(
         seed: Fixes the head's first values, the order of batches and dropout.
         label: What progress is reported under.
         observer: Told of progress and metrics.
+        prefix: Of the names of metrics, so that the curves of several runs lie beside each other.
         heldout: Whether held-out examples are scored; a trial that only serves a choice leaves them alone.
 
     Raises:
-        BortError: Training diverged before an epoch was finished.
+        Diverged: Training diverged before an epoch was finished.
     """
     observer = observer or Quiet()
     started, processor = time.perf_counter(), time.process_time()
@@ -198,7 +204,7 @@ def train_classifier(
 
         def after_epoch(epoch: int, loss: float, steering: float) -> None:
             curve.append({"epoch": epoch, "loss": loss, f"steering_{task.primary}": steering})
-            observer.metrics({"loss": loss, f"steering_{task.primary}": steering}, epoch)
+            observer.metrics({f"{prefix}loss": loss, f"{prefix}steering_{task.primary}": steering}, epoch)
 
         def after_step(done: int, total: int) -> None:
             observer.progress(label, done, total)
@@ -217,7 +223,7 @@ def train_classifier(
         )
         fit(module, workspace.impl.device, workspace.impl.precision)
         if not curve:
-            raise BortError(f"{label}: training diverged with learning_rate={config.learning_rate:g}; take a smaller one.")
+            raise Diverged(f"{label}: training diverged with learning_rate={config.learning_rate:g}; take a smaller one.")
         run.model.to(workspace.device)
         module.restore_best()
         if scale is not None:

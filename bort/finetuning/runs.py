@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bort.errors import BortError, RecordError
+from bort.errors import RecordError
 from bort.events import Observer, Quiet
 from bort.files import digest, read_json, write_json, write_text
 from bort.finetuning.classifier import save_classifier
 from bort.finetuning.config import FinetuningConfig, Impl
 from bort.finetuning.decay import decay_warning
-from bort.finetuning.once import Workspace, model_digest, train_classifier
+from bort.finetuning.once import Diverged, Workspace, model_digest, train_classifier
 from bort.finetuning.predictions import lines, predict_from_logits
 from bort.finetuning.search import best_theta, derived_seed, search_theta
 from bort.tasks.intervals import bootstrap_interval, seed_interval
@@ -72,10 +72,17 @@ def finetune(
         what = f"{label}: trial {number + 1} of {config.trials}"
         try:
             # One seed for all trials: they differ by θ alone.
-            return train_classifier(
-                workspace, settings, seed=derived_seed(seed, "trials"), label=what, observer=observer, heldout=False
-            ).record
-        except BortError as error:
+            run = train_classifier(
+                workspace,
+                settings,
+                seed=derived_seed(seed, "trials"),
+                label=what,
+                observer=observer,
+                prefix=f"trial{number}/",
+                heldout=False,
+            )
+            return run.record
+        except Diverged as error:
             observer.warn(str(error))
             return None
 
@@ -161,7 +168,14 @@ def _seed(
         return done
     place = settings.seeds.index(number)
     what = f"{label}: seed {place + 1} of {len(settings.seeds)}"
-    trained = train_classifier(workspace, settings, seed=derived_seed(seed, "seed", number), label=what, observer=observer)
+    trained = train_classifier(
+        workspace,
+        settings,
+        seed=derived_seed(seed, "seed", number),
+        label=what,
+        observer=observer,
+        prefix=f"seed{number}/",
+    )
     assert trained.logits is not None
     record = {**trained.record, "seed": number, "predictions": predict_from_logits(task, trained.logits)}
     earlier = [read_json(home / "seeds" / f"{one}.json") for one in settings.seeds[:place]]

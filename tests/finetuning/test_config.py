@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from bort.errors import ConfigurationError
 from bort.finetuning.config import FinetuningConfig
 from bort.finetuning.decay import decay_warning, kept_share, rate
 
+CONF = Path(__file__).parents[2] / "conf" / "finetuning"
 PAPER = {
     "learning_rate": [1e-4, 1e-5, 9e-6],
     "weight_decay": [0.0, 10.0, 100.0, 350.0],
@@ -89,3 +92,19 @@ def test_destructive_settings_of_the_paper_are_flagged():
 def test_configuration_loads_without_heavy_libraries():
     code = "import sys, bort.finetuning, bort.tasks; print({'torch', 'transformers', 'optuna'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_fits_the_schema_and_says_what_it_is(path):
+    assert path.read_text(encoding="utf-8").startswith("# ")
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(FinetuningConfig), OmegaConf.load(path)))
+    config.check()
+    for role in config.models:
+        config.for_model(role)
+
+
+def test_the_recipe_of_the_paper_is_the_published_grid():
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(FinetuningConfig), OmegaConf.load(CONF / "paper.yaml")))
+    assert config.search == PAPER
+    assert len(config.seeds) == 5
+    assert decay_warning(config, 3668) is not None
