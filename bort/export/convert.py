@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +39,7 @@ def onnx_file(model: PreTrainedModel, path: Path | str, *, opset: int = ExportCo
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     if size > _LARGEST:
         raise BortError(f"A model of {size / 1e9:.1f} GB does not fit into one ONNX file, which ends at 2 GB.")
-    with quiet(), _no_streams():
+    with quiet():
         import torch
 
         class FirstOutput(torch.nn.Module):
@@ -108,7 +105,7 @@ def quantise(source: Path, target: Path) -> None:
         BortError: ONNX Runtime cannot quantise this graph.
     """
     require_onnx("onnx", "onnxruntime")
-    with quiet(), _no_streams():
+    with quiet():
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         with atomic_path(target) as temporary:
@@ -126,13 +123,6 @@ def quantise(source: Path, target: Path) -> None:
 
 def _is_encoder(model: PreTrainedModel) -> bool:
     return model.base_model is model
-
-
-@contextlib.contextmanager
-def _no_streams() -> Iterator[None]:
-    """Holds back what the exporter prints; torch's own log handlers write to the stream they were made with."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
 
 
 def directory_bytes(directory: Path) -> int:

@@ -24,6 +24,8 @@ from bort.measure.published import (
 _SHAPE = ("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
 #: What DistilBERT's configuration calls them.
 _DISTILBERT_SHAPE = ("n_layers", "n_heads", "dim", "hidden_dim")
+#: How the tensors of masked-LM heads and classifiers begin in transformers' encoders.
+_HEADS = ("cls.", "lm_head.", "classifier.", "pre_classifier.", "predictions.", "vocab_", "head.", "decoder.", "score.")
 
 
 def size_table(
@@ -189,7 +191,7 @@ def _part(name: str) -> str:
     """Returns which part of a model a tensor belongs to, by its name in transformers' encoders."""
     if "pooler" in name:
         return "pooler"
-    if name.startswith(("cls.", "lm_head.", "classifier.", "score.", "vocab_", "pre_classifier", "qa_outputs.")):
+    if name.startswith(_HEADS):
         return "head"
     if "embeddings" in name:
         return "norm" if "norm" in name.lower() else "embedding"
