@@ -95,13 +95,20 @@ class BoundStrategy:
 
     def _make_plan(self, ledger: Ledger) -> dict[str, Any]:
         """Makes the next plan and keeps it with the study, where every worker and every later start finds it."""
-        jobs, _ = self._planner.plan(self._knowledge(ledger))
+        known = self._knowledge(ledger)
+        for entry in ledger.running.values():
+            if ledger.busy(entry):
+                # It may go on to the last rung, and the budget is everybody's.
+                known.taken[self._row[entry.candidate.index]] = True
+                known.spent += self._rungs[-1] - entry.steps
+        jobs, _ = self._planner.plan(known)
         plan = {"at": ledger.evaluations, "jobs": [list(job) for job in jobs]}
         ledger.study.set_user_attr(PLAN, plan)
         return plan
 
     def _knowledge(self, ledger: Ledger) -> Knowledge:
-        known = Knowledge(np.full((len(self._pool), len(self._rungs)), np.nan), np.zeros(len(self._pool), dtype=np.bool_))
+        nobody = np.zeros(len(self._pool), dtype=np.bool_)
+        known = Knowledge(np.full((len(self._pool), len(self._rungs)), np.nan), nobody.copy(), nobody.copy())
         bought: list[tuple[int, int, int]] = []
         for entry in ledger.entries.values():
             row = self._row[entry.candidate.index]

@@ -79,7 +79,8 @@ class Ledger:
         self.distributions = distributions(problem)
         # For the learning curves of the dashboard: Optuna keeps none for several objectives, and where errors cost nothing to get,
         # writing them twice would be most of the work.
-        self._shows_curves = len(study.directions) == 1 and not getattr(problem.estimator, "immediate", False)
+        self._immediate = bool(getattr(problem.estimator, "immediate", False))
+        self._shows_curves = len(study.directions) == 1 and not self._immediate
         self.entries: dict[int, Entry] = {}
         self.by_index: dict[int, Entry] = {}
         self.running: dict[int, Entry] = {}
@@ -146,6 +147,9 @@ class Ledger:
 
     def busy(self, entry: Entry) -> bool:
         """Tells whether a living worker other than this one is at a candidate; where not, it is claimed until :meth:`keep`."""
+        if self._immediate:
+            # Nobody lets go of the study between beginning a rung and finishing it.
+            return False
         if self._coordination.claim(entry.number):
             self._claimed.add(entry.number)
             return False

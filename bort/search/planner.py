@@ -33,12 +33,14 @@ class Knowledge:
     Args:
         errors: log e, NaN where it was not bought, [N, R].
         failed: Candidates whose training diverged, [N].
-        spent: Training steps that all of it took, failed trainings included.
+        taken: Candidates that another worker is at, and whose errors are on their way, [N].
+        spent: Training steps that all of it took, failed trainings included, and what is set aside for those that are taken.
         order: (candidate, rung) in the order in which they were bought.
     """
 
     errors: Array
     failed: npt.NDArray[np.bool_]
+    taken: npt.NDArray[np.bool_]
     spent: float = 0.0
     order: list[tuple[int, int]] = field(default_factory=list)
 
@@ -193,7 +195,7 @@ class Planner:
         reached = known.reached
         paid = np.where(reached >= 0, self.steps[np.maximum(reached, 0)], 0.0)
         affordable = self.steps[-1] - paid <= left
-        threat = np.where(affordable, look.threat, 0.0)
+        threat = np.where(affordable & ~known.taken, look.threat, 0.0)
         shortlist = np.argsort(-threat, kind="stable")[:SHORTLIST]
         shortlist = shortlist[threat[shortlist] > 0]
         if not len(shortlist):
@@ -211,7 +213,7 @@ class Planner:
 
     def _another(self, known: Knowledge, left: float) -> list[tuple[int, int]]:
         """Returns the next candidate to be trained where all so far have failed."""
-        untried = np.flatnonzero(self.eligible & ~known.failed)
+        untried = np.flatnonzero(self.eligible & ~known.failed & ~known.taken)
         if not len(untried) or left < self.steps[-1]:
             return []
         return [(self._spread(untried, 1)[0], len(self.rungs) - 1)]

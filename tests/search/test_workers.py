@@ -1,0 +1,101 @@
+"""Workers that are killed, and many of them on one study."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_tables import TINY
+
+from bort.search.config import JournalStorageConfig
+from bort.search.coordination import open_coordination
+from bort.search.space import SearchSpace
+
+HERE = Path(__file__).parent
+STRATEGIES = ["ose", "random", "tpe", "nsga2", "bound"]
+
+
+def worker(folder: Path, strategy: str, kill_at: int = 0, seconds: float = 0.0, result: str = "result.json") -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, str(HERE / "search_worker.py"), str(folder), strategy, str(kill_at), str(seconds), result]
+    path = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finished(process: subprocess.Popen[str]) -> int:
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode in (0, -signal.SIGKILL), errors
+    return process.returncode
+
+
+def trials(folder: Path) -> list[Any]:
+    import optuna
+
+    coordination = open_coordination(JournalStorageConfig(), folder)
+    with coordination.exclusive():
+        study = optuna.load_study(study_name="search", storage=coordination.storage)
+        found = [(t.number, t.state.name, t.params, t.values, t.user_attrs, t.system_attrs) for t in study.get_trials()]
+    coordination.close()
+    return found
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_killed_and_resumed_is_bit_identical(tmp_path: Path, strategy: str) -> None:
+    assert finished(worker(tmp_path / "whole", strategy)) == 0
+    killed = tmp_path / "killed"
+    for kill_at in (1, 4, 3):
+        assert finished(worker(killed, strategy, kill_at)) == -signal.SIGKILL
+        # What a kill in the middle of writing leaves behind.
+        with (killed / "study.journal").open("ab") as file:
+            file.write(b'{"op_code": 8, "trial_id": 0, "user_')
+    assert finished(worker(killed, strategy)) == 0
+    assert (killed / "result.json").read_text() == (tmp_path / "whole" / "result.json").read_text()
+    assert trials(killed) == trials(tmp_path / "whole")
+    began = Counter(line.split()[1:3][0] + " " + line.split()[2] for line in (killed / "log").read_text().splitlines() if "begin" in line)
+    ended = Counter(line.split()[1] + " " + line.split()[2] for line in (killed / "log").read_text().splitlines() if "end" in line)
+    assert set(ended.values()) == {1}, "a finished rung was trained again"
+    assert sum(began.values()) - sum(ended.values()) == 3, "only the rung at which each worker died was lost"
+
+
+@pytest.mark.parametrize("strategy", ["ose", "bound"])
+def test_eight_processes_share_a_study(tmp_path: Path, strategy: str) -> None:
+    folder = tmp_path / "shared"
+    processes = [worker(folder, strategy, 2 if index < 2 else 0, 0.05, f"result-{index}.json") for index in range(8)]
+    codes = [finished(process) for process in processes]
+    assert codes.count(0) >= 6
+    results = [json.loads((folder / f"result-{index}.json").read_text()) for index, code in enumerate(codes) if code == 0]
+    assert all(result == results[0] for result in results), "every worker reports the same study"
+    ended = Counter(tuple(line.split()[1:3]) for line in (folder / "log").read_text().splitlines() if line.startswith("end"))
+    assert set(ended.values()) == {1}, "a candidate was trained twice"
+    began = Counter(tuple(line.split()[1:3]) for line in (folder / "log").read_text().splitlines() if line.startswith("begin"))
+    assert sum(began.values()) - sum(ended.values()) == codes.count(-signal.SIGKILL)
+    whole = results[0]
+    assert whole["trained_steps"] <= whole["certificate"]["exhaustive_steps"]
+    if strategy == "ose":
+        assert whole["trained_steps"] == len(range(0, len(SearchSpace(**TINY)), 2)) * 40
+        assert finished(worker(tmp_path / "alone", strategy)) == 0
+        assert json.loads((tmp_path / "alone" / "result.json").read_text())["winner"]["name"] == whole["winner"]["name"]
+    else:
+        assert whole["trained_steps"] <= whole["certificate"]["budget_steps"]
+
+
+def test_a_living_worker_takes_over_what_a_killed_one_left(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    doomed = worker(folder, "ose", 2, 0.3, "doomed.json")
+    while not (folder / "log").exists():
+        time.sleep(0.02)
+    survivor = worker(folder, "ose", 0, 0.02)
+    assert finished(doomed) == -signal.SIGKILL
+    assert finished(survivor) == 0
+    left = [candidate["state"] for candidate in json.loads((folder / "result.json").read_text())["candidates"]]
+    assert set(left) == {"complete"}
+    assert not list(folder.glob("study.journal.claims/**/*")), "claims are given back"
