@@ -106,18 +106,23 @@ def quantise(source: Path, target: Path) -> None:
     """
     require_onnx("onnx", "onnxruntime")
     with quiet():
+        import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
+        model = onnx.load(str(source))
+        # The quantiser turns Gemm into MatMul and transposes its weight, but not the shape the exporter noted for it: without the
+        # notes it infers the shapes itself.
+        del model.graph.value_info[:]
         with atomic_path(target) as temporary:
             try:
                 quantize_dynamic(
-                    str(source),
+                    model,
                     str(temporary),
                     op_types_to_quantize=["MatMul", "Gather"],
                     weight_type=QuantType.QInt8,
                     per_channel=True,
                 )
-            except (ValueError, RuntimeError, KeyError) as error:
+            except (ValueError, RuntimeError, KeyError, onnx.shape_inference.InferenceError) as error:
                 raise BortError(f"{source} cannot be quantised to int8: {str(error).splitlines()[0]}") from error
 
 
