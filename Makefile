@@ -72,8 +72,9 @@ COMPILE = $(UV) --quiet pip compile --universal --python-version 3.11 --constrai
 lock: $(VENV)/.bort ## Resolve requirements.txt and requirements-uv.txt anew, within constraints.txt
 	@apart=$$($(COMPILE) --no-annotate --all-extras pyproject.toml \
 		| sed -nE 's/^(torch|triton|(cuda|nvidia)-[a-z0-9-]+)==.*/--no-emit-package \1/p'); \
-	$(COMPILE) --upgrade --generate-hashes --all-extras $$apart pyproject.toml --output-file requirements.txt > /dev/null
-	@echo uv | $(COMPILE) --upgrade --generate-hashes - --output-file requirements-uv.txt > /dev/null
+	$(COMPILE) --upgrade --generate-hashes --all-extras $$apart pyproject.toml --output-file $(VENV)/requirements.txt > /dev/null
+	@echo uv | $(COMPILE) --upgrade --generate-hashes - --output-file $(VENV)/requirements-uv.txt > /dev/null
+	@for lock in requirements.txt requirements-uv.txt; do cmp -s $(VENV)/$$lock $$lock || cp $(VENV)/$$lock $$lock; done
 	@grep -c '==' requirements.txt | sed 's/$$/ packages locked in requirements.txt/'
 
 # An interrupted installation leaves no stamp and so starts over from nothing.
