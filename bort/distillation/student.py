@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bort.teacher import Teacher
 
 Relations = tuple[Tensor, Tensor, Tensor]
+_RELATIONS = ("query", "key", "value")
 #: The hidden size at which ``student.initializer_range`` is meant: BERT-large's, Bort's and the teacher's of the paper.
 REFERENCE_WIDTH = 1024
 
@@ -49,6 +50,9 @@ class StudentModel(nn.Module):
         super().__init__()
         self.model = model
         self.projection = nn.Linear(model.config.hidden_size, projected) if projected else None
+        self._caught: dict[str, Tensor] = {}
+        for name in _RELATIONS:
+            getattr(self.last_attention, name).register_forward_hook(_catch(self._caught, name))
 
     @property
     def encoder(self) -> Any:
@@ -67,15 +71,11 @@ class StudentModel(nn.Module):
             input_ids: [B, S].
             relations: Whether queries, keys and values of the last layer are wanted.
         """
-        caught: dict[str, Tensor] = {}
-        wanted = ("query", "key", "value") if relations else ()
-        hooks = [getattr(self.last_attention, name).register_forward_hook(_catch(caught, name)) for name in wanted]
-        try:
-            hidden: Tensor = self.encoder(input_ids=input_ids).last_hidden_state
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return Encoded(hidden, (caught["query"], caught["key"], caught["value"]) if relations else None)
+        hidden: Tensor = self.encoder(input_ids=input_ids).last_hidden_state
+        query, key, value = (self._caught[name] for name in _RELATIONS)
+        # What was caught must not keep a step's graph alive.
+        self._caught.clear()
+        return Encoded(hidden, (query, key, value) if relations else None)
 
     def logits(self, hidden: Tensor, positions: Tensor) -> Tensor:
         """Returns the vocabulary logits at masked positions only, [B, K, V]; anywhere else they would be computed for nothing.

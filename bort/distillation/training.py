@@ -136,6 +136,9 @@ def distill(
         teacher.to(device)
         try:
             model = build_student(architecture, teacher, student, seed=seed, project=loss.hidden > 0).to(device)
+            if impl.compile:
+                # In place: names of weights stay as they are.
+                model.encoder.compile()
             objective = Objective(loss, teacher)
             run = _Run(model, objective, source, order, train, steps, seed, checkpoints, checkpoint_every, listener, directory)
             figures, curve, seconds, processor_seconds = run.finish(impl, device)

@@ -39,7 +39,22 @@ def test_relations_are_the_last_layers_own(world) -> None:
         assert torch.allclose(caught, part(states[-2]), atol=1e-6)
     assert torch.allclose(encoded.hidden, states[-1])
     assert student.encode(ids).relations is None
-    assert not any(part._forward_hooks for part in (attention.query, attention.key, attention.value))
+    assert not student._caught
+
+
+def test_a_compiled_encoder_gives_the_same(world) -> None:
+    """Compilation sees the hooks that catch the relations; the backend that makes no code is enough to show it."""
+    plain, compiled = student_of(world), student_of(world)
+    compiled.encoder.compile(backend="aot_eager")
+    ids = torch.from_numpy(world.corpus.train[[0, 1]])
+    for relations in (False, True):
+        expected, found = plain.encode(ids, relations), compiled.encode(ids, relations)
+        assert torch.allclose(found.hidden, expected.hidden, atol=1e-6)
+        if relations:
+            assert all(
+                torch.allclose(one, other, atol=1e-6) for one, other in zip(found.relations, expected.relations, strict=True)
+            )
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
 
 
 @pytest.mark.parametrize("name", ["world", "roberta_world"])
