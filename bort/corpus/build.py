@@ -23,7 +23,7 @@ from bort.corpus.parts import write_parts
 from bort.corpus.readers import files_of, is_hub
 from bort.corpus.store import RECORD, SCHEMA
 from bort.corpus.tokenizer import bare_tokenizer, special_ids, tokenizer_digest
-from bort.errors import ConfigurationError, RecordError
+from bort.errors import BortError, ConfigurationError, RecordError
 from bort.events import Observer, Quiet
 from bort.files import digest, file_digest, read_json, write_json
 
@@ -76,13 +76,16 @@ def build_corpus(
         shutil.rmtree(parts)
     if not parts.exists():
         write_json(parts / "plan.json", plan)
-    with _threads(workers):
-        documents = write_parts(config, files, bare, dtype, parts, observer)
     try:
+        with _threads(workers):
+            documents = write_parts(config, files, bare, dtype, parts, observer)
         packed = pack(config, special, dtype, documents, directory, observer)
-    except ConfigurationError:
-        # Other settings are asked for, and would not use these parts.
-        shutil.rmtree(parts)
+    except BortError as error:
+        # Settings that are refused will be others the next time, and would not use these parts.
+        if isinstance(error, ConfigurationError) or not any(parts.glob("*.npy")):
+            shutil.rmtree(parts)
+        if not any(directory.iterdir()):
+            directory.rmdir()
         raise
     record = {
         "schema": SCHEMA,

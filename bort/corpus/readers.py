@@ -6,6 +6,7 @@ import csv
 import fnmatch
 import gzip
 import json
+import logging
 import re
 import sys
 import zlib
@@ -161,6 +162,10 @@ def _parquet(file: Path, config: CorpusConfig) -> Iterator[Document]:
 def _hub(config: CorpusConfig) -> Iterator[Document]:
     import datasets
 
+    # The hub's client prints a line for each of its retries; the sentence below says it once.
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         rows = datasets.load_dataset(config.path, name=config.subset, split=config.split, revision=config.revision, streaming=True)
         for number, row in enumerate(rows, 1):
@@ -172,6 +177,8 @@ def _hub(config: CorpusConfig) -> Iterator[Document]:
             f"download its parquet files{f' of {config.subset}' if config.subset else ''}{at} into a folder and set "
             f"corpus.path=FOLDER ({_first_line(error)})."
         ) from error
+    finally:
+        logger.setLevel(level)
 
 
 def _text(row: dict[str, Any], config: CorpusConfig, place: str) -> str:

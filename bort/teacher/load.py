@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bort.errors import BortError
+from bort.errors import BortError, ConfigurationError
 from bort.teacher.config import FAMILIES, TeacherConfig
 from bort.teacher.model import Teacher
+
+#: What the hub accepts as a name; a relative path with more or less in it is meant as a folder.
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 def load_tokenizer(config: TeacherConfig) -> Any:
@@ -58,18 +62,24 @@ def load_teacher(config: TeacherConfig) -> Teacher:
 @contextmanager
 def reading(config: TeacherConfig, what: str) -> Iterator[dict[str, Any]]:
     """Gives the arguments of ``from_pretrained``, keeps transformers quiet, and turns its many errors into one sentence."""
+    from huggingface_hub.utils import logging as hub_logging
     from safetensors import SafetensorError
     from transformers.utils import logging
 
     config.check()
     path = Path(config.path).expanduser()
     source: dict[str, Any]
+    if not path.is_dir() and not _HUB_ID.fullmatch(config.path):
+        accepted = "there is no such directory; 'bort fetch' gets the demo's teacher, and a hub id has the form owner/name"
+        raise ConfigurationError("teacher.path", config.path, accepted)
     if path.is_dir():
         source = {"pretrained_model_name_or_path": str(path), "local_files_only": True}
     else:
         source = {"pretrained_model_name_or_path": config.path, "revision": config.revision or "main"}
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    bars = logging.is_progress_bar_enabled()
+    verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
     logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield source
@@ -85,5 +95,6 @@ def reading(config: TeacherConfig, what: str) -> Iterator[dict[str, Any]]:
         ) from error
     finally:
         logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
         if bars:
             logging.enable_progress_bar()
