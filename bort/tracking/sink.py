@@ -16,6 +16,7 @@ from typing import Any
 
 from bort.tracking.config import TrackingConfig, redact
 from bort.tracking.delivery import StoreDownError, StoreReplacedError
+from bort.tracking.views import experiment_tags
 
 #: Limits of one call to MLflow's log_batch.
 METRICS, FIELDS = 1_000, 100
@@ -235,19 +236,18 @@ class MlflowSink:
             if location is None and (file := self._config.sqlite_file()) is not None:
                 location = (file.parent / "mlartifacts").as_uri()
             try:
-                # The kind spares the user a question when the page is opened first.
-                tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": _ABOUT}
-                created: str = self._client.create_experiment(name, artifact_location=location, tags=tags)
-                return created
+                self._client.create_experiment(name, artifact_location=location)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-                found = self._client.get_experiment_by_name(name)
+            found = self._client.get_experiment_by_name(name)
         if found is None:
             raise StoreDownError(f"the experiment '{name}' can neither be found nor made")
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
         experiment_id: str = found.experiment_id
+        for key, value in experiment_tags(experiment_id, found.tags).items():
+            self._client.set_experiment_tag(experiment_id, key, value)
         return experiment_id
 
     @contextmanager
@@ -265,10 +265,6 @@ class MlflowSink:
             raise StoreDownError(_short(error)) from error
         except (SQLAlchemyError, requests.RequestException, OSError) as error:
             raise StoreDownError(_short(error)) from error
-
-
-_ABOUT = """Runs of **bort**: a parent run for each chain, a child for each stage, a grandchild for each candidate and each seed.
-Compare candidates by `w`, `parameters`, `operations` and `error`; students by the figures under `heldout/`."""
 
 
 def _dataset_input(event: dict[str, Any]) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import sqlite3
@@ -13,6 +14,7 @@ import pytest
 
 from bort.tracking import Tracker, TrackingConfig, delivery
 from bort.tracking.sink import MlflowSink
+from bort.tracking.views import VIEWS
 
 
 class Listener:
@@ -157,6 +159,23 @@ def test_a_parent_in_another_spool_is_found_or_made(tmp_path: Path, config: Trac
     runs = _runs(config)
     assert sorted(runs) == ["search", "the chain"]
     assert runs["search"].data.tags["mlflow.parentRunId"] == runs["the chain"].info.run_id
+
+
+def test_an_experiment_gets_views_and_links_but_keeps_its_owners_words(tmp_path: Path, config: TrackingConfig) -> None:
+    tracker = Tracker(config, tmp_path)
+    tracker.run("x", key="x", tags={"bort.stage": "reproduce"}).metrics({"error": 0.5, "w": 0.1, "tokens_per_second": 1.0})
+    assert tracker.sync().error is None
+    client = _client(config)
+    experiment = client.get_experiment_by_name("demo")
+    for key, view in VIEWS.items():
+        state = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
+        assert f"(#/experiments/{experiment.experiment_id}/runs?viewStateShareKey={key}" in experiment.tags["mlflow.note.content"]
+        # MLflow's search understands it.
+        found = client.search_runs([experiment.experiment_id], state["searchFilter"], order_by=[f"metrics.`{view.order}` DESC"])
+        assert len(found) == (key != "tasks")
+    client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "my own words")
+    MlflowSink(config, tmp_path, "", {})
+    assert client.get_experiment_by_name("demo").tags["mlflow.note.content"] == "my own words"
 
 
 def test_what_mlflow_refuses_does_not_hold_up_the_rest(tmp_path: Path, config: TrackingConfig) -> None:
