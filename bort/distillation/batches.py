@@ -17,9 +17,11 @@ from bort.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from bort.corpus import Corpus, MaskingConfig
+    from bort.distillation.memory import RelationMemory
     from bort.teacher.targets import Targets
 
-#: Tensors by name: ``input_ids`` [B, S]; ``masked_ids`` [B, S], ``positions`` and ``labels`` [B, K]; the targets' own names.
+#: Tensors by name: ``input_ids`` [B, S]; ``masked_ids`` [B, S], ``positions`` and ``labels`` [B, K]; the targets' own names;
+#: ``teacher_relations`` [3, B, S, H] where they come from a memory.
 Batch = dict[str, Tensor]
 Integers = NDArray[np.int64]
 
@@ -32,13 +34,22 @@ class BatchSource:
         masking: How they are masked.
         loss: Says which tensors are needed for training.
         targets: The teacher's outputs; absent for masked LM alone. Held-out batches carry them whether or not the loss uses them.
+        memory: Gives the teacher's relations of training blocks, where there is one.
 
     Raises:
         ConfigurationError: The loss needs targets that are not there, or the corpus has no mask token for a loss that masks.
     """
 
-    def __init__(self, corpus: Corpus, masking: MaskingConfig, loss: LossConfig, targets: Targets | None) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        masking: MaskingConfig,
+        loss: LossConfig,
+        targets: Targets | None,
+        memory: RelationMemory | None = None,
+    ) -> None:
         self.corpus, self.masking, self.loss, self.targets = corpus, masking, loss, targets
+        self.memory = memory if loss.relations > 0 else None
         kind = targets.kind if targets is not None else None
         if loss.targets is not None and loss.targets != kind:
             there = f"the targets at hand are of kind {kind}" if kind else "there are none"
@@ -77,6 +88,10 @@ class BatchSource:
             batch["masked_ids"] = torch.from_numpy(made.input_ids)
             batch["positions"] = torch.from_numpy(made.positions)
             batch["labels"] = torch.from_numpy(made.labels)
+        if self.memory is not None and split == "train":
+            batch["teacher_relations"] = self.memory.take(indices)
+            # What the memory stands for need not be read.
+            targets = self.loss.hidden > 0
         if targets and self.targets is not None:
             there = self.targets.batch(split, indices, epochs)
             for name in ("hidden", "layer_input", "transformed"):

@@ -104,7 +104,7 @@ class StudentConfig:
         path: Directory or hub id of an encoder that takes the place of a distilled student in the later stages.
     """
 
-    architecture: str = "winner"
+    architecture: str = "???"
     initialisation: str = "random"
     dropout: float = 0.0
     initializer_range: float = 0.02
@@ -116,6 +116,8 @@ class StudentConfig:
         Raises:
             ConfigurationError: The shape cannot be read, or the initialisation or the dropout is not known.
         """
+        if self.path == "":
+            raise ConfigurationError("student.path", "", "name the directory or the hub id of an encoder")
         if self.architecture != "winner":
             try:
                 Architecture.parse(self.architecture)
@@ -246,6 +248,7 @@ class ImplConfig:
         threads: Processor threads; torch's own choice if absent.
         workers: Processes that tokenise.
         compile: Whether models are compiled; pays off on long runs only.
+        memory_megabytes: Memory that a search may take to keep what all its candidates need of the teacher; 0 keeps nothing.
     """
 
     device: str = "auto"
@@ -253,6 +256,7 @@ class ImplConfig:
     threads: int | None = None
     workers: int = 1
     compile: bool = False
+    memory_megabytes: int = 1024
 
     def check(self) -> None:
         """Refuses settings that cannot be used.
@@ -268,3 +272,5 @@ class ImplConfig:
             raise ConfigurationError("impl.threads", self.threads, "a whole number of at least 1, or null, is needed")
         if self.workers < 1:
             raise ConfigurationError("impl.workers", self.workers, "a whole number of at least 1 is needed")
+        if self.memory_megabytes < 0:
+            raise ConfigurationError("impl.memory_megabytes", self.memory_megabytes, "a whole number of at least 0 is needed")

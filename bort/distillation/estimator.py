@@ -18,6 +18,7 @@ from bort.files import digest, read_json, write_json
 
 if TYPE_CHECKING:
     from bort.corpus import Corpus, MaskingConfig
+    from bort.distillation.memory import RelationMemory
     from bort.teacher import Teacher
     from bort.teacher.targets import Targets
 
@@ -84,6 +85,7 @@ class DistillEstimator:
             impl,
             seed,
         )
+        self._memory: RelationMemory | None = None
         _check_measure(measure, loss, targets.kind if targets is not None else None)
 
     @property
@@ -153,6 +155,7 @@ class DistillEstimator:
                 seed=self.seed,
                 checkpoint_every=steps,
                 keep_checkpoints=1,
+                memory=self._relation_memory(),
                 observer=observer,
             )
         except DivergenceError as error:
@@ -164,6 +167,16 @@ class DistillEstimator:
             checkpoint=result["student"],
             metrics=result["heldout"],
         )
+
+    def _relation_memory(self) -> RelationMemory | None:
+        """Makes the memory with the first candidate, where there is something to keep and it fits."""
+        from bort.distillation.memory import RelationMemory
+
+        if self._memory is None and self.targets is not None and self.loss.relations > 0:
+            length = self.corpus.block_length
+            if RelationMemory.bytes_needed(self.teacher, self.targets, length) <= self.impl.memory_megabytes << 20:
+                self._memory = RelationMemory(self.teacher, self.targets, length)
+        return self._memory
 
 
 def _check_measure(measure: str, loss: LossConfig, kind: str | None) -> None:

@@ -17,7 +17,7 @@ from bort.distillation.losses import (
     relation_loss,
     soft_cross_entropy,
 )
-from bort.distillation.student import StudentModel
+from bort.distillation.student import Relations, StudentModel
 
 if TYPE_CHECKING:
     from bort.teacher import Teacher
@@ -55,8 +55,7 @@ class Objective:
             if loss.hidden > 0 and student.projection is not None:
                 terms["hidden"] = hidden_mse(student.projection(encoded.hidden), batch["hidden"])
             if loss.relations > 0 and encoded.relations is not None:
-                with torch.no_grad():
-                    relations = self.teacher.relation_inputs(batch["layer_input"])
+                relations = self._teacher_relations(batch)
                 terms["relations"] = relation_loss(encoded.relations, relations, loss.relation_heads)
         return terms
 
@@ -85,6 +84,13 @@ class Objective:
             student.train(training)
         return sums.figures()
 
+    def _teacher_relations(self, batch: Batch) -> Relations:
+        if "teacher_relations" in batch:
+            query, key, value = batch["teacher_relations"]
+            return query, key, value
+        with torch.no_grad():
+            return self.teacher.relation_inputs(batch["layer_input"])
+
     def _masked_figures(self, student: StudentModel, batch: Batch, sums: _Sums) -> None:
         labels = batch["labels"]
         logits = student.logits(student.encode(batch["masked_ids"]).hidden, batch["positions"])
@@ -104,7 +110,7 @@ class Objective:
         relations = all(width % heads == 0 for width in widths)
         encoded = student.encode(batch["input_ids"], relations=relations)
         if encoded.relations is not None:
-            theirs = self.teacher.relation_inputs(batch["layer_input"])
+            theirs = self._teacher_relations(batch)
             sums.add("relation_kl", relation_loss(encoded.relations, theirs, heads, "kl"), blocks)
             sums.add("relation_cross_entropy", relation_loss(encoded.relations, theirs, heads, "cross_entropy"), blocks)
         if self.loss.hidden > 0 and student.projection is not None:

@@ -23,6 +23,7 @@ from bort.files import atomic_path, digest
 
 if TYPE_CHECKING:
     from bort.corpus import Corpus, MaskingConfig
+    from bort.distillation.memory import RelationMemory
     from bort.teacher import Teacher
     from bort.teacher.targets import Targets
 
@@ -86,6 +87,7 @@ def distill(
     seed: int,
     checkpoint_every: int = 200,
     keep_checkpoints: int = 2,
+    memory: RelationMemory | None = None,
     observer: Observer | None = None,
 ) -> DistillResult:
     """Trains a student of ``architecture`` for ``steps`` steps, going on from the last good checkpoint in ``directory``.
@@ -109,6 +111,7 @@ def distill(
         seed: Seeds weights, order and dropout.
         checkpoint_every: Steps between two checkpoints; there is always one at the last step.
         keep_checkpoints: How many of the newest are kept.
+        memory: The teacher's relations of training blocks, kept between calls; changes the speed only.
         observer: Told of progress, curve and damaged checkpoints.
 
     Raises:
@@ -119,7 +122,7 @@ def distill(
     loss.check()
     train.check()
     _check(architecture, teacher, corpus, loss, steps)
-    source = BatchSource(corpus, masking, loss, targets)
+    source = BatchSource(corpus, masking, loss, targets, memory)
     count = source.count("train", train.blocks)
     order = BlockOrder(count, train.batch_size, seed)
     directory = Path(directory)

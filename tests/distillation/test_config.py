@@ -51,6 +51,7 @@ def test_every_file_is_whole_and_accepted(group: str, path: Path) -> None:
         (ImplConfig(precision="16"), "impl.precision"),
         (ImplConfig(threads=0), "impl.threads"),
         (ImplConfig(workers=0), "impl.workers"),
+        (ImplConfig(memory_megabytes=-1), "impl.memory_megabytes"),
     ],
 )
 def test_what_cannot_be_used_is_named(config, key: str) -> None:

@@ -6,11 +6,14 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from bort.architecture import Architecture
-from bort.distillation.config import LossConfig, TrainConfig
+from bort.distillation.config import ImplConfig, LossConfig, TrainConfig
 from bort.distillation.estimator import DistillEstimator
+from bort.distillation.memory import RelationMemory
 from bort.errors import BortError, ConfigurationError, RecordError
 
 SHAPE = Architecture(1, 2, 8, 12)
@@ -110,3 +113,25 @@ def test_the_fingerprint_holds_what_fixes_the_answers_and_nothing_else(world) ->
 def test_only_rungs_can_be_asked_for(world, tmp_path: Path, listener) -> None:
     with pytest.raises(BortError, match="rungs are 4, 8"):
         estimator(world).evaluate(SHAPE, {}, 5, tmp_path, listener)
+
+
+def test_memory_changes_the_speed_only_and_not_by_who_came_before(world, tmp_path: Path, listener) -> None:
+    """A candidate's bits are the same with a memory that others have filled as with a fresh one, and close to those without."""
+    warm = estimator(world)
+    warm.evaluate(Architecture(1, 4, 16, 8), {}, 8, tmp_path / "other", listener)
+    assert warm._memory is not None
+    filled = warm.evaluate(SHAPE, {}, 8, tmp_path / "warm", listener)
+    cold = estimator(world).evaluate(SHAPE, {}, 8, tmp_path / "cold", listener)
+    assert filled.error == cold.error
+    without = estimator(world, impl=ImplConfig("cpu", threads=1, memory_megabytes=0))
+    assert without.evaluate(SHAPE, {}, 8, tmp_path / "without", listener).error == pytest.approx(cold.error, rel=1e-4)
+    assert without._memory is None
+
+
+def test_memory_holds_what_the_teacher_gives(world) -> None:
+    memory = RelationMemory(world.teacher, world.representation, world.corpus.block_length)
+    indices = np.array([5, 2, 5, 0])
+    layer_input = world.representation.batch("train", indices).layer_input
+    for _ in range(2):
+        for found, expected in zip(memory.take(indices), world.teacher.relation_inputs(layer_input), strict=True):
+            assert torch.allclose(found, expected, atol=1e-6)
