@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,15 +33,24 @@ def entry(stage: str) -> Callable[[], None]:
         register_schema()
         register_resolvers()
 
+        failures: list[Exception] = []
+
         @hydra.main(config_path=str(CONF), config_name=stage, version_base="1.3")
         def job(composed: DictConfig) -> None:
             from hydra.core.hydra_config import HydraConfig
 
             from pipelines.stage import Chain
 
-            Chain(typed(composed), stage, Path(HydraConfig.get().runtime.output_dir)).run()
+            try:
+                Chain(typed(composed), stage, Path(HydraConfig.get().runtime.output_dir)).run()
+            except Exception as error:
+                # Told here and not raised through Hydra, so that the other jobs of a sweep still run.
+                _tell(error)
+                failures.append(error)
 
         guarded(job)
+        if failures:
+            sys.exit(1)
 
     return main
 
@@ -53,12 +63,17 @@ def guarded(work: Callable[[], object]) -> None:
         print("Interrupted; the same command goes on from here.", file=sys.stderr)
         sys.exit(_INTERRUPTED)
     except Exception as error:
-        if os.environ.get("BORT_TRACEBACK") == "1":
-            raise
-        print(f"bort: {sentence(error)}", file=sys.stderr)
-        if not _expected(error):
-            print("bort: this was not foreseen; BORT_TRACEBACK=1 shows where it happened.", file=sys.stderr)
+        _tell(error)
         sys.exit(1)
+
+
+def _tell(error: Exception) -> None:
+    if os.environ.get("BORT_TRACEBACK") == "1":
+        traceback.print_exception(error)
+        return
+    print(f"bort: {sentence(error)}", file=sys.stderr)
+    if not _expected(error):
+        print("bort: this was not foreseen; BORT_TRACEBACK=1 shows where it happened.", file=sys.stderr)
 
 
 def _expected(error: Exception) -> bool:

@@ -48,6 +48,7 @@ def check(config: Config) -> None:
 
     config.finetuning.check()
     config.impl.check()
+    config.student.check()
     load_task(config.task)
 
 
@@ -64,7 +65,8 @@ def show(result: dict[str, Any]) -> Table:
         for role, model in result["models"].items()
     ]
     rows.append(("majority class", *(f"{result['baseline']['metrics'][name]:.4f}" for name in result["metrics"])))
-    title = f"Task {result['task']['name']}: held-out scores over seeds {', '.join(map(str, result['seeds']))}"
+    seeds = ", ".join(str(run["seed"]) for run in result["seeds"])
+    title = f"Task {result['task']['name']}: held-out scores over seeds {seeds}"
     return table(title, ("encoder", *result["metrics"]), rows)
 
 

@@ -11,6 +11,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from bort.corpus.config import CorpusConfig, MaskingConfig
 from bort.distillation.config import BudgetConfig, ImplConfig, LossConfig, StudentConfig, TrainConfig
+from bort.errors import ConfigurationError
 from bort.export.config import ExportConfig
 from bort.finetuning.config import FinetuningConfig
 from bort.measure.config import BenchmarkConfig
@@ -30,11 +31,7 @@ VARIANTS: dict[str, dict[str, type]] = {
     },
     "error": {"distill": search.DistillErrorConfig, "table": search.TableErrorConfig, "proxy": search.ProxyErrorConfig},
     "latency": {"operations": search.OperationsLatencyConfig},
-    "storage": {
-        "journal": search.JournalStorageConfig,
-        "postgres": search.PostgresStorageConfig,
-        "memory": search.MemoryStorageConfig,
-    },
+    "storage": {"journal": search.JournalStorageConfig, "postgres": search.PostgresStorageConfig},
 }
 
 
@@ -137,7 +134,13 @@ def register_schema() -> None:
 
 
 def typed(composed: DictConfig) -> Config:
-    """Returns the composed configuration as dataclasses, every reference resolved and every value present."""
+    """Returns the composed configuration as dataclasses, every reference resolved.
+
+    Raises:
+        ConfigurationError: A value that the user has to give is missing.
+    """
+    for key in sorted(OmegaConf.missing_keys(composed)):
+        raise ConfigurationError(key, "", f"it has no value of its own; give it one with {key}=…")
     config = OmegaConf.to_object(composed)
     if not isinstance(config, Config):
         raise TypeError(f"The configuration was composed without its schema, as {type(config).__name__}.")

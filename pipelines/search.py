@@ -39,7 +39,11 @@ def needs(config: Config) -> tuple[str, ...]:
 def settings(config: Config) -> tuple[str, ...]:
     """What changes the result of a search."""
     keys = ("search_space", "strategy", "error", "latency", "search", "seed")
-    return (*keys, "loss", "train", "student.initialisation", "student.dropout", "student.initializer_range", "masking") if needs(config) else keys
+    return (
+        (*keys, "loss", "train", "student.initialisation", "student.dropout", "student.initializer_range", "masking")
+        if needs(config)
+        else keys
+    )
 
 
 def check(config: Config) -> None:

@@ -102,7 +102,8 @@ class Chain:
             BortError: A stage refused its configuration, or could not do its work.
         """
         order = self._order(self.target)
-        for name in order:
+        # The stage that was asked for speaks first: its own settings are what the user has in mind.
+        for name in reversed(order):
             load(name).check(self.config)
         for name in order:
             self._records[name] = self._record(name)
@@ -149,7 +150,7 @@ class Chain:
                         )
         result = self._results[name] = record.result()
         console.print(stage.show(result))
-        console.print(f"[dim]{name}: {result['seconds']:.1f} s, in {record.path}[/]\n")
+        console.print(f"[dim]{name}: {record.seconds:.1f} s, in {record.path}[/]\n")
         return result
 
 
@@ -162,7 +163,7 @@ def _work(stage: Stage, run: Run, record: StageDirectory) -> None:
         record.add_seconds(time.monotonic() - started)
     run.tracked.describe(stage.headline(result))
     run.tracked.metrics({"seconds": record.seconds})
-    record.finish({**result, "seconds": record.seconds})
+    record.finish({"seconds": record.seconds, **result})
     run.tracked.artifact(record.path / "result.json")
 
 

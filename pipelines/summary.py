@@ -33,7 +33,7 @@ def summary(config: Config, results: Mapping[str, Mapping[str, Any]]) -> dict[st
         whole["task"] = {
             "name": tuned["task"]["name"],
             "examples": tuned["task"]["examples"],
-            "seeds": tuned["seeds"],
+            "seeds": [run["seed"] for run in tuned["seeds"]],
             "majority": tuned["baseline"]["metrics"],
             **{role: model["metrics"] for role, model in tuned["models"].items()},
         }

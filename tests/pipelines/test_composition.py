@@ -1,0 +1,150 @@
+"""Every YAML file is composed, and what cannot be used is refused with one sentence."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from pipelines.overrides import register_resolvers
+from pipelines.schema import VARIANTS, Config, chosen, plain, register_schema, typed
+from pipelines.sentences import CONF, sentence
+from pipelines.stage import STAGES, load
+
+FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
+CHOICES = [name for name in FILES if "/" in name and not name.startswith("experiment/")]
+#: What a choice leaves to the user.
+NEEDED = {
+    "student/shape": ["student.architecture=2-2-16-32"],
+    "student/directory": ["student.path=x"],
+    "error/table": ["error.path=x.csv"],
+    "storage/postgres": ["storage.url=postgresql://user:secret@host/db"],
+    "teacher/directory": ["teacher.path=x"],
+    "task/custom": ["task.train=x.csv"],
+}
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    register_schema()
+    register_resolvers()
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        yield
+    GlobalHydra.instance().clear()
+
+
+def composed(stage: str, *overrides: str) -> Config:
+    return typed(compose(stage, overrides=list(overrides)))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_composes(stage: str) -> None:
+    config = composed(stage)
+    for key in load(stage).settings(config):
+        assert key.split(".")[0] in chosen(config, [key.split(".")[0]])
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_every_choice_composes(name: str) -> None:
+    group, _, choice = name.partition("/")
+    config = composed("reproduce", f"{group}={choice}", *NEEDED.get(name, []))
+    check = getattr(getattr(config, group), "check", None)
+    if check is not None and name != "corpus/local":
+        check()
+
+
+@pytest.mark.parametrize("name", [name.partition("/")[2] for name in FILES if name.startswith("experiment/")])
+def test_every_experiment_composes(name: str) -> None:
+    assert composed("reproduce", f"experiment={name}").name == name
+
+
+def test_every_variant_has_a_file_of_its_name() -> None:
+    for group, variants in VARIANTS.items():
+        assert set(variants) == {path.stem for path in (CONF / group).glob("*.yaml")}
+
+
+def test_every_yaml_file_opens_with_what_it_is() -> None:
+    for path in CONF.rglob("*.yaml"):
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        assert first.startswith("# "), path
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["sede=1"], ["sede", "did you mean seed"]),
+        (["train.learning_rat=1"], ["train.learning_rat", "did you mean train.learning_rate"]),
+        (["seed=many"], ["seed=many", "a whole number"]),
+        (["train.learning_rate=fast"], ["train.learning_rate=fast", "a number"]),
+        (["strategy=bond"], ["strategy=bond", "did you mean bound", "nsga2"]),
+        (["strateg=ose"], ["strateg", "did you mean strategy"]),
+        (["strategy.stride=1.5"], ["strategy.stride=1.5", "a whole number"]),
+        (["student=shape"], ["student.architecture", "has no value"]),
+    ],
+)
+def test_what_cannot_be_composed_is_one_sentence(overrides: list[str], words: list[str]) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 – Hydra and OmegaConf raise many kinds
+        composed("search", *overrides)
+    told = sentence(caught.value)
+    assert "\n" not in told
+    assert told.endswith(".")
+    for word in words:
+        assert word in told
+
+
+def test_passwords_stay_out_of_settings() -> None:
+    config = composed("search", "storage=postgres", "storage.url=postgresql://user:secret@host/db")
+    assert "secret" not in str(plain(config))
+    assert "user" in str(plain(config)["storage"])
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(CONF.parent), "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["search", "sede=1"], ["sede", "seed"]),
+        (["serch"], ["serch", "search"]),
+        (["search", "error=table", "error.path=nowhere.csv"], ["nowhere.csv"]),
+        (["search", "error=proxy", "strategy.stride=0"], ["strategy.stride=0"]),
+        (["search", "teacher=./nowhere"], ["teacher.path", "nowhere"]),
+        (["corpus", "corpus=./nowhere"], ["corpus.path", "nowhere"]),
+        (["finetune", "task=custom", "task.train=nowhere.csv"], ["nowhere.csv"]),
+        (["report", "report.source=nowhere"], ["report.source=nowhere"]),
+        (["size", "not-a-model"], ["not-a-model"]),
+    ],
+)
+def test_bad_input_ends_with_a_sentence_and_writes_nothing(tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "not foreseen" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("bort: ")]
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert word in lines[0]
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_the_traceback_is_there_for_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BORT_TRACEBACK", "1")
+    assert "Traceback" in run("search", "sede=1", cwd=tmp_path).stderr
+
+
+def test_completion_answers_for_stages_and_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMP_LINE", "bort se")
+    assert run("-sc", "query=bash", cwd=tmp_path).stdout.split() == ["search"]
+    monkeypatch.setenv("COMP_LINE", "bort search strategy=b")
+    assert "strategy=bound" in run("-sc", "query=bash", cwd=tmp_path).stdout
+    assert "complete " in run("-sc", "install=bash", cwd=tmp_path).stdout

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.overrides import expand, slug
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("student=4-8-1024-768", ["student=shape", "student.architecture=4-8-1024-768"]),
+        ("student=D4-A8-H1024-I768", ["student=shape", "student.architecture=D4-A8-H1024-I768"]),
+        ("student=bort", ["student=bort"]),
+        ("student=./model", ["student=directory", "student.path=./model"]),
+        ("student=owner/name", ["student=directory", "student.path=owner/name"]),
+        ("teacher=/models/bert", ["teacher=directory", "teacher.path=/models/bert"]),
+        ("corpus=./text", ["corpus=local", "corpus.path=./text"]),
+        ("corpus=wikitext2", ["corpus=wikitext2"]),
+        ("task=glue/cola", ["task=glue/cola"]),
+        ("student=bort,winner", ["student=bort,winner"]),
+        ("seed=3", ["seed=3"]),
+        ("-m", ["-m"]),
+    ],
+)
+def test_short_forms_are_written_out(short: str, long: list[str]) -> None:
+    assert expand([short]) == long
+
+
+def test_a_run_is_named_after_what_changes_its_result() -> None:
+    assert slug(["experiment=demo", "impl.threads=2", "tracking=off", "name=x"]) == ""
+    assert slug(["seed=2", "experiment=demo"]) == "seed=2"
+    assert slug(["strategy=tpe", "seed=2"]) == slug(["seed=2", "strategy=tpe"]) == "seed=2,strategy=tpe"
+
+
+@given(st.lists(st.text(min_size=1, max_size=60).map(lambda text: f"key={text}"), max_size=4))
+def test_a_folder_name_is_one_plain_component(overrides: list[str]) -> None:
+    name = slug(overrides)
+    assert re.fullmatch(r"[A-Za-z0-9=,._-]*", name)
+    assert len(name) <= 110
+    assert name not in (".", "..")
+
+
+def test_values_that_read_alike_do_not_share_a_folder() -> None:
+    assert slug(["error.path=a/b.csv"]) != slug(["error.path=a-b.csv"])

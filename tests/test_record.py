@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from bort.errors import RecordError
+from bort.files import read_json, write_json
+from bort.record import MANIFEST, RESULT, StageDirectory, exclusive
+
+
+def directory(path: Path, seed: int = 0, corpus: str = "aa") -> StageDirectory:
+    return StageDirectory(path / "search", "search", {"seed": seed, "space": {"depth": [1, 2]}}, {"corpus": corpus})
+
+
+def test_a_stage_is_begun_resumed_and_found_done(tmp_path: Path) -> None:
+    first = directory(tmp_path)
+    assert not (tmp_path / "search").exists(), "looking at a directory must not write"
+    first.begin()
+    assert not first.done
+    first.add_seconds(1.5)
+    again = directory(tmp_path)
+    assert not again.done
+    again.begin()
+    again.add_seconds(2.0)
+    again.finish({"winner": "D1-A1-H1-I1"})
+    assert again.key == first.key
+    done = directory(tmp_path)
+    assert done.done
+    assert done.seconds == 3.5
+    assert done.result()["winner"] == "D1-A1-H1-I1"
+    assert done.result()["schema"] == 1
+
+
+def test_a_mark_without_a_result_is_not_done(tmp_path: Path) -> None:
+    stage = directory(tmp_path)
+    stage.begin()
+    stage.finish({})
+    (tmp_path / "search" / RESULT).unlink()
+    assert not directory(tmp_path).done
+
+
+@pytest.mark.parametrize(("change", "named"), [({"seed": 1}, "seed: 0 → 1"), ({"corpus": "bb"}, "input corpus: aa → bb")])
+def test_another_configuration_is_refused_with_the_difference(tmp_path: Path, change: dict[str, object], named: str) -> None:
+    directory(tmp_path).begin()
+    with pytest.raises(RecordError, match=named):
+        directory(tmp_path, **change)  # type: ignore[arg-type]
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    directory(tmp_path).begin()
+    manifest = tmp_path / "search" / MANIFEST
+    write_json(manifest, {**read_json(manifest), "schema": 99})
+    with pytest.raises(RecordError, match="newer version"):
+        directory(tmp_path)
+
+
+def test_a_broken_manifest_is_named(tmp_path: Path) -> None:
+    directory(tmp_path).begin()
+    manifest = tmp_path / "search" / MANIFEST
+    whole = manifest.read_bytes()
+    for length in range(0, len(whole) - 1, 7):
+        manifest.write_bytes(whole[:length])
+        with pytest.raises(RecordError, match=r"manifest\.json"):
+            directory(tmp_path)
+
+
+def _hold(path: Path, ready: object, release: object) -> None:
+    with exclusive(path):
+        ready.set()  # type: ignore[attr-defined]
+        release.wait(30)  # type: ignore[attr-defined]
+
+
+def test_a_lock_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, release = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(tmp_path, ready, release))
+    other.start()
+    try:
+        assert ready.wait(60)
+        with exclusive(tmp_path, wait=False) as held:
+            assert not held
+        release.set()
+        with exclusive(tmp_path) as held:
+            assert held
+    finally:
+        release.set()
+        other.join(30)
