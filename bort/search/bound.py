@@ -63,7 +63,8 @@ class BoundStrategy:
         self._planner = Planner(
             np.array([candidate.savings for candidate in self._pool]),
             _features(self._pool, problem),
-            self._rungs,
+            # Where errors cost no steps, each counts as one.
+            self._rungs if last else [1],
             budget=self.budget,
             confidence=config.confidence,
             complement=problem.search.error_scale == "complement",

@@ -9,6 +9,7 @@ no leases to renew and no clocks to agree on.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import time
@@ -104,10 +105,11 @@ class JournalCoordination:
             self._lock = path.with_name(path.name + ".lock-study").open("ab")
             with self.exclusive():
                 _drop_torn_line(path)
+                _check_journal(path)
                 self.storage, self._backend = _journal(path)
         except OSError as error:
             raise ConfigurationError("storage.path", path, f"a file that can be written is needed ({error})") from error
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise ConfigurationError("storage.path", path, f"it is no Optuna journal, or a damaged one ({error})") from error
 
     @contextmanager
@@ -279,10 +281,23 @@ def _drop_torn_line(path: Path) -> None:
             file.truncate(end)
 
 
+def _check_journal(path: Path) -> None:
+    """Refuses a file whose last line Optuna did not write; Optuna itself would notice when the next is added.
+
+    Raises:
+        ValueError: Says so.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - (1 << 20)))
+        last = file.read().rstrip(b"\n").rpartition(b"\n")[2]
+    if last and "op_code" not in json.loads(last):
+        raise ValueError("its last line is no operation")
+
+
 def _journal(path: Path) -> tuple[Any, Any]:
     """Opens an Optuna journal whose writes can be gathered."""
-    import json
-
     from optuna.storages import JournalStorage
     from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 

@@ -19,10 +19,12 @@ SCREEN_SHARE, SCREEN_MOST = 0.15, 48
 #: Share of the budget for the first full trainings, which show how curves go on; and their least and most number.
 ANCHOR_SHARE, ANCHOR_LEAST, ANCHOR_MOST = 0.2, 2, 6
 #: Candidates looked at closely in one plan.
-SHORTLIST = 160
+SHORTLIST = 96
 #: Errors that the process is conditioned on at most, and fitted to at most.
 CONDITION_MOST, FIT_MOST = 700, 260
 #: Points of the standard normal at which the outcome of a partial training is considered.
+#: Factor by which every deviation is widened, for what the model cannot know of itself.
+SAFETY = 1.0
 OUTCOMES = np.linspace(-3.0, 3.0, 25)
 
 
@@ -144,7 +146,7 @@ class Planner:
         means, variances, _ = posterior.curves(everyone, np.array([last]))
         left_out = posterior.left_out()
         widening = self._widening(left_out)
-        deviation = widening * np.sqrt(variances[:, 0])
+        deviation = SAFETY * widening * np.sqrt(variances[:, 0])
         hurdle = self.hurdles(known)
         threat = ndtr((hurdle - means[:, 0]) / deviation)
         threat[np.isfinite(known.errors[:, last]) | known.failed | ~self.eligible] = 0.0

@@ -73,6 +73,7 @@ class CurveSurrogate:
         varied = spread > 0
         self._x: Array = (features[:, varied] - features[:, varied].mean(axis=0)) / spread[varied]
         steps = np.maximum(np.asarray(rungs, dtype=np.float64), 1.0)
+        self.rungs = list(rungs)
         self._u: Array = np.log2(steps[-1] / steps)
         self._medians = np.log(np.array([*(median for _, median, _ in PARTS), *[LENGTH] * self._x.shape[1]]))
         self._spreads = np.array([*(spread for _, _, spread in PARTS), *[LENGTH_SPREAD] * self._x.shape[1]])
@@ -131,20 +132,33 @@ class CurveSurrogate:
         gradient[len(PARTS) :] = 0.5 * np.einsum("ij,ijf->f", shaped, parts["square"]) * inverse
         return float(loss), gradient + from_prior / self._spreads
 
-    def _covariance(self, first: tuple[Integers, Integers], second: tuple[Integers, Integers]) -> Array:
-        """Returns the prior covariance of two lists of (candidate, rung), without noise, [n, m]."""
+    def covariance(self, data: tuple[Integers, Integers], candidates: Integers, rungs: Integers) -> Array:
+        """Returns the prior covariance of points with every candidate at every rung, without noise.
+
+        Args:
+            data: Candidates and rungs of n points.
+            candidates: [M].
+            rungs: [R].
+
+        Returns:
+            Covariances [n, M, R].
+        """
         variance = np.exp(2.0 * self.parameters[: len(PARTS)])
         lengths = np.exp(self.parameters[len(PARTS) :])
-        a, b = self._x[first[0]] / lengths, self._x[second[0]] / lengths
+        there, here = self._x[data[0]], self._x[candidates]
+        a, b = there / lengths, here / lengths
         square = np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2.0 * a @ b.T, 0.0)
         smooth = np.exp(-0.5 * square)
-        lines = np.outer(self._u[first[1]], self._u[second[1]])
-        bends = np.minimum.outer(self._u[first[1]], self._u[second[1]])
-        same = first[0][:, None] == second[0][None, :]
-        shared = LEVEL + SHARED_SLOPE * lines + SHARED_BEND * bends
-        shared += variance[1] * (self._x[first[0]] @ self._x[second[0]].T)
-        shared += smooth * (variance[0] + variance[2] * lines + variance[3] * bends)
-        return shared + same * (variance[4] + variance[5] * lines + variance[6] * bends)
+        product = variance[1] * (there @ here.T)
+        same = data[0][:, None] == candidates[None, :]
+        found = np.empty((len(there), len(here), len(rungs)))
+        for place, rung in enumerate(rungs):
+            lines, bends = self._u[data[1]] * self._u[rung], np.minimum(self._u[data[1]], self._u[rung])
+            shared = LEVEL + SHARED_SLOPE * lines + SHARED_BEND * bends
+            by_shape = variance[0] + variance[2] * lines + variance[3] * bends
+            own = variance[4] + variance[5] * lines + variance[6] * bends
+            found[:, :, place] = shared[:, None] + product + smooth * by_shape[:, None] + same * own[:, None]
+        return found
 
     @property
     def noise(self) -> float:
@@ -165,8 +179,9 @@ class Posterior:
         self._model, self._data = model, data
         self._solve = solve_triangular
         self._mean = float(data.values.mean())
-        at = (data.candidates, data.rungs)
-        covariance = model._covariance(at, at) + (model.noise + JITTER) * np.eye(len(data))
+        shapes, inverse = np.unique(data.candidates, return_inverse=True)
+        every = model.covariance((data.candidates, data.rungs), shapes, np.arange(len(model.rungs)))
+        covariance = every[:, inverse.reshape(-1), data.rungs] + (model.noise + JITTER) * np.eye(len(data))
         self._factor = cholesky(covariance, lower=True)
         self._weights = solve_triangular(self._factor, data.values - self._mean, lower=True)
 
@@ -181,8 +196,8 @@ class Posterior:
             Means of log e [M, R], variances [M, R], and covariances with the same candidate's value at the last of ``rungs`` [M, R].
         """
         m, r = len(candidates), len(rungs)
-        at = (np.repeat(candidates, r), np.tile(rungs, m))
-        cross = self._solve(self._factor, self._model._covariance((self._data.candidates, self._data.rungs), at), lower=True)
+        cross = self._model.covariance((self._data.candidates, self._data.rungs), candidates, rungs).reshape(-1, m * r)
+        cross = self._solve(self._factor, cross, lower=True, check_finite=False)
         means = self._mean + (self._weights @ cross).reshape(m, r)
         cross = cross.reshape(-1, m, r)
         prior = np.empty((m, r))

@@ -1,0 +1,288 @@
+"""One contract for every strategy, with every estimator, on every storage."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_tables import SHORT, TINY, table_problem
+
+from bort.architecture import Architecture
+from bort.candidate import Evaluation
+from bort.errors import BortError
+from bort.events import Quiet
+from bort.search.config import (
+    BoundConfig,
+    JournalStorageConfig,
+    MemoryStorageConfig,
+    Nsga2Config,
+    OseConfig,
+    PostgresStorageConfig,
+    ProxyErrorConfig,
+    RandomConfig,
+    SearchConfig,
+    StorageConfig,
+    StrategyConfig,
+    TpeConfig,
+)
+from bort.search.estimators import ProxyEstimator
+from bort.search.objective import w_coefficient
+from bort.search.problem import Problem
+from bort.search.run import CandidateRecord, run_search
+
+STRATEGIES: dict[str, StrategyConfig] = {
+    "ose": OseConfig(),
+    "ose-3": OseConfig(stride=3),
+    "random": RandomConfig(trials=9),
+    "tpe": TpeConfig(trials=9, startup=4),
+    "nsga2": Nsga2Config(trials=9, population=4),
+    "bound": BoundConfig(budget=0.3),
+}
+
+
+class Trained:
+    """Stands for real training: keeps its state in the candidate's directory and refuses to be asked twice for the same.
+
+    Args:
+        inner: The table that gives the errors.
+        diverges: Tells the error of a candidate whose training fails, or ``None``.
+    """
+
+    name = "distill"
+
+    def __init__(self, inner: Any, diverges: Callable[[Architecture], float | None] = lambda shape: None) -> None:
+        self._inner, self._diverges = inner, diverges
+        self.fingerprint = f"trained {inner.fingerprint}"
+
+    @property
+    def rungs(self) -> Sequence[int]:
+        return self._inner.rungs
+
+    def evaluate(self, architecture: Architecture, theta: Any, steps: int, directory: Path, observer: Any) -> Evaluation:
+        directory.mkdir(parents=True, exist_ok=True)
+        state = directory / "state.json"
+        before = json.loads(state.read_text()) if state.exists() else 0
+        assert before < steps, "what was trained already must not be trained again"
+        state.write_text(json.dumps(steps))
+        found = self._inner.evaluate(architecture, {}, steps, directory, observer)
+        failed = self._diverges(architecture)
+        return Evaluation(
+            steps=steps,
+            error=found.error * (1.0 + 0.1 * len(theta)) if failed is None else failed,
+            tokens=100 * (steps - before),
+            processor_seconds=0.5,
+            seconds=0.25,
+            checkpoint=str(directory),
+            metrics={"accuracy": 0.5},
+        )
+
+
+@pytest.fixture(params=["memory", "journal", "postgres"])
+def storage(request: pytest.FixtureRequest) -> Iterator[StorageConfig]:
+    if request.param == "memory":
+        yield MemoryStorageConfig()
+    elif request.param == "journal":
+        yield JournalStorageConfig()
+    else:
+        url = os.environ.get("BORT_TEST_POSTGRES")
+        if not url:
+            pytest.skip("needs a database: set BORT_TEST_POSTGRES to its URL")
+        yield PostgresStorageConfig(url=url, study=request.node.name)
+
+
+@pytest.fixture(params=["table", "proxy", "trained"])
+def problem(request: pytest.FixtureRequest, tmp_path: Path) -> Problem:
+    problem = table_problem(tmp_path, TINY, "noisy")
+    if request.param == "proxy":
+        return replace(problem, estimator=ProxyEstimator(ProxyErrorConfig()))
+    return replace(problem, estimator=Trained(problem.estimator)) if request.param == "trained" else problem
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_contract(tmp_path: Path, problem: Problem, strategy: str, storage: StorageConfig) -> None:
+    told: list[CandidateRecord] = []
+    settings = STRATEGIES[strategy]
+    result = run_search(
+        problem, settings, seed=7, storage=storage, directory=tmp_path / "a", observer=Quiet(), on_candidate=told.append
+    )
+    candidates, last = result["candidates"], problem.estimator.rungs[-1]
+    complete = [candidate for candidate in candidates if candidate["state"] == "complete"]
+
+    # What is said of a candidate is right and said once.
+    assert len({candidate["fingerprint"] for candidate in candidates}) == len(candidates) == len(told)
+    assert {record.number for record in told} == {candidate["number"] for candidate in candidates}
+    p_max, i_max = problem.maximum
+    for candidate in candidates:
+        shape = Architecture.parse(candidate["name"])
+        assert (candidate["depth"], candidate["hidden"]) == (shape.depth, shape.hidden)
+        assert candidate["parameters"] == problem.parameters(shape)
+        assert candidate["operations"] == problem.latency(shape)
+        assert [steps for steps, _ in candidate["curve"]] == list(problem.estimator.rungs)[: len(candidate["curve"])]
+        if candidate["state"] == "complete":
+            assert candidate["steps"] == last
+            expected = w_coefficient(candidate["parameters"], candidate["latency"], candidate["error"], p_max, i_max)
+            assert candidate["w"] == pytest.approx(expected, rel=1e-12)
+
+    # The winner is the best of those that were trained to the end, and the front is not dominated.
+    assert result["winner"]["w"] == max(candidate["w"] for candidate in complete)
+    assert result["winner"]["steps"] == last
+    names = {row["name"] for row in result["front"]}
+    assert names <= {candidate["name"] for candidate in complete}
+    assert result["sensitivity"]["scales"]["reciprocal"] == result["winner"]["name"]
+    assert 0.0 <= result["hypervolume"]["value"] <= 1.0
+
+    # The cost is what was looked at, and never more than allowed.
+    assert result["trained_steps"] == sum(candidate["steps"] for candidate in candidates)
+    assert result["exhaustive_steps"] == len(problem.space) * last
+    assert result["history"][-1]["trained_steps"] == result["trained_steps"]
+    assert result["history"][-1]["name"] == result["winner"]["name"]
+    assert [row["w"] for row in result["history"]] == sorted(row["w"] for row in result["history"])
+    if strategy == "ose":
+        assert result["trained_steps"] == result["exhaustive_steps"]
+        assert len(complete) == len(problem.space)
+    elif strategy == "ose-3":
+        order = [str(shape) for shape in problem.space.ordered_by(problem.parameters, problem.latency)]
+        assert [candidate["name"] for candidate in candidates] == order[::3]
+    elif strategy == "bound":
+        assert result["trained_steps"] <= max(0.3 * result["exhaustive_steps"], 3 * last)
+    else:
+        assert len(candidates) == 9
+
+    # The certificate agrees, is a file of its own, and everything is plain JSON.
+    certificate = json.loads((tmp_path / "a" / "certificate.json").read_text())
+    assert certificate["winner"] == result["winner"]["name"]
+    assert certificate["space"] == len(problem.space) == 24
+    assert sum(certificate["trained_to"].values()) == len(candidates)
+    assert certificate["never_trained"] + certificate["trained"] == 24
+    assert certificate["sense"]
+    assert json.loads(json.dumps(result)) == result
+
+    # Asked again, nothing is trained and nothing changes.
+    if storage.name != "memory":
+        assert run_search(problem, settings, seed=7, storage=storage, directory=tmp_path / "a") == result
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_same_seed_gives_the_same_search(tmp_path: Path, strategy: str) -> None:
+    problem = table_problem(tmp_path, TINY, "noisy")
+    found = [
+        run_search(problem, STRATEGIES[strategy], seed=seed, storage=MemoryStorageConfig(), directory=tmp_path)
+        for seed in (1, 1, 2)
+    ]
+    assert found[0] == found[1]
+    if strategy in ("random", "tpe", "nsga2"):
+        assert found[0]["candidates"] != found[2]["candidates"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0])
+def test_a_diverged_candidate_is_recorded_and_the_search_goes_on(tmp_path: Path, strategy: str, value: float) -> None:
+    problem = table_problem(tmp_path, TINY, "noisy")
+    estimator = Trained(problem.estimator, lambda shape: value if shape.depth == 2 or shape.hidden == 32 else None)
+    result = run_search(
+        replace(problem, estimator=estimator), STRATEGIES[strategy], seed=7, storage=JournalStorageConfig(), directory=tmp_path
+    )
+    failed = [candidate for candidate in result["candidates"] if candidate["state"] == "failed"]
+    assert failed
+    assert all((c["depth"] == 2 or c["hidden"] == 32) and c["w"] is None and "the error at 10 steps" in c["reason"] for c in failed)
+    assert result["winner"]["depth"] != 2
+    assert result["winner"]["hidden"] != 32
+    assert result["certificate"]["failed"] == len(failed)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_search_in_which_everything_fails_says_so(tmp_path: Path, strategy: str) -> None:
+    problem = table_problem(tmp_path, TINY)
+    estimator = Trained(problem.estimator, lambda shape: math.nan)
+    with pytest.raises(BortError, match=r"All \d+ candidates .* failed \(the error at 10 steps is nan\)"):
+        run_search(replace(problem, estimator=estimator), STRATEGIES[strategy], storage=MemoryStorageConfig(), directory=tmp_path)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_theta_is_tried(tmp_path: Path, strategy: str) -> None:
+    problem = table_problem(tmp_path, TINY)
+    search = SearchConfig(thetas=[{"learning_rate": 1.0}, {}])
+    problem = replace(problem, estimator=Trained(problem.estimator), search=search)
+    result = run_search(problem, STRATEGIES[strategy], seed=3, storage=MemoryStorageConfig(), directory=tmp_path)
+    assert result["winner"]["theta"] == {}, "the other θ makes every error larger"
+    if strategy == "ose-3":
+        tried = [(candidate["name"], len(candidate["theta"])) for candidate in result["candidates"]]
+        assert len(tried) == 2 * 8
+        assert {name for name, _ in tried} == {name for name, count in tried if count}
+
+
+@pytest.mark.parametrize("strategy", ["ose", "tpe", "bound"])
+@pytest.mark.parametrize("scale", ["relative", "complement"])
+def test_other_scales_of_the_error(tmp_path: Path, strategy: str, scale: str) -> None:
+    problem = replace(
+        table_problem(tmp_path, TINY, seed=11), search=SearchConfig(error_scale=scale, maximum_point_error=0.25)
+    )
+    result = run_search(problem, STRATEGIES[strategy], seed=3, storage=MemoryStorageConfig(), directory=tmp_path)
+    p_max, i_max = problem.maximum
+    winner = result["winner"]
+    expected = w_coefficient(winner["parameters"], winner["latency"], winner["error"], p_max, i_max, scale=scale, e_max=0.25)
+    assert winner["w"] == pytest.approx(expected)
+    assert winner["w"] == max(c["w"] for c in result["candidates"] if c["w"] is not None)
+
+
+def test_every_strategy_with_the_whole_budget_finds_the_exhaustive_winner(tmp_path: Path) -> None:
+    problem = table_problem(tmp_path, TINY, "crossing", seed=4)
+    whole: dict[str, StrategyConfig] = {
+        "ose": OseConfig(),
+        "random": RandomConfig(trials=24),
+        "tpe": TpeConfig(trials=99),
+        "nsga2": Nsga2Config(trials=24, population=6),
+        "bound": BoundConfig(budget=1.0, confidence=0.9999),
+    }
+    found = {
+        name: run_search(problem, config, seed=1, storage=MemoryStorageConfig(), directory=tmp_path)["winner"]["name"]
+        for name, config in whole.items()
+    }
+    assert len(set(found.values())) == 1, found
+
+
+def test_the_public_numbers_of_a_table_search(tmp_path: Path) -> None:
+    """What the command promises: e at the largest steps, and the difference from rung to rung as the cost."""
+    problem = table_problem(tmp_path, TINY, "crossing", seed=2)
+    with (tmp_path / "crossing-2.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if int(row["steps"]) == SHORT[-1]]
+    p_max, i_max = problem.maximum
+    best = max(
+        rows,
+        key=lambda row: w_coefficient(
+            *(count(Architecture(*(int(row[name]) for name in TINY))) for count in (problem.parameters, problem.latency)),
+            float(row["error"]),
+            p_max,
+            i_max,
+        ),
+    )
+    result = run_search(problem, OseConfig(), storage=MemoryStorageConfig(), directory=tmp_path)
+    assert {name: result["winner"][name] for name in TINY} == {name: int(best[name]) for name in TINY}
+    assert result["winner"]["error"] == float(best["error"])
+    assert result["trained_steps"] == len(rows) * SHORT[-1]
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (OseConfig(stride=0), r"strategy\.stride=0 .*from 1 to 24"),
+        (OseConfig(stride=25), r"strategy\.stride=25 .*from 1 to 24"),
+        (RandomConfig(trials=0), r"strategy\.trials=0"),
+        (TpeConfig(trials=-1), r"strategy\.trials=-1"),
+        (Nsga2Config(population=1), r"strategy\.population=1"),
+        (BoundConfig(budget=0.0), r"strategy\.budget=0\.0"),
+        (BoundConfig(confidence=1.0), r"strategy\.confidence=1\.0"),
+        (BoundConfig(minimum_full=0), r"strategy\.minimum_full=0"),
+        (StrategyConfig(name="magic"), "strategy=magic .*ose, random, tpe, nsga2 or bound"),
+    ],
+)
+def test_settings_of_strategies_that_cannot_be_used_are_refused(tmp_path: Path, config: StrategyConfig, sentence: str) -> None:
+    with pytest.raises(BortError, match=sentence):
+        run_search(table_problem(tmp_path, TINY), config, storage=MemoryStorageConfig(), directory=tmp_path)
