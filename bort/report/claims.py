@@ -71,6 +71,8 @@ def _distillation(findings: Findings) -> Row:
     elif student.bounds and twin.bounds and student.bounds[1] < twin.bounds[0]:
         verdict = "not confirmed at this size and budget"
     here = f"{100 * student.mean:.1f} against {100 * twin.mean:.1f} points"
+    if "twin" in findings.unlearned:
+        here += ", where the twin did not learn the task"
     return (
         claim,
         "higher accuracy",

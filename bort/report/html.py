@@ -71,7 +71,7 @@ def table(
         rows: Cells; the first of each row names it.
         sort: Whether it can be sorted.
         fold: Rows beyond which it is folded away until asked for; print shows it whole.
-        kind: ``words`` for cells of running text, which may be broken into lines.
+        kind: ``words`` for cells of running text, which may be broken into lines; ``tall`` for many rows, in a window of their own.
     """
     if not rows:
         return ""
@@ -82,8 +82,9 @@ def table(
         "<tr>" + "".join(_cell(cell, place, numeric[place]) for place, cell in enumerate(row)) + "</tr>" for row in rows
     )
     kinds = " ".join(name for name in ("sortable" if sort else "", kind) if name)
+    frame = "scroll tall" if kind == "tall" else "scroll"
     whole = (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table class="{kinds}">'
+        f'<div class="{frame}" tabindex="0" role="region" aria-label="{escape(caption)}"><table class="{kinds}">'
         f"<caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead><tbody>\n{body}\n</tbody></table></div>"
     )
     if fold is not None and len(rows) > fold:

@@ -35,6 +35,8 @@ HELDOUT = {
     "cross_entropy": ("cross-entropy on masked tokens (nats)", False),
     "mlm_accuracy": ("accuracy on masked tokens", True),
 }
+#: Metrics from −1 to 1; the others are shares, from 0 to 1.
+CORRELATIONS = ("mcc", "matthews", "pearson", "spearman")
 #: Tasks whose names are not words.
 TASKS = {
     "cola": "CoLA",
@@ -241,6 +243,10 @@ class Findings:
         bounds, over = _bounds(found), "seeds"
         if bounds is None:
             bounds, over = _bounds(_record(found, "examples")), "examples"
+        if bounds is not None:
+            # A t-interval over few seeds may reach beyond what the metric can be.
+            least = -1.0 if metric in CORRELATIONS else 0.0
+            bounds = max(bounds[0], least), min(bounds[1], 1.0)
         return Score(
             role=role,
             metric=metric,
@@ -257,6 +263,14 @@ class Findings:
             if is_number(value):
                 return float(value)
         return None
+
+    @property
+    def unlearned(self) -> list[str]:
+        """The models whose score on the first metric cannot be told from that of always giving the most frequent label."""
+        metric = self.metrics[0] if self.metrics else ""
+        constant = self.majority(metric)
+        scores = [found for role in ("student", "twin", "teacher") if (found := self.score(role, metric))]
+        return [found.role for found in scores if constant is not None and found.bounds and found.bounds[0] <= constant]
 
     # The distillation.
 

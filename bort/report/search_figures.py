@@ -161,14 +161,13 @@ def cost(findings: Findings) -> Drawing | None:
         axes.set_xlabel("training steps spent, over all candidates")
         axes.set_ylabel("best W so far")
         first = next(row for row in rows if row["w"] == rows[-1]["w"])
-        share = (
-            f", {percent(x[-1] / float(exhaustive))} of what the exhaustive search costs"
-            if is_number(exhaustive) and exhaustive
-            else ""
-        )
+        share = "."
+        if is_number(exhaustive) and exhaustive:
+            part = f"{percent(x[-1] / exhaustive)} of what the exhaustive search costs"
+            share = f", {part if x[-1] < exhaustive else 'as it tried everything'}."
         text = (
             f"The best W so far as training steps are spent. The winner was found after {first['trained_steps']:,.0f} steps; "
-            f"the search ended at {x[-1]:,.0f}{share}."
+            f"the search ended at {x[-1]:,.0f}{share}"
         )
         return finish(drawn, "cost", "What the best W cost", text)
 

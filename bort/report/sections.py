@@ -61,7 +61,8 @@ def distillation(findings: Findings, drawn: Drawings) -> str:
             continue
         best = (max if more else min)((value for value in values.values() if value is not None), default=None)
         cells = [
-            Cell(digits(value), value, strong=len(roles) > 1 and value is not None and value == best) for value in values.values()
+            Cell(digits(value), value, strong=None not in values.values() and len(roles) > 1 and value == best)
+            for value in values.values()
         ]
         rows.append([Cell(words), Cell("more" if more else "less"), *cells])
     costs = [
@@ -276,7 +277,11 @@ def _task_words(findings: Findings) -> str:
         return ""
     counts = ", ".join(f"{count:,} {name.replace('heldout', 'held out')}" for name, count in examples.items() if is_number(count))
     chosen = "Settings were chosen on steering examples; every score is on held-out ones that took no part in any choice."
-    return f"Examples: {counts}. {chosen}"
+    flat = "".join(
+        f" The {TITLES[role]} cannot be told from always giving the most frequent label: it did not learn the task."
+        for role in findings.unlearned
+    )
+    return f"Examples: {counts}. {chosen}{flat}"
 
 
 def _candidates(findings: Findings) -> str:
@@ -298,7 +303,12 @@ def _candidates(findings: Findings) -> str:
             ]
         )
     measured = ["i (ms)"] if findings.measured_latency else []
-    return table("Every candidate", ["architecture", "W", "p", "multiply-adds", *measured, "e", "steps", "note"], rows)
+    return table(
+        f"Every candidate, {len(rows)} in all",
+        ["architecture", "W", "p", "multiply-adds", *measured, "e", "steps", "note"],
+        rows,
+        kind="tall",
+    )
 
 
 def _state(item: Record) -> str:

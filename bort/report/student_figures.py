@@ -39,18 +39,17 @@ def curves(findings: Findings) -> Drawing | None:
             axes.set_xlabel("training steps")
             axes.xaxis.set_major_formatter(lambda value, _position: f"{value:,.0f}")
             axes.xaxis.set_major_locator(_locator(4))
-        handles, labels = drawn.axes[-1].get_legend_handles_labels()
-        drawn.figure.legend(handles, labels, loc="outside upper right", ncols=3, fontsize=8)
+        lines = {label: handle for axes in drawn.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        drawn.figure.legend(lines.values(), lines.keys(), loc="outside upper right", ncols=3, fontsize=8)
         ends = [
-            f"{title}: " + ", ".join(f"{TITLES[role]} {figure(line[-1][1])}" for role, line in lines.items())
+            f"{title}: "
+            + ", ".join(f"{TITLES[role] if len(lines) > 1 else ''} {figure(line[-1][1])}".strip() for role, line in lines.items())
             for _, title, lines in panels
         ]
-        text = (
-            f"Figures on held-out text as training goes on, {'student and twin' if twin else 'the student'}. At the end, "
-            + "; ".join(ends)
-            + "."
-        )
-        return finish(drawn, "curves", "Learning curves on held-out text", text)
+        held_out = panels[0][0] in HELDOUT
+        what = "Figures on held-out text" if held_out else "The loss on the text trained on, whose scales differ,"
+        text = f"{what} as training goes on, {'student and twin' if twin else 'the student'}. At the end, {'; '.join(ends)}."
+        return finish(drawn, "curves", f"Learning curves{' on held-out text' if held_out else ''}", text)
 
 
 def _heldout_panels(findings: Findings) -> list[tuple[str, str, dict[str, list[tuple[float, float]]]]]:

@@ -8,7 +8,7 @@ from example import TEACHER, example_result
 from bort.errors import RecordError
 from bort.report.claims import claims
 from bort.report.reading import Findings, points
-from bort.report.sections import search
+from bort.report.sections import search, task
 from bort.report.summary import headline, headline_html, tiles
 
 
@@ -88,6 +88,24 @@ def test_scores_fall_back_to_intervals_over_examples(result: dict[str, Any]) -> 
     found = Findings.of({"finetune": {"metrics": {"accuracy": metric}}}).score("student", "accuracy")
     assert found is not None
     assert (found.bounds, found.interval) == ((0.67, 0.73), "examples")
+
+
+def test_intervals_stay_within_what_a_metric_can_be() -> None:
+    metrics = {name: {"mean": 0.4, "low": -1.4, "high": 1.4} for name in ("f1", "mcc")}
+    findings = Findings.of({"finetune": {"metrics": metrics}})
+    assert [getattr(findings.score("student", name), "bounds", None) for name in metrics] == [(0.0, 1.0), (-1.0, 1.0)]
+
+
+def test_a_model_that_did_not_learn_the_task_is_named(result: dict[str, Any]) -> None:
+    assert Findings.of(result).unlearned == []
+    models = result["finetune"]["models"]
+    accuracy = {"mean": 0.5, "low": 0.5, "high": 0.5}
+    twin = {**models["twin"], "metrics": {"accuracy": accuracy, "f1": accuracy}}
+    flat = {**result, "finetune": {"models": {**models, "twin": twin}}}
+    assert Findings.of(flat).unlearned == ["twin"]
+    assert "The twin without teacher cannot be told from" in task(Findings.of(flat), {})
+    row = next(row for claim, row in _claims(flat).items() if claim.startswith("Distillation"))
+    assert row[2].endswith("where the twin did not learn the task")
 
 
 def test_lines_of_equal_w_are_drawn_only_where_w_is_savings_over_error(result: dict[str, Any]) -> None:
