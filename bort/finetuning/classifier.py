@@ -154,9 +154,6 @@ def start_head(model: Any, fresh: frozenset[str], seed: int) -> None:
                 parameter.zero_()
             elif parameter.dim() == 1:
                 parameter.fill_(1.0)  # a norm
-            elif "pooler" in name and parameter.shape[0] == parameter.shape[1]:
-                # A pooler that hands the first token through starts from what the encoder knows rather than from noise.
-                nn.init.eye_(parameter)
             else:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.02)
 

@@ -49,7 +49,7 @@ def toy(kind="classification", pair=False):
     return Task("toy", kind, labels, metrics, *parts, max_length=16)
 
 
-QUICK = FinetuningConfig(learning_rate=2e-2, epochs=3, seeds=[0, 1], batch_size=8, resamples=50, dropout=0.1)
+QUICK = FinetuningConfig(learning_rate=1e-2, head_rate=5.0, epochs=3, seeds=[0, 1], batch_size=8, resamples=50, dropout=0.1)
 
 
 def with_(**changes):
@@ -99,7 +99,7 @@ def test_killed_and_resumed_it_ends_bit_identical(encoder, tmp_path, monkeypatch
     import bort.finetuning.runs as runs
 
     task = toy()
-    config = with_(trials=3, epochs=2, search={"learning_rate": {"low": 5e-3, "high": 5e-2, "log": True}, "batch_size": [8, 16]})
+    config = with_(trials=3, epochs=2, search={"learning_rate": {"low": 5e-3, "high": 2e-2, "log": True}, "batch_size": [8, 16]})
     whole = finetune(encoder, task, config, directory=tmp_path / "whole", name="student")
     real, calls = runs.train_classifier, []
 
@@ -128,9 +128,9 @@ def test_killed_and_resumed_it_ends_bit_identical(encoder, tmp_path, monkeypatch
 
 
 def test_the_first_trial_is_the_default(encoder, tmp_path):
-    config = with_(trials=2, epochs=1, seeds=[0], search={"learning_rate": {"low": 5e-3, "high": 5e-2}})
+    config = with_(trials=2, epochs=1, seeds=[0], search={"learning_rate": {"low": 5e-3, "high": 2e-2}})
     result = finetune(encoder, toy(), config, directory=tmp_path)
-    assert result["trials"][0]["theta"] == {"learning_rate": 2e-2}
+    assert result["trials"][0]["theta"] == {"learning_rate": 1e-2}
     best = max(result["trials"], key=lambda trial: trial["steering"]["accuracy"])
     assert result["theta"]["learning_rate"] == best["theta"]["learning_rate"]
 
