@@ -24,7 +24,9 @@ def sentence(error: BaseException) -> str:
         match = re.search(pattern, text)
         if match:
             return _one_line(write(match, text))
-    return _one_line(str(error)) or type(error).__name__
+    # A wrapped error says what was being done; what lies beneath it says why that failed.
+    told = list(dict.fromkeys(_one_line(str(part)) for part in _chain(error)))
+    return ": ".join(part for part in told if part) or type(error).__name__
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

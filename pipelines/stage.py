@@ -133,13 +133,13 @@ class Chain:
         if name in self._results:
             return self._results[name]
         stage, record = load(name), self._records[name]
-        if not record.done:
+        if not _done(record):
             record.begin()
             tracked = tracker.run(f"{self.config.name} {name}", key=record.key, parent=parent, tags={"bort.stage": name})
             inputs = {need: self._perform(need, tracker, parent or tracked) for need in stage.needs(self.config)}
             with exclusive(record.path, wait=not stage.shared):
                 record.begin()
-                if not record.done:
+                if not _done(record):
                     observer = ConsoleObserver(name)
                     recording = Recording(tracked, observer)
                     with tracked, observer.live():
@@ -152,6 +152,11 @@ class Chain:
         console.print(stage.show(result))
         console.print(f"[dim]{name}: {record.seconds:.1f} s, in {record.path}[/]\n")
         return result
+
+
+def _done(record: StageDirectory) -> bool:
+    """Whether there is nothing left to do: what a stage keeps in the cache must still be there, too."""
+    return record.done and Path(record.result().get("directory", record.path)).is_dir()
 
 
 def _work(stage: Stage, run: Run, record: StageDirectory) -> None:
