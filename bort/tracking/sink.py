@@ -99,6 +99,8 @@ class MlflowSink:
                 pending.metrics += self._metrics(run_id, event["points"])
             elif kind == "params":
                 pending.params += self._params(event["values"])
+            elif kind == "adopt":
+                pending.tags += self._tags(self._parent_tag(event))
             elif kind == "tags":
                 pending.tags += self._tags(event["values"])
             elif kind == "dataset":

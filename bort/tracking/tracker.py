@@ -99,6 +99,16 @@ class Tracker:
             run.describe(description)
         return run
 
+    def adopt(self, key: str, parent: TrackedRun | str) -> None:
+        """Puts a run under another one and leaves it as it is otherwise; for a stage that a chain finds done.
+
+        Args:
+            key: The run's key; it may have been recorded in another spool.
+            parent: The run it stands under from now on, or its key.
+        """
+        parent_key = parent.key if isinstance(parent, TrackedRun) else parent
+        self._add({"event": "adopt", "run": key, "parent": parent_key, "time": time.time()})
+
     def sync(self) -> SyncReport:
         """Delivers to MLflow what was not delivered yet. Never raises for a store that is down: the spool keeps everything."""
         if not self.config.enabled:
@@ -310,6 +320,8 @@ class _Seen:
                 return []
             waiting, life.waiting, life.ended = life.waiting, None, event["status"]
             return [*([waiting] if waiting else []), event]
+        if kind == "adopt":
+            return [event] if self._changed((kind, run), event["parent"]) else []
         event = self._reduced(event, kind, run)
         if not event:
             return []

@@ -161,6 +161,21 @@ def test_a_parent_in_another_spool_is_found_or_made(tmp_path: Path, config: Trac
     assert runs["search"].data.tags["mlflow.parentRunId"] == runs["the chain"].info.run_id
 
 
+def test_a_finished_run_can_be_put_under_a_chain(tmp_path: Path, config: TrackingConfig) -> None:
+    alone = Tracker(config, tmp_path / "alone")
+    with alone.run("search", key="search/1") as run:
+        run.metrics({"w": 0.7})
+    assert alone.sync().error is None
+    chain = Tracker(config, tmp_path / "chain")
+    for _ in range(2):
+        with chain.run("chain", key="chain/1") as run:
+            chain.adopt("search/1", run)
+    assert chain.sync().delivered == 4
+    runs = _runs(config)
+    assert runs["search"].data.tags["mlflow.parentRunId"] == runs["chain"].info.run_id
+    assert (runs["search"].info.status, runs["search"].data.metrics) == ("FINISHED", {"w": 0.7})
+
+
 def test_an_experiment_gets_views_and_links_but_keeps_its_owners_words(tmp_path: Path, config: TrackingConfig) -> None:
     tracker = Tracker(config, tmp_path)
     tracker.run("x", key="x", tags={"bort.stage": "reproduce"}).metrics({"error": 0.5, "w": 0.1, "tokens_per_second": 1.0})
