@@ -186,7 +186,7 @@ def training_identity(
         "masking": asdict(masking),
         "loss": asdict(loss),
         "train": asdict(train),
-        "student": {"initialisation": student.initialisation, "dropout": student.dropout},
+        "student": {name: getattr(student, name) for name in ("initialisation", "dropout", "initializer_range")},
         "seed": seed,
     }
 

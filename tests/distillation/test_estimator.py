@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bort.architecture import Architecture
-from bort.distillation.config import ImplConfig, LossConfig, TrainConfig
+from bort.distillation.config import ImplConfig, LossConfig, StudentConfig, TrainConfig
 from bort.distillation.estimator import DistillEstimator
 from bort.distillation.memory import RelationMemory
 from bort.errors import BortError, ConfigurationError, RecordError
@@ -106,6 +106,8 @@ def test_the_fingerprint_holds_what_fixes_the_answers_and_nothing_else(world) ->
     faster.impl.threads = 2
     assert faster.fingerprint == base
     assert estimator(world, seed=4).fingerprint != base
+    for change in ({"initialisation": "teacher"}, {"dropout": 0.1}, {"initializer_range": 0.01}):
+        assert estimator(world, student=StudentConfig("1-2-8-12", **change)).fingerprint != base
     assert estimator(world, "hidden_mse").fingerprint != base
     assert estimator(world, loss=replace(LOSS, hidden=0.5)).fingerprint != base
 
