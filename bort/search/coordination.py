@@ -193,7 +193,7 @@ class PostgresCoordination:
             self._connection = self._connect()
             # The tables are made under the lock: two workers that make them at once would trip over each other.
             with self.exclusive():
-                self.storage = _relational(url)
+                self.storage, self._engine = _relational(url)
         except BortError:
             raise
         except Exception as error:
@@ -238,7 +238,7 @@ class PostgresCoordination:
     def close(self) -> None:
         """Closes the connection, and with it every lock."""
         self._connection.close()
-        self.storage.engine.dispose()
+        self._engine.dispose()
 
 
 def redacted(text: str) -> str:
@@ -341,11 +341,13 @@ def _journal(path: Path) -> tuple[Any, Any]:
     return JournalStorage(backend), backend
 
 
-def _relational(url: str) -> Any:
-    from optuna.storages import RDBStorage
+def _relational(url: str) -> tuple[Any, Any]:
+    """Opens an Optuna storage in a database, behind the cache through which its studies use it."""
+    from optuna.storages import RDBStorage, get_storage
 
     address = re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql+psycopg://", url)
-    return RDBStorage(address, engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}})
+    storage = RDBStorage(address, engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}})
+    return get_storage(storage), storage.engine
 
 
 def pause(seconds: float) -> None:
