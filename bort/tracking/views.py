@@ -75,9 +75,10 @@ VIEWS = {
     "chains": View("whole chains and their costs", "tags.`bort.stage` = 'reproduce'", "seconds", ("seconds",)),
 }
 
-_ABOUT = """Runs of **bort**: a parent run for each chain, a child for each stage, a grandchild for each candidate and model.
+#: The page shows the first line; the rest unfolds.
+_ABOUT = """Compare {links}
 
-To compare: {links}."""
+Runs of **bort**: a parent run for each chain, a child for each stage, a grandchild for each candidate and model."""
 
 
 def experiment_tags(experiment_id: str, present: Mapping[str, str]) -> dict[str, str]:
@@ -97,6 +98,6 @@ def experiment_tags(experiment_id: str, present: Mapping[str, str]) -> dict[str,
         _NOTE: _ABOUT.format(links=" · ".join(links)),
         **{_TAG + key: view.state() for key, view in VIEWS.items()},
     }
-    if present.get(_NOTE, _ABOUT[:20])[:20] != _ABOUT[:20]:
+    if "viewStateShareKey=" not in present.get(_NOTE, "viewStateShareKey="):
         del wanted[_NOTE]
     return {name: value for name, value in wanted.items() if present.get(name) != value}
