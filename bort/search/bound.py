@@ -1,9 +1,10 @@
 """``bound``: p and i are known exactly, so only errors are bought, and only those that can still decide the winner.
 
-The optimistic error of a candidate is a low quantile of what the surrogate of :mod:`bort.search.surrogate` expects of it at the last
-rung; the pessimistic one of the incumbent is its measured error, since only a candidate that was trained to the last rung can win.
-A candidate is out of the race when its optimistic W is below the incumbent's W. The race is over when the chances that any candidate
-left behind is better sum up to less than ``1 − confidence`` (a union bound, so no independence is assumed), or with the budget.
+The optimistic error of a candidate is a low quantile of what the surrogate of :mod:`bort.search.surrogate` expects of it at the
+last rung; the pessimistic one of the incumbent is its measured error, since only a candidate that was trained to the last rung
+can win. A candidate is out of the race when its optimistic W is below the incumbent's W. The race is over when the chances that
+any candidate left behind is better sum up to less than ``1 − confidence`` (a union bound, so no independence is assumed), or with
+the budget.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     from bort.search.decisions import Decision
 
 PLAN = "bort:plan"
-#: Above these shares of errors outside their interval, and of climbs that made the error larger, an assumption is reported as violated.
+#: Shares of errors outside their interval, and of climbs that made the error larger, above which an assumption is violated.
 OUTSIDE_ALLOWED, RISING_ALLOWED = 0.1, 0.1
 
 ASSUMPTIONS = (
     "p and i are exact.",
-    "log e is a smooth function of the shape and of log steps, plus deviations of the single candidate that are normal and of one scale.",
-    "A curve goes on beyond its last rung as the curves of the candidates that went further did, within the spread found among them.",
+    "log e is a smooth function of the shape and of log steps, plus normal deviations of one scale for each candidate.",
+    "A curve goes on beyond its last rung as those of the candidates that went further did, within the spread among them.",
 )
 
 

@@ -64,7 +64,9 @@ class SearchConfig:
             if value is not None and not value > 0:
                 raise ConfigurationError(f"search.{key}", value, "a positive number is needed, or null for no limit")
         if not self.thetas:
-            raise ConfigurationError("search.thetas", self.thetas, "at least one hyperparameter set is needed; [{}] is the default one")
+            raise ConfigurationError(
+                "search.thetas", self.thetas, "at least one hyperparameter set is needed; [{}] is the default one"
+            )
         if any(theta in self.thetas[:index] for index, theta in enumerate(self.thetas)):
             raise ConfigurationError("search.thetas", self.thetas, "every hyperparameter set must differ from the others")
         if self.error_scale not in ERROR_SCALES:
@@ -173,7 +175,8 @@ class DistillErrorConfig(ErrorConfig):
     Args:
         steps: n, the training steps of a candidate that is trained to the end.
         rungs: Points of the learning curve, the last at ``steps``; each is twice as far as the one before.
-        measure: The held-out figure that is e: ``relation_cross_entropy``, ``relation_kl``, ``kl``, ``cross_entropy`` or ``hidden_mse``.
+        measure: The held-out figure that is e: ``relation_cross_entropy``, ``relation_kl``, ``kl``, ``cross_entropy`` or
+            ``hidden_mse``.
     """
 
     name: str = "distill"
@@ -191,7 +194,9 @@ class DistillErrorConfig(ErrorConfig):
             raise ConfigurationError("error.steps", self.steps, "a whole number of at least 1 is needed")
         if self.rungs < 1 or self.steps >> (self.rungs - 1) < 1:
             most = self.steps.bit_length()
-            raise ConfigurationError("error.rungs", self.rungs, f"a whole number from 1 to {most} is needed, as each rung halves error.steps")
+            raise ConfigurationError(
+                "error.rungs", self.rungs, f"a whole number from 1 to {most} is needed, as each rung halves error.steps"
+            )
 
     def rung_steps(self) -> list[int]:
         """Returns the step counts of the rungs, ascending."""

@@ -1,9 +1,9 @@
 """Where a study is kept and how its workers keep out of each other's way: a journal file, a PostgreSQL database, or memory.
 
-Two locks are enough. One is held while a worker reads the study, decides and writes, so that decisions follow one another. The other
-kind, one for each candidate, is held while a worker trains it. Both belong to the process: when it dies, at whatever moment, the
-operating system (or the database, with the connection) takes them back, and the candidate can be taken up again at once. So there are
-no leases to renew and no clocks to agree on.
+Two locks are enough. One is held while a worker reads the study, decides and writes, so that decisions follow one another. The
+other kind, one for each candidate, is held while a worker trains it. Both belong to the process: when it dies, at whatever
+moment, the operating system (or the database, with the connection) takes them back, and the candidate can be taken up again at
+once. So there are no leases to renew and no clocks to agree on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -175,7 +176,7 @@ class PostgresCoordination:
         if not re.match(r"postgres(ql)?(\+psycopg)?://", url):
             raise ConfigurationError("storage.url", redacted(url), "postgresql://user:password@host:port/database is needed")
         try:
-            import psycopg
+            psycopg: Any = import_module("psycopg")
         except ImportError as error:
             raise BortError("storage=postgres needs the extra bort[postgres]: pip install 'bort[postgres]'.") from error
         self._connect = lambda: psycopg.connect(
@@ -212,7 +213,7 @@ class PostgresCoordination:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Holds the study; a connection that was lost is made anew, and what it had claimed is claimed again where it is still free."""
+        """Holds the study; after a lost connection, what it had claimed is claimed again where it is still free."""
         if self._connection.closed or self._connection.broken:
             self._connection = self._connect()
             self._held = {number for number in self._held if self._call("pg_try_advisory_lock", number + 1)}
@@ -301,7 +302,7 @@ def _journal(path: Path) -> tuple[Any, Any]:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
-    class GatheringBackend(BaseJournalBackend):  # type: ignore[misc]
+    class GatheringBackend(BaseJournalBackend):
         """Reads and writes a journal file that no other worker writes meanwhile, and writes all at once at the end."""
 
         def __init__(self) -> None:

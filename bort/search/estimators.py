@@ -29,8 +29,8 @@ class TableEstimator:
         space: The space to be searched, for which the table must be complete; unchecked when not given.
 
     Raises:
-        ConfigurationError: The file cannot be read, lacks a column or a row, or holds a repeated row, a negative error or one that is
-            not a number.
+        ConfigurationError: The file cannot be read, lacks a column or a row, or holds a repeated row, a negative error or one
+            that is not a number.
     """
 
     name = "table"
@@ -49,7 +49,8 @@ class TableEstimator:
             shape, steps = missing[0]
             where = f"{shape} at {steps} steps" if self._rungs else str(shape)
             raise _refused(
-                self._path, f"it must hold every architecture of the search space at every step, and lacks {len(missing)}: first {where}"
+                self._path,
+                f"it must hold every architecture of the search space at every step, and lacks {len(missing)}: first {where}",
             )
         self.fingerprint = file_digest(self._path)
 
@@ -75,8 +76,8 @@ class TableEstimator:
 class ProxyEstimator:
     """An error from the size of the encoder alone, by a scaling law: the training-free baseline.
 
-    LiteTransformerSearch (Javaheripi et al. 2022) ranks decoders by their parameters outside the embeddings; the law of Kaplan et al.
-    (2020), (scale / parameters)^exponent, keeps that order and gives the ranking the unit of an error, which W needs.
+    LiteTransformerSearch (Javaheripi et al. 2022) ranks decoders by their parameters outside the embeddings; the law of Kaplan et
+    al. (2020), (scale / parameters)^exponent, keeps that order and gives the ranking the unit of an error, which W needs.
 
     Args:
         config: The law's two numbers.
@@ -115,7 +116,9 @@ def _read(path: Path) -> dict[tuple[Architecture, int], float]:
             reader = csv.DictReader(file, skipinitialspace=True)
             absent = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
             if absent:
-                raise _refused(path, f"a CSV file with the columns {', '.join(COLUMNS)} is needed, and it lacks {', '.join(absent)}")
+                raise _refused(
+                    path, f"a CSV file with the columns {', '.join(COLUMNS)} is needed, and it lacks {', '.join(absent)}"
+                )
             for row in reader:
                 key, error = _parse(path, reader.line_num, row)
                 if key in errors:

@@ -69,8 +69,8 @@ def _staircase(points: Array, corner: Array) -> float:
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Returns Kendall's rank correlation (τ-b) between two rankings of the same candidates.
 
-    Knight's algorithm (1966): order by the first ranking, then count the exchanges that sorting by the second takes. It is written out
-    since SciPy's, which it is tested against, takes a second to import.
+    Knight's algorithm (1966): order by the first ranking, then count the exchanges that sorting by the second takes. It is
+    written out since SciPy's, which it is tested against, takes a second to import.
 
     Returns:
         A number from −1 to 1, or ``None`` where a ranking has fewer than two different values.

@@ -255,7 +255,7 @@ class Ledger:
         self._close(entry, state)
 
     def _end(self, number: int, state: Any, values: list[float] | None) -> None:
-        # As study.tell does, but for its copies of the trial, and for its taking a dropped candidate's latest error for a value of W.
+        # As study.tell does, but without its copies of the trial, and without taking a dropped candidate's error for a W.
         identifier = self._trial_ids[number]
         self.study.sampler.after_trial(self.study, self._storage.get_trial(identifier), state, values)
         self._storage.set_trial_state_values(identifier, state, values)

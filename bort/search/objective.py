@@ -28,8 +28,9 @@ def w_coefficient(
 ) -> float:
     """Returns W = (p(T) − p)/p(T) · (i(T) − i)/i(T) · 1/e, which the search maximises.
 
-    The formula is formula 2 of arXiv:2010.10499 as its readers re-implemented it (QHACK2021 ``qose/train_utils.py``); T is the maximum
-    point of arXiv:2010.08512, definition 8. Whether the last factor is 1/e, e(T)/e or 1 − e could not be recovered, so all are options.
+    The formula is formula 2 of arXiv:2010.10499 as its readers re-implemented it (QHACK2021 ``qose/train_utils.py``); T is the
+    maximum point of arXiv:2010.08512, definition 8. Whether the last factor is 1/e, e(T)/e or 1 − e could not be recovered, so
+    all are options.
 
     Args:
         p: Parameters of the candidate.

@@ -171,7 +171,7 @@ class Planner:
         """Returns the errors to learn from: the latest, and of each candidate the furthest, where there are too many."""
         bought = known.order[:first]
         if len(bought) > most:
-            furthest = {candidate: rung for candidate, rung in bought}
+            furthest = dict(bought)
             rank = [(furthest[c] == r, r, place) for place, (c, r) in enumerate(bought)]
             kept = sorted(range(len(bought)), key=lambda place: rank[place], reverse=True)[:most]
             bought = [bought[place] for place in sorted(kept)]
@@ -182,9 +182,9 @@ class Planner:
     def plan(self, known: Knowledge) -> tuple[list[tuple[int, int]], Outlook | None]:
         """Returns the next purchases as (candidate, rung), best first; none when the search is over.
 
-        For a candidate and each rung it could be taken to next, the plan considers to go there, and on to the last rung only where the
-        error found is good enough. Of all such attempts, the one is best that catches most of the threat for each step it is
-        expected to cost.
+        For a candidate and each rung it could be taken to next, the plan considers to go there, and on to the last rung only
+        where the error found is good enough. Of all such attempts, the one is best that catches most of the threat for each step
+        it is expected to cost.
         """
         if not known.order and not known.failed.any():
             return self.opening(), None
@@ -220,7 +220,9 @@ class Planner:
             return []
         return [(self._spread(untried, 1)[0], len(self.rungs) - 1)]
 
-    def _attempts(self, shortlist: Integers, reached: Integers, paid: Array, look: Outlook, posterior: Any) -> tuple[Array, Integers]:
+    def _attempts(
+        self, shortlist: Integers, reached: Integers, paid: Array, look: Outlook, posterior: Any
+    ) -> tuple[Array, Integers]:
         """Returns, for each candidate, the threat that its best attempt catches for each step, and the rung to go to first."""
         from scipy.special import ndtr
 

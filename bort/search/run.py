@@ -121,8 +121,9 @@ def run_search(
 ) -> dict[str, Any]:
     """Searches, alone or as one of any number of workers on the same storage, and returns the result once all of them are done.
 
-    A worker may be killed at any moment: what it had recorded stays, and its candidate is taken up again from its last checkpoint by
-    another worker or at the next start. A single worker that was killed and started again ends in the result of one that was not.
+    A worker may be killed at any moment: what it had recorded stays, and its candidate is taken up again from its last checkpoint
+    by another worker or at the next start. A single worker that was killed and started again ends in the result of one that was
+    not.
 
     Args:
         problem: What is searched.
@@ -134,8 +135,9 @@ def run_search(
         on_candidate: Called with every candidate that ends in this process, and at the start with those that had ended before.
 
     Returns:
-        The result: ``winner``, ``candidates``, ``front``, ``hypervolume``, ``trained_steps``, ``exhaustive_steps``, ``sensitivity``,
-        ``correlation``, ``maximum_point``, ``history``, ``constraints``, ``certificate``, ``space`` and ``strategy``.
+        The result: ``winner``, ``candidates``, ``front``, ``hypervolume``, ``trained_steps``, ``exhaustive_steps``,
+        ``sensitivity``, ``correlation``, ``maximum_point``, ``history``, ``constraints``, ``certificate``, ``space`` and
+        ``strategy``.
 
     Raises:
         BortError: The problem cannot be searched, the storage cannot be used, the study was made for another problem, or every
@@ -181,7 +183,9 @@ def _open_study(
     # The identity is compared before Optuna compares directions, whose message would name neither.
     names = optuna.study.get_all_study_names(coordination.storage)
     if storage.study in names:
-        study = optuna.load_study(study_name=storage.study, storage=coordination.storage, sampler=optuna.samplers.RandomSampler(seed=0))
+        study = optuna.load_study(
+            study_name=storage.study, storage=coordination.storage, sampler=optuna.samplers.RandomSampler(seed=0)
+        )
     else:
         study = optuna.create_study(
             study_name=storage.study,

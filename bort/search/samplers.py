@@ -40,7 +40,8 @@ def valid_sampler(
     """Returns an Optuna sampler that asks another for proposals and keeps them to Ξ and the limits.
 
     A proposal whose heads do not divide the hidden size gets the nearest number of heads that does. A resumed study goes on as if
-    it had never stopped, since the other sampler is made anew for each trial, with a seed of the study's seed and the trial's number.
+    it had never stopped, since the other sampler is made anew for each trial, with a seed of the study's seed and the trial's
+    number.
 
     Args:
         ledger: The study.

@@ -6,9 +6,9 @@ Written for log e, with u = log2(last rung / steps) doublings before the last ru
 
 where the functions of the shape's features x are smooth (a linear part and a squared exponential with a length for each feature),
 bends are Brownian in u (so extrapolation grows less certain with every doubling), and offset, slope, bend and noise of the single
-candidate are what its shape does not explain. At the last rung, u = 0, only curve, surface, offset and noise are left. A candidate's
-curve may cross another's, by its shape or by chance; how far, is learnt with the other scales by maximising the posterior.
-The freeze-thaw model (Swersky, Snoek and Adams 2014, arXiv:1406.3896) is the ancestor.
+candidate are what its shape does not explain. At the last rung, u = 0, only curve, surface, offset and noise are left. A
+candidate's curve may cross another's, by its shape or by chance; how far, is learnt with the other scales by maximising the
+posterior. The freeze-thaw model (Swersky, Snoek and Adams 2014, arXiv:1406.3896) is the ancestor.
 """
 
 from __future__ import annotations
@@ -193,7 +193,8 @@ class Posterior:
             rungs: [R], the last of them the one that counts.
 
         Returns:
-            Means of log e [M, R], variances [M, R], and covariances with the same candidate's value at the last of ``rungs`` [M, R].
+            Means of log e [M, R], variances [M, R], and covariances with the same candidate's value at the last of ``rungs`` [M,
+            R].
         """
         m, r = len(candidates), len(rungs)
         cross = self._model.covariance((self._data.candidates, self._data.rungs), candidates, rungs).reshape(-1, m * r)

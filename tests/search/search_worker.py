@@ -17,7 +17,15 @@ from synthetic_tables import TINY, table_problem
 from bort.architecture import Architecture
 from bort.candidate import Evaluation
 from bort.events import Observer
-from bort.search.config import BoundConfig, JournalStorageConfig, Nsga2Config, OseConfig, PostgresStorageConfig, RandomConfig, TpeConfig
+from bort.search.config import (
+    BoundConfig,
+    JournalStorageConfig,
+    Nsga2Config,
+    OseConfig,
+    PostgresStorageConfig,
+    RandomConfig,
+    TpeConfig,
+)
 from bort.search.run import run_search
 
 STRATEGIES: dict[str, Any] = {

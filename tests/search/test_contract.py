@@ -221,9 +221,7 @@ def test_every_theta_is_tried(tmp_path: Path, strategy: str) -> None:
 @pytest.mark.parametrize("strategy", ["ose", "tpe", "bound"])
 @pytest.mark.parametrize("scale", ["relative", "complement"])
 def test_other_scales_of_the_error(tmp_path: Path, strategy: str, scale: str) -> None:
-    problem = replace(
-        table_problem(tmp_path, TINY, seed=11), search=SearchConfig(error_scale=scale, maximum_point_error=0.25)
-    )
+    problem = replace(table_problem(tmp_path, TINY, seed=11), search=SearchConfig(error_scale=scale, maximum_point_error=0.25))
     result = run_search(problem, STRATEGIES[strategy], seed=3, storage=MemoryStorageConfig(), directory=tmp_path)
     p_max, i_max = problem.maximum
     winner = result["winner"]

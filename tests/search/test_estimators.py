@@ -39,7 +39,7 @@ def test_a_table_answers_what_it_holds(table: Path) -> None:
 
 def test_rows_outside_the_space_columns_beside_and_their_order_do_not_matter(table: Path) -> None:
     lines = table.read_text().splitlines()
-    mixed = [",".join(["note", *reversed(lines[0].split(","))]), ",".join(["x", *reversed("9,1,8,8,77,0.5".split(","))])]
+    mixed = [",".join(["note", *reversed(lines[0].split(","))]), ",".join(["x", *reversed(["9", "1", "8", "8", "77", "0.5"])])]
     mixed += [",".join(["", *reversed(line.split(","))]) for line in reversed(lines[1:])]
     other = table.with_name("mixed.csv")
     other.write_text("\ufeff" + "\r\n".join(mixed))

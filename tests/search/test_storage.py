@@ -35,9 +35,7 @@ from bort.search.run import run_search
         ({"parameters": lambda shape: shape.parameters(2000, 64)}, 1, OseConfig(), "parameters: "),
     ],
 )
-def test_a_study_of_something_else_is_refused(
-    tmp_path: Path, change: dict[str, Any], seed: int, strategy: Any, named: str
-) -> None:
+def test_a_study_of_something_else_is_refused(tmp_path: Path, change: dict[str, Any], seed: int, strategy: Any, named: str) -> None:
     problem = table_problem(tmp_path, TINY, fingerprint="")
     problem = replace(problem, fingerprint={"teacher": "t", "corpus": "c"})
     run_search(problem, OseConfig(), seed=1, storage=JournalStorageConfig(), directory=tmp_path)
@@ -118,7 +116,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_storages_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="storage=cloud .*journal, postgres or memory"):
+    with pytest.raises(ConfigurationError, match=r"storage=cloud .*journal, postgres or memory"):
         open_coordination(StorageConfig(name="cloud"), tmp_path)
     with pytest.raises(ConfigurationError, match=r"storage\.url=mysql://me:\*\*\*@host/x .*postgresql://"):
         open_coordination(PostgresStorageConfig(url="mysql://me:secret@host/x"), tmp_path)

@@ -23,7 +23,9 @@ HERE = Path(__file__).parent
 STRATEGIES = ["ose", "random", "tpe", "nsga2", "bound"]
 
 
-def worker(folder: Path, strategy: str, kill_at: int = 0, seconds: float = 0.0, result: str = "result.json") -> subprocess.Popen[str]:
+def worker(
+    folder: Path, strategy: str, kill_at: int = 0, seconds: float = 0.0, result: str = "result.json"
+) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
     command = [sys.executable, str(HERE / "search_worker.py"), str(folder), strategy, str(kill_at), str(seconds), result]
     path = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
@@ -60,7 +62,9 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path, strategy: str) -> N
     assert finished(worker(killed, strategy)) == 0
     assert (killed / "result.json").read_text() == (tmp_path / "whole" / "result.json").read_text()
     assert trials(killed) == trials(tmp_path / "whole")
-    began = Counter(line.split()[1:3][0] + " " + line.split()[2] for line in (killed / "log").read_text().splitlines() if "begin" in line)
+    began = Counter(
+        line.split()[1:3][0] + " " + line.split()[2] for line in (killed / "log").read_text().splitlines() if "begin" in line
+    )
     ended = Counter(line.split()[1] + " " + line.split()[2] for line in (killed / "log").read_text().splitlines() if "end" in line)
     assert set(ended.values()) == {1}, "a finished rung was trained again"
     assert sum(began.values()) - sum(ended.values()) == 3, "only the rung at which each worker died was lost"
