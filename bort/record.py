@@ -112,6 +112,14 @@ class StageDirectory:
         return whole
 
 
+def holds(path: Path | str, stage: str, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> bool:
+    """Returns whether a directory holds this stage, finished, of just these settings and inputs."""
+    try:
+        return StageDirectory(path, stage, settings, inputs).done
+    except RecordError:
+        return False
+
+
 @contextmanager
 def exclusive(directory: Path | str, *, wait: bool = True) -> Iterator[bool]:
     """Holds a directory's lock for as long as the block lasts; the system lets go of it when the process dies.

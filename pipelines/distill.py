@@ -29,7 +29,6 @@ def work(run: Run) -> dict[str, Any]:
         "teacher": teacher,
         "corpus": corpus,
         "masking": config.masking,
-        "train": config.train,
         "steps": config.budget.steps,
         "checkpoint_every": config.budget.checkpoint_every,
         "impl": config.impl,
@@ -41,6 +40,7 @@ def work(run: Run) -> dict[str, Any]:
         targets=targets,
         loss=config.loss,
         student=config.student,
+        train=config.train,
         directory=run.directory,
         observer=run.observer,
         **common,
@@ -54,6 +54,7 @@ def work(run: Run) -> dict[str, Any]:
             targets=targets,
             loss=LossConfig(masked_lm=1.0, relation_heads=config.loss.relation_heads),
             student=replace(config.student, initialisation="random"),
+            train=config.train.with_theta(config.distill.twin_theta),
             directory=run.directory / "twin",
             observer=Recording(tracked, run.console),
             **common,
@@ -84,6 +85,7 @@ def check(config: Config) -> None:
     """Refuses settings of student, loss and training that cannot be used together."""
     for part in (config.student, config.loss, config.train, config.budget, config.impl):
         part.check()
+    config.train.with_theta(config.distill.twin_theta)
 
 
 def show(result: dict[str, Any]) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from omegaconf import OmegaConf
 
@@ -31,17 +32,26 @@ def expand(arguments: Sequence[str]) -> list[str]:
             # Hydra would take two columns for the two runs of a sweep.
             expanded.append(f"task.text=[{value}]")
             continue
-        is_file = (CONF / group / f"{value}.yaml").exists()
-        if not equals or group not in _OPEN_GROUPS or is_file or "," in value or not value:
+        known = (CONF / group / f"{value}.yaml").exists()
+        sweep = "," in value and not Path(value).expanduser().exists()
+        if not equals or group not in _OPEN_GROUPS or known or sweep or not value:
             expanded.append(argument)
         elif group == "student" and _SHAPE.fullmatch(value):
             expanded += ["student=shape", f"student.architecture={value}"]
         elif "/" in value or value.startswith((".", "~")):
             choice, key = _OPEN_GROUPS[group]
-            expanded += [f"{group}={choice}", f"{group}.{key}={value}"]
+            expanded += [f"{group}={choice}", f"{group}.{key}={_quoted(value)}"]
         else:
             expanded.append(argument)
     return expanded
+
+
+def _quoted(value: str) -> str:
+    """Quotes what Hydra's grammar would stumble over, such as a folder with ``=`` in its name."""
+    if re.fullmatch(r"[\w./~-]+", value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def slug(overrides: Iterable[str]) -> str:
@@ -51,9 +61,10 @@ def slug(overrides: Iterable[str]) -> str:
     """
     named = sorted(item for item in overrides if not item.lstrip("+~").startswith(_UNNAMED))
     whole = ",".join(named)
-    plain = re.sub(r"[^A-Za-z0-9=,._-]+", "-", whole)
-    if plain != whole or len(plain) > _LONGEST:
-        plain = f"{plain[:_LONGEST].rstrip('-,.=')}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    # No = and no comma: such a folder could not be named in an override without quotes.
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", whole.replace(",", "_"))
+    if re.search(r"[^A-Za-z0-9=,._-]", whole) or len(plain) > _LONGEST:
+        plain = f"{plain[:_LONGEST].rstrip('-_.')}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
     return plain
 
 

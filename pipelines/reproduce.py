@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any
 
@@ -17,7 +18,10 @@ def work(run: Run) -> dict[str, Any]:
     """Puts the stages' results together, draws the report, and delivers all that was tracked."""
     from bort.report import build_report
 
+    from hydra.core.hydra_config import HydraConfig
+
     result = summary(run.config, run.inputs)
+    result["commands"] = [shlex.join(["bort", "reproduce", *HydraConfig.get().overrides.task])]
     started = time.monotonic()
     run.tracker.sync()
     result["seconds"]["tracking"] = time.monotonic() - started

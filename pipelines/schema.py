@@ -41,9 +41,11 @@ class DistillConfig:
 
     Args:
         twin: Whether the same shape is also trained without the teacher, by masked LM, for as many steps on the same blocks.
+        twin_theta: Training settings that replace the student's for the twin: what suits distillation need not suit masked LM.
     """
 
     twin: bool = True
+    twin_theta: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

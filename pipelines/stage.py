@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from rich.console import RenderableType
 
-from bort.record import StageDirectory, exclusive
+from bort.record import StageDirectory, exclusive, holds
 from bort.tracking import Recording, TrackedRun, Tracker
 from pipelines.console import ConsoleObserver, console
 from pipelines.schema import Config, chosen
@@ -126,14 +126,23 @@ class Chain:
     def _record(self, name: str) -> StageDirectory:
         stage = load(name)
         inputs = {need: self._records[need].digest for need in stage.needs(self.config)} | dict(stage.sources(self.config))
-        folder = self.directory if name == self.target else Path(self.config.root) / name
-        return StageDirectory(folder, name, chosen(self.config, stage.settings(self.config)), inputs)
+        settings = chosen(self.config, stage.settings(self.config))
+        if name == self.target:
+            return StageDirectory(self.directory, name, settings, inputs)
+        # What the overrides of this run do not touch, the run without them may have done already.
+        shared = Path(self.config.outputs) / self.config.name / name
+        if holds(shared, name, settings, inputs):
+            return StageDirectory(shared, name, settings, inputs)
+        return StageDirectory(Path(self.config.root) / name, name, settings, inputs)
 
     def _perform(self, name: str, tracker: Tracker, parent: TrackedRun | None) -> dict[str, Any]:
         if name in self._results:
             return self._results[name]
         stage, record = load(name), self._records[name]
-        if not _done(record):
+        if _done(record):
+            if parent:
+                tracker.adopt(record.key, parent)
+        else:
             record.begin()
             tracked = tracker.run(f"{self.config.name} {name}", key=record.key, parent=parent, tags={"bort.stage": name})
             inputs = {need: self._perform(need, tracker, parent or tracked) for need in stage.needs(self.config)}

@@ -17,6 +17,7 @@ from pipelines.overrides import expand, slug
         ("student=bort", ["student=bort"]),
         ("student=./model", ["student=directory", "student.path=./model"]),
         ("student=owner/name", ["student=directory", "student.path=owner/name"]),
+        ("student=runs/a=1/model", ["student=directory", "student.path='runs/a=1/model'"]),
         ("teacher=/models/bert", ["teacher=directory", "teacher.path=/models/bert"]),
         ("corpus=./text", ["corpus=local", "corpus.path=./text"]),
         ("corpus=wikitext2", ["corpus=wikitext2"]),
@@ -32,14 +33,14 @@ def test_short_forms_are_written_out(short: str, long: list[str]) -> None:
 
 def test_a_run_is_named_after_what_changes_its_result() -> None:
     assert slug(["experiment=demo", "impl.threads=2", "tracking=off", "name=x"]) == ""
-    assert slug(["seed=2", "experiment=demo"]) == "seed=2"
-    assert slug(["strategy=tpe", "seed=2"]) == slug(["seed=2", "strategy=tpe"]) == "seed=2,strategy=tpe"
+    assert slug(["seed=2", "experiment=demo"]) == "seed-2"
+    assert slug(["strategy=tpe", "seed=2"]) == slug(["seed=2", "strategy=tpe"]) == "seed-2_strategy-tpe"
 
 
 @given(st.lists(st.text(min_size=1, max_size=60).map(lambda text: f"key={text}"), max_size=4))
 def test_a_folder_name_is_one_plain_component(overrides: list[str]) -> None:
     name = slug(overrides)
-    assert re.fullmatch(r"[A-Za-z0-9=,._-]*", name)
+    assert re.fullmatch(r"[A-Za-z0-9._-]*", name)
     assert len(name) <= 110
     assert name not in (".", "..")
 
