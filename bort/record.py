@@ -52,8 +52,9 @@ class StageDirectory:
         if self._manifest.get("schema", 0) > SCHEMA:
             raise RecordError(f"{manifest} was written by a newer version of Bort (schema {self._manifest['schema']}).")
         if self._manifest.get("digest") != self.digest:
+            difference = _difference(self._manifest, self._made_from)
             raise RecordError(
-                f"{self.path} holds the {self.stage} stage of another configuration ({_difference(self._manifest, self._made_from)}); "
+                f"{self.path} holds the {self.stage} stage of another configuration ({difference}); "
                 "choose another name with name=…, another folder with hydra.run.dir=…, or remove it."
             )
 

@@ -16,9 +16,9 @@ from pipelines.summary import SECTIONS, summary
 
 def work(run: Run) -> dict[str, Any]:
     """Puts the stages' results together, draws the report, and delivers all that was tracked."""
-    from bort.report import build_report
-
     from hydra.core.hydra_config import HydraConfig
+
+    from bort.report import build_report
 
     result = summary(run.config, run.inputs)
     result["commands"] = [shlex.join(["bort", "reproduce", *HydraConfig.get().overrides.task])]

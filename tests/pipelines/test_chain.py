@@ -182,7 +182,7 @@ def test_mlflow_has_a_tree_of_runs(undisturbed: tuple[Path, dict[str, Any], str]
 
 
 def test_run_again_it_is_found_done(undisturbed: tuple[Path, dict[str, Any], str], overrides: list[str]) -> None:
-    folder, result, _ = undisturbed
+    folder, _, _ = undisturbed
     before = (folder / "run" / "result.json").stat().st_mtime_ns
     told = finished(command(folder, overrides))
     assert "What was found" in told
