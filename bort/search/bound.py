@@ -82,7 +82,7 @@ class BoundStrategy:
 
         for made in range(2):
             plan = ledger.study.user_attrs.get(PLAN)
-            if plan is None or (made and plan["at"] != ledger.evaluations):
+            if plan is None or (made and self._outdated(plan, ledger)):
                 plan = self._make_plan(ledger)
             for row, rung in plan["jobs"]:
                 candidate = self._pool[row]
@@ -95,6 +95,11 @@ class BoundStrategy:
         # The errors that others are at may change the plan.
         return Wait() if any(ledger.busy(entry) for entry in ledger.running.values()) else Done()
 
+    def _outdated(self, plan: dict[str, Any], ledger: Ledger) -> bool:
+        """Tells whether more is known than when a plan was made, or less is set aside for workers that are gone since."""
+        taken = sum(1 for entry in ledger.running.values() if ledger.busy(entry))
+        return bool(plan["at"] != ledger.evaluations or taken < plan["taken"])
+
     def _make_plan(self, ledger: Ledger) -> dict[str, Any]:
         """Makes the next plan and keeps it with the study, where every worker and every later start finds it."""
         known = self._knowledge(ledger)
@@ -104,7 +109,7 @@ class BoundStrategy:
                 known.taken[self._row[entry.candidate.index]] = True
                 known.spent += self._rungs[-1] - entry.steps
         jobs, _ = self._planner.plan(known)
-        plan = {"at": ledger.evaluations, "jobs": [list(job) for job in jobs]}
+        plan = {"at": ledger.evaluations, "taken": int(known.taken.sum()), "jobs": [list(job) for job in jobs]}
         ledger.study.set_user_attr(PLAN, plan)
         return plan
 

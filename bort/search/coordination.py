@@ -135,6 +135,8 @@ class JournalCoordination:
         """Takes the candidate's lock file."""
         if number in self._held:
             return True
+        # The last worker to leave takes the folder with it.
+        self._claims.mkdir(parents=True, exist_ok=True)
         file = (self._claims / f"{number}").open("ab")
         if _lock(file, wait=False):
             self._held[number] = file

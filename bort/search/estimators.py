@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,6 @@ from bort.architecture import Architecture
 from bort.candidate import Evaluation, Theta
 from bort.errors import BortError, ConfigurationError
 from bort.events import Observer
-from bort.files import file_digest
 from bort.search.config import ProxyErrorConfig, TableErrorConfig
 from bort.search.space import SearchSpace
 
@@ -39,7 +39,7 @@ class TableEstimator:
 
     def __init__(self, config: TableErrorConfig, space: SearchSpace | None = None) -> None:
         self._path = Path(config.path)
-        self._errors = _read(self._path)
+        self._errors, self.fingerprint = _read(self._path)
         shapes = {shape for shape, _ in self._errors}
         wanted = list(space) if space is not None else sorted(shapes)
         inside = set(wanted)
@@ -52,7 +52,6 @@ class TableEstimator:
                 self._path,
                 f"it must hold every architecture of the search space at every step, and lacks {len(missing)}: first {where}",
             )
-        self.fingerprint = file_digest(self._path)
 
     @property
     def rungs(self) -> Sequence[int]:
@@ -108,27 +107,25 @@ def _refused(path: Path, accepted: str) -> ConfigurationError:
     return ConfigurationError("error.path", path, accepted)
 
 
-def _read(path: Path) -> dict[tuple[Architecture, int], float]:
-    """Reads and checks the rows of a table."""
+def _read(path: Path) -> tuple[dict[tuple[Architecture, int], float], str]:
+    """Reads and checks the rows of a table; returns the errors and the digest of the bytes that were read."""
     errors: dict[tuple[Architecture, int], float] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            absent = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
-            if absent:
-                raise _refused(
-                    path, f"a CSV file with the columns {', '.join(COLUMNS)} is needed, and it lacks {', '.join(absent)}"
-                )
-            for row in reader:
-                key, error = _parse(path, reader.line_num, row)
-                if key in errors:
-                    raise _refused(path, f"line {reader.line_num} repeats {key[0]} at {key[1]} steps; each may stand there once")
-                errors[key] = error
+        content = path.read_bytes()
+        reader = csv.DictReader(content.decode("utf-8-sig").splitlines(), skipinitialspace=True)
+        absent = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
+        if absent:
+            raise _refused(path, f"a CSV file with the columns {', '.join(COLUMNS)} is needed, and it lacks {', '.join(absent)}")
+        for row in reader:
+            key, error = _parse(path, reader.line_num, row)
+            if key in errors:
+                raise _refused(path, f"line {reader.line_num} repeats {key[0]} at {key[1]} steps; each may stand there once")
+            errors[key] = error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise _refused(path, f"a readable CSV file is needed ({error})") from error
     if not errors:
         raise _refused(path, "the table holds no rows")
-    return errors
+    return errors, hashlib.sha256(content).hexdigest()
 
 
 def _parse(path: Path, line: int, row: dict[str, str]) -> tuple[tuple[Architecture, int], float]:

@@ -1,17 +1,20 @@
-"""One worker process of the tests: searches a table whose errors take a moment, may kill itself, and writes its result."""
+"""What a worker process of the tests does: search a table whose errors take a moment, die if told to, write the result."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+# Imported before the workers are forked, which then share it.
+import optuna.samplers  # noqa: F401
+import scipy.optimize  # noqa: F401
 from synthetic_tables import TINY, table_problem
 
 from bort.architecture import Architecture
@@ -22,8 +25,8 @@ from bort.search.config import (
     JournalStorageConfig,
     Nsga2Config,
     OseConfig,
-    PostgresStorageConfig,
     RandomConfig,
+    StorageConfig,
     TpeConfig,
 )
 from bort.search.run import run_search
@@ -71,16 +74,13 @@ class SlowTable:
         return self._inner.evaluate(architecture, theta, steps, directory, observer)
 
 
-def main() -> None:
-    """Runs the search that the arguments ask for."""
-    folder, strategy, kill_at, seconds, result = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), sys.argv[5]
-    url = sys.argv[6] if len(sys.argv) > 6 else ""
-    problem = table_problem(folder, TINY, "noisy", seed=3)
-    problem = replace(problem, estimator=SlowTable(problem.estimator, folder / "log", kill_at, seconds))
-    storage = PostgresStorageConfig(url=url) if url else JournalStorageConfig()
-    found = run_search(problem, STRATEGIES[strategy], seed=5, storage=storage, directory=folder)
-    (folder / result).write_text(json.dumps(found, sort_keys=True))
-
-
-if __name__ == "__main__":
-    main()
+def search(folder: Path, strategy: str, kill_at: int, seconds: float, result: str, storage: StorageConfig | None = None) -> None:
+    """Runs a search and writes its result; what goes wrong is written instead."""
+    try:
+        problem = table_problem(folder, TINY, "noisy", seed=3)
+        problem = replace(problem, estimator=SlowTable(problem.estimator, folder / "log", kill_at, seconds))
+        found = run_search(problem, STRATEGIES[strategy], seed=5, storage=storage or JournalStorageConfig(), directory=folder)
+        (folder / result).write_text(json.dumps(found, sort_keys=True))
+    except BaseException:
+        (folder / result).write_text(traceback.format_exc())
+        raise

@@ -3,40 +3,59 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_tables import TINY
+from search_worker import search
+from synthetic_tables import TINY, table_problem
 
-from bort.search.config import JournalStorageConfig
+from bort.search.config import JournalStorageConfig, PostgresStorageConfig, StorageConfig
 from bort.search.coordination import open_coordination
 from bort.search.space import SearchSpace
 
-HERE = Path(__file__).parent
 STRATEGIES = ["ose", "random", "tpe", "nsga2", "bound"]
 
 
 def worker(
-    folder: Path, strategy: str, kill_at: int = 0, seconds: float = 0.0, result: str = "result.json"
-) -> subprocess.Popen[str]:
-    folder.mkdir(exist_ok=True)
-    command = [sys.executable, str(HERE / "search_worker.py"), str(folder), strategy, str(kill_at), str(seconds), result]
-    path = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    folder: Path,
+    strategy: str,
+    kill_at: int = 0,
+    seconds: float = 0.0,
+    result: str = "result.json",
+    storage: StorageConfig | None = None,
+) -> BaseProcess:
+    """Starts a worker process; a fork, so that nothing has to be imported again."""
+    if not folder.exists():
+        folder.mkdir()
+        # Before there are workers, so that none reads a table that another is writing.
+        table_problem(folder, TINY, "noisy", seed=3)
+    process = multiprocessing.get_context("fork").Process(
+        target=search, args=(folder, strategy, kill_at, seconds, result, storage), daemon=True
+    )
+    process.start()
+    return process
 
 
-def finished(process: subprocess.Popen[str]) -> int:
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode in (0, -signal.SIGKILL), errors
-    return process.returncode
+def finished(process: BaseProcess) -> int:
+    """Waits for a worker's end and returns its exit code: 0, or minus the signal that killed it."""
+    process.join(timeout=100)
+    assert process.exitcode in (0, -signal.SIGKILL), f"exit code {process.exitcode}"
+    return process.exitcode
+
+
+def trained(folder: Path) -> tuple[Counter[tuple[str, ...]], Counter[tuple[str, ...]]]:
+    """Returns how often the training of each rung began, and how often it ended."""
+    lines = [line.split() for line in (folder / "log").read_text().splitlines()]
+    began, ended = (Counter(tuple(line[1:3]) for line in lines if line[0] == what) for what in ("begin", "end"))
+    return began, ended
 
 
 def trials(folder: Path) -> list[Any]:
@@ -70,17 +89,27 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path, strategy: str) -> N
     assert sum(began.values()) - sum(ended.values()) == 3, "only the rung at which each worker died was lost"
 
 
+@pytest.fixture(params=["journal", "postgres"])
+def storage(request: pytest.FixtureRequest) -> Iterator[StorageConfig]:
+    if request.param == "journal":
+        yield JournalStorageConfig()
+    else:
+        url = os.environ.get("BORT_TEST_POSTGRES")
+        if not url:
+            pytest.skip("needs a database: set BORT_TEST_POSTGRES to its URL")
+        yield PostgresStorageConfig(url=url, study=f"{request.node.name} {time.time()}")
+
+
 @pytest.mark.parametrize("strategy", ["ose", "bound"])
-def test_eight_processes_share_a_study(tmp_path: Path, strategy: str) -> None:
+def test_eight_processes_share_a_study(tmp_path: Path, strategy: str, storage: StorageConfig) -> None:
     folder = tmp_path / "shared"
-    processes = [worker(folder, strategy, 2 if index < 2 else 0, 0.05, f"result-{index}.json") for index in range(8)]
+    processes = [worker(folder, strategy, 2 if index < 2 else 0, 0.05, f"result-{index}.json", storage) for index in range(8)]
     codes = [finished(process) for process in processes]
     assert codes.count(0) >= 6
     results = [json.loads((folder / f"result-{index}.json").read_text()) for index, code in enumerate(codes) if code == 0]
     assert all(result == results[0] for result in results), "every worker reports the same study"
-    ended = Counter(tuple(line.split()[1:3]) for line in (folder / "log").read_text().splitlines() if line.startswith("end"))
+    began, ended = trained(folder)
     assert set(ended.values()) == {1}, "a candidate was trained twice"
-    began = Counter(tuple(line.split()[1:3]) for line in (folder / "log").read_text().splitlines() if line.startswith("begin"))
     assert sum(began.values()) - sum(ended.values()) == codes.count(-signal.SIGKILL)
     whole = results[0]
     assert whole["trained_steps"] <= whole["certificate"]["exhaustive_steps"]
