@@ -61,7 +61,7 @@ def search_theta(
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
     while (done := len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))) < config.trials:
-        study.sampler = optuna.samplers.TPESampler(seed=derived_seed(seed, "sampler", done) % (1 << 32), n_startup_trials=4)
+        study.sampler = optuna.samplers.TPESampler(seed=derived_seed(seed, "theta", done) % (1 << 32), n_startup_trials=4)
         own = {key: getattr(config, key) for key in config.search}
         if done == 0 and _contains(config.search, own) and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             study.enqueue_trial(own)
@@ -90,10 +90,12 @@ def _storage(storage: str | Path) -> Any:
     if "://" in str(storage):
         return str(storage)
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
     Path(storage).parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(storage)))
+    # The lock is held for milliseconds; one that is seconds old belongs to a process that was killed.
+    lock = JournalFileSymlinkLock(str(storage), grace_period=5)
+    return JournalStorage(JournalFileBackend(str(storage), lock_obj=lock))
 
 
 def _suggest(trial: Any, name: str, wanted: Any) -> Any:
