@@ -78,7 +78,7 @@ class StageDirectory:
     @property
     def key(self) -> str:
         """An identity that no other start of any stage has: the folder's, and of the time at which it was begun."""
-        return digest([str(self.path.absolute()), self._manifest.get("started")])[:20]
+        return f"{self.stage}-{digest([str(self.path.absolute()), self._manifest.get('started')])[:12]}"
 
     @property
     def done(self) -> bool:

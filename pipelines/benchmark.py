@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
-
+from pipelines import tables
 from pipelines.app import entry
-from pipelines.console import table
 from pipelines.inputs import teacher_sources
 from pipelines.stage import Run, Stage
 
@@ -26,28 +24,13 @@ def work(run: Run) -> dict[str, Any]:
     return result
 
 
-def show(result: dict[str, Any]) -> Table:
-    """Percentiles of each model, backend, batch and length."""
-    rows = [
-        (
-            f"{row['model']} ({row['backend']})",
-            row["batch"],
-            row["sequence_length"],
-            *(f"{row[f'{name}_ms']:.1f} ms" for name in ("p50", "p90", "p99")),
-        )
-        for row in result["rows"]
-    ]
-    title = f"Latency on {result['environment']['processor']}, {result['environment']['threads']} threads"
-    return table(title, ("model", "batch", "length", "p50", "p90", "p99"), rows)
-
-
 STAGE = Stage(
     name="benchmark",
     work=work,
     settings=lambda config: ("benchmark", "impl.threads"),
     needs=lambda config: ("distill",),
     sources=teacher_sources,
-    show=show,
+    show=tables.benchmark,
     check=lambda config: config.benchmark.check(),
 )
 main = entry("benchmark")

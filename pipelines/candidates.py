@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from bort.architecture import Architecture
 from bort.search.config import DistillErrorConfig, ProxyErrorConfig, TableErrorConfig
-from pipelines.console import table
 from pipelines.inputs import open_corpus, open_targets, open_teacher
 from pipelines.schema import Config
 from pipelines.stage import Run
 
 if TYPE_CHECKING:
     from bort.search import CandidateRecord
-
-_SHOWN = 8
 
 
 def counts(config: Config) -> Any:
@@ -118,7 +113,8 @@ def tracking(run: Run) -> Callable[[CandidateRecord], None]:
 
     def record(ended: CandidateRecord) -> None:
         candidate = ended.as_dict()
-        tracked = run.tracked.child(candidate["name"], f"{run.tracked.key}/{candidate['fingerprint']}")
+        same_shape = f"/{candidate['fingerprint']}" if candidate["theta"] else ""
+        tracked = run.tracked.child(candidate["name"], f"{run.tracked.key}/{candidate['name']}{same_shape}")
         shape = {name: candidate[name] for name in ("depth", "heads", "hidden", "intermediate")}
         tracked.params({**shape, **candidate.get("theta", {})})
         figures = {name: candidate.get(name) for name in ("parameters", "operations", "latency", "error", "w", "processor_seconds")}
@@ -129,22 +125,3 @@ def tracking(run: Run) -> Callable[[CandidateRecord], None]:
         tracked.finish(candidate["state"])
 
     return record
-
-
-def show(result: Mapping[str, Any]) -> Table:
-    """The best candidates by W, the winner first."""
-    scored = sorted((item for item in result["candidates"] if item.get("w") is not None), key=lambda item: -item["w"])
-    rows = [
-        (
-            item["name"],
-            f"{item['parameters'] / 1e6:.2f} M",
-            f"{item['operations'] / 1e6:,.0f} M",
-            f"{item['error']:.4f}",
-            f"{item['w']:.4f}",
-            item["steps"],
-        )
-        for item in scored[:_SHOWN]
-    ]
-    valid = result["space"]["valid"]
-    title = f"Search: {result['winner']['name']} has the largest W of {len(scored)} trained, in a space of {valid}"
-    return table(title, ("architecture", "p", "multiply-adds", "e", "W", "steps"), rows)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from bort.events import Observer, Quiet
 
@@ -67,13 +66,3 @@ class ConsoleObserver:
     def warn(self, message: str) -> None:
         """Prints one sentence."""
         console.print(f"[yellow]{self._stage}: {message}[/]")
-
-
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """Returns a table whose numbers stand to the right."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
-    for place, column in enumerate(columns):
-        made.add_column(column, justify="left" if place == 0 else "right")
-    for row in rows:
-        made.add_row(*(str(cell) for cell in row))
-    return made

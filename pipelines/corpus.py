@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
-
+from pipelines import tables
 from pipelines.app import entry
-from pipelines.console import table
 from pipelines.inputs import corpus_sources, kept
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
@@ -34,18 +32,12 @@ def check(config: Config) -> None:
     config.masking.check()
 
 
-def show(result: dict[str, Any]) -> Table:
-    """The documents, blocks and tokens of each split."""
-    rows = [(split, *(f"{result[what][split]:,}" for what in ("documents", "blocks", "tokens"))) for split in ("train", "heldout")]
-    return table(f"Corpus {result['name']}", ("split", "documents", "blocks", "tokens"), rows)
-
-
 STAGE = Stage(
     name="corpus",
     work=work,
     settings=lambda config: ("corpus",),
     sources=corpus_sources,
-    show=show,
+    show=tables.corpus,
     headline=lambda result: f"{result['tokens']['train']:,} training tokens of {result['name']}",
     check=check,
 )

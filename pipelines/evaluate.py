@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from bort.files import write_text
+from pipelines import tables
 from pipelines.app import entry
-from pipelines.console import table
 from pipelines.inputs import model_sources, task_sources
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
@@ -35,22 +33,13 @@ def check(config: Config) -> None:
     load_task(config.task)
 
 
-def show(result: dict[str, Any]) -> Table:
-    """The held-out scores, with intervals over examples."""
-    rows = [
-        (name, f"{score['value']:.4f} [{score['examples']['low']:.4f}, {score['examples']['high']:.4f}]")
-        for name, score in result["metrics"].items()
-    ]
-    return table(f"{result['model']} on {result['task']['name']}", ("metric", "held out"), rows)
-
-
 STAGE = Stage(
     name="evaluate",
     work=work,
     settings=lambda config: ("task", "evaluate"),
     needs=lambda config: () if config.evaluate.model else ("finetune",),
     sources=lambda config: {**task_sources(config), **model_sources("model", config.evaluate.model)},
-    show=show,
+    show=tables.evaluate,
     check=check,
 )
 main = entry("evaluate")

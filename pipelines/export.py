@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
+from pipelines import tables
 from pipelines.app import entry
-from pipelines.console import table
 from pipelines.inputs import model_sources
 from pipelines.stage import Run, Stage
 
@@ -27,20 +25,13 @@ def work(run: Run) -> dict[str, Any]:
     return {**result, "model": str(model)}
 
 
-def show(result: dict[str, Any]) -> Table:
-    """The files that were written, their sizes, and how far they are from torch."""
-    forms = [(name, result[name]) for name in ("transformers", "onnx", "optimised", "int8") if result.get(name)]
-    rows = [(name, f"{form['bytes'] / 1e6:.1f} MB", f"{form['difference']:.1e}") for name, form in forms]
-    return table("Exported", ("format", "size", "largest difference"), rows)
-
-
 STAGE = Stage(
     name="export",
     work=work,
     settings=lambda config: ("export", "evaluate"),
     needs=lambda config: () if config.evaluate.model else ("finetune",),
     sources=lambda config: model_sources("model", config.evaluate.model),
-    show=show,
+    show=tables.export,
     check=lambda config: config.export.check(),
 )
 main = entry("export")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
-
+from pipelines import tables
 from pipelines.app import entry
-from pipelines.console import table
 from pipelines.inputs import model_sources, task_sources
 from pipelines.models import encoders
 from pipelines.schema import Config
@@ -58,25 +56,13 @@ def needs(config: Config) -> tuple[str, ...]:
     return ("distill",) if made_here and config.student.path is None else ()
 
 
-def show(result: dict[str, Any]) -> Table:
-    """Each encoder's held-out scores, with intervals over seeds."""
-    rows = [
-        (role, *(f"{score['mean']:.4f} [{score['low']:.4f}, {score['high']:.4f}]" for score in model["metrics"].values()))
-        for role, model in result["models"].items()
-    ]
-    rows.append(("majority class", *(f"{result['baseline']['metrics'][name]:.4f}" for name in result["metrics"])))
-    seeds = ", ".join(str(run["seed"]) for run in result["seeds"])
-    title = f"Task {result['task']['name']}: held-out scores over seeds {seeds}"
-    return table(title, ("encoder", *result["metrics"]), rows)
-
-
 STAGE = Stage(
     name="finetune",
     work=work,
     settings=lambda config: ("task", "finetuning", "finetune", "student.path", "seed"),
     needs=needs,
     sources=lambda config: {**task_sources(config), **model_sources("student", config.student.path)},
-    show=show,
+    show=tables.finetune,
     check=check,
 )
 main = entry("finetune")

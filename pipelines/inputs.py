@@ -61,10 +61,12 @@ def open_teacher(config: Config) -> Teacher:
 
 
 def open_corpus(run: Run) -> Corpus:
-    """Opens the corpus that the corpus stage made."""
+    """Opens the corpus that the corpus stage made, and notes it as the data of the tracked run."""
     from bort.corpus import Corpus
 
-    return Corpus.open(run.inputs["corpus"]["directory"])
+    made = run.inputs["corpus"]
+    run.tracked.dataset(made["name"], made["digest"], run.config.corpus.path, made["tokens"], context="training")
+    return Corpus.open(made["directory"])
 
 
 def open_targets(run: Run, teacher: Teacher, corpus: Corpus) -> Targets | None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from bort.errors import ConfigurationError
 from bort.files import digest, file_digest, read_json
 from bort.record import RESULT
+from pipelines import tables
 from pipelines.app import entry
-from pipelines.console import table
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
 from pipelines.summary import SECTIONS, summary
@@ -40,17 +38,12 @@ def check(config: Config) -> None:
         raise ConfigurationError("report.source", config.report.source or config.root, accepted)
 
 
-def show(result: dict[str, Any]) -> Table:
-    """Where the page lies."""
-    return table("Report", ("page", "sections"), [(result["page"], ", ".join(result["sections"]))])
-
-
 STAGE = Stage(
     name="report",
     work=work,
     settings=lambda config: ("report",),
     sources=lambda config: {"results": digest([[name, file_digest(path)] for name, path in found(config).items()])},
-    show=show,
+    show=tables.report,
     check=check,
 )
 main = entry("report")

@@ -6,10 +6,8 @@ import shlex
 import time
 from typing import Any
 
-from rich.console import Group, RenderableType
-
+from pipelines import tables
 from pipelines.app import entry
-from pipelines.console import table
 from pipelines.stage import Run, Stage
 from pipelines.summary import SECTIONS, summary
 
@@ -34,38 +32,12 @@ def work(run: Run) -> dict[str, Any]:
     return result
 
 
-def show(result: dict[str, Any]) -> RenderableType:
-    """What was found, what it cost, and where to look."""
-    winner, student, task = result["winner"], result["student"], result["task"]
-    teacher = result["teacher"]
-    metric = next(iter(task["student"]))
-    found = [
-        ("winner", f"{winner['name']}, W = {winner['w']:.3f}"),
-        ("size", f"{student['parameters'] / 1e6:.2f} M parameters, {teacher['parameters'] / student['parameters']:.1f}× smaller"),
-        *(
-            (f"{task['name']} {metric}, {role}", _score(task[role][metric]))
-            for role in ("student", "twin", "teacher")
-            if role in task
-        ),
-        (f"{task['name']} {metric}, majority class", f"{task['majority'][metric]:.3f}"),
-        ("report", result["report"]),
-        ("all runs", "make ui"),
-    ]
-    costs = [(stage, f"{seconds:.1f}") for stage, seconds in result["seconds"].items()]
-    costs.append(("total", f"{sum(result['seconds'].values()):.1f}"))
-    return Group(table("What was found", ("", ""), found), table("\nWhat it cost", ("stage", "seconds"), costs))
-
-
-def _score(score: dict[str, Any]) -> str:
-    return f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-
-
 STAGE = Stage(
     name="reproduce",
     work=work,
     settings=lambda config: ("name",),
     needs=lambda config: SECTIONS,
-    show=show,
+    show=tables.reproduce,
     headline=lambda result: f"{result['winner']['name']}: report in the artifacts",
 )
 main = entry("reproduce")

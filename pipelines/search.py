@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import RenderableType
-
-from pipelines import candidates
+from pipelines import candidates, tables
 from pipelines.app import entry
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
@@ -51,18 +49,13 @@ def check(config: Config) -> None:
     candidates.check(config)
 
 
-def show(result: dict[str, Any]) -> RenderableType:
-    """The best candidates by W."""
-    return candidates.show(result)
-
-
 STAGE = Stage(
     name="search",
     work=work,
     settings=settings,
     needs=needs,
     sources=candidates.sources,
-    show=show,
+    show=tables.search,
     headline=lambda result: f"{result['winner']['name']} wins with W = {result['winner']['w']:.3f}",
     check=check,
     shared=True,

@@ -6,7 +6,8 @@ import sys
 from typing import Any
 
 from pipelines.app import guarded
-from pipelines.console import console, table
+from pipelines.console import console
+from pipelines.tables import table
 
 _USAGE = "usage: bort size ARCHITECTURE|MODEL|DIRECTORY …    e.g. bort size 4-8-1024-768 bert-large outputs/demo/distill/student"
 _COLUMNS = (

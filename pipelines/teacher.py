@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
-
+from pipelines import tables
 from pipelines.app import entry
-from pipelines.console import table
 from pipelines.inputs import kept, open_corpus, open_teacher, teacher_sources
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
@@ -40,23 +38,13 @@ def check(config: Config) -> None:
     config.targets.check()
 
 
-def show(result: dict[str, Any]) -> Table:
-    """The teacher's shape and the size of its soft targets."""
-    rows = [
-        ("architecture", result["architecture"]),
-        ("parameters", f"{result['parameters']:,}"),
-        ("blocks with soft targets", f"{result['identity']['blocks']:,} + {result['identity']['heldout_blocks']:,} held out"),
-    ]
-    return table(f"Teacher {result['name']}", ("", ""), rows)
-
-
 STAGE = Stage(
     name="teacher",
     work=work,
     settings=lambda config: ("targets", "masking") if config.targets.kind == "logits" else ("targets",),
     needs=lambda config: ("corpus",),
     sources=teacher_sources,
-    show=show,
+    show=tables.teacher,
     headline=lambda result: f"{result['name']} {result['architecture']}, {result['parameters']:,} parameters",
     check=check,
 )

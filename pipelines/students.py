@@ -1,0 +1,83 @@
+"""The two trainings of the distill stage: the student, and its twin without the teacher."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bort.architecture import Architecture
+from bort.events import Observer
+from pipelines.inputs import open_corpus, open_targets, open_teacher
+from pipelines.stage import Run
+
+_FIGURES = ("tokens", "tokens_per_second", "processor_seconds", "parameters")
+
+
+class Students:
+    """Trains students of one shape on the same blocks, in the same order, for as many steps.
+
+    Args:
+        run: The stage that trains them.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._config = run, run.config
+        self._corpus, self._teacher = open_corpus(run), open_teacher(run.config)
+        self._targets = open_targets(run, self._teacher, self._corpus)
+        shape = run.config.student.architecture
+        self._architecture = Architecture.parse(run.inputs["search"]["winner"]["name"] if shape == "winner" else shape)
+
+    def distilled(self) -> dict[str, Any]:
+        """Trains the student by the loss that was asked for."""
+        run, config = self._run, self._config
+        shown = {"architecture": str(self._architecture), "loss": "+".join(config.loss.terms), "steps": config.budget.steps}
+        run.tracked.params(shown)
+        result = self._train(run.directory, run.observer, loss=config.loss, student=config.student, train=config.train)
+        run.tracked.metrics(_figures(result))
+        return result
+
+    def twin(self) -> dict[str, Any]:
+        """Trains the same shape from random weights by masked LM alone; the soft targets only measure it."""
+        from bort.distillation.config import LossConfig
+        from bort.tracking import Recording
+
+        run, config = self._run, self._config
+        tracked = run.tracked.child("twin, without the teacher", f"{run.tracked.key}/twin")
+        result = self._train(
+            run.directory / "twin",
+            Recording(tracked, run.console),
+            loss=LossConfig(masked_lm=1.0, relation_heads=config.loss.relation_heads),
+            student=replace(config.student, initialisation="random"),
+            train=config.train.with_theta(config.distill.twin_theta),
+        )
+        tracked.params({"architecture": str(self._architecture), "loss": "masked_lm", "steps": config.budget.steps})
+        tracked.metrics(_figures(result))
+        tracked.finish()
+        return result
+
+    def _train(self, directory: Path, observer: Observer, **differing: Any) -> dict[str, Any]:
+        from bort.distillation import distill
+
+        config = self._config
+        return dict(
+            distill(
+                self._architecture,
+                teacher=self._teacher,
+                corpus=self._corpus,
+                targets=self._targets,
+                masking=config.masking,
+                steps=config.budget.steps,
+                checkpoint_every=config.budget.checkpoint_every,
+                impl=config.impl,
+                seed=config.seed,
+                directory=directory,
+                observer=observer,
+                **differing,
+            )
+        )
+
+
+def _figures(result: dict[str, Any]) -> dict[str, float]:
+    figures = {f"heldout.{name}": value for name, value in result["heldout"].items() if value is not None}
+    return figures | {name: result[name] for name in _FIGURES}

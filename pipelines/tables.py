@@ -1,0 +1,148 @@
+"""What a person reads when a stage is done: one table each, made from its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+#: Candidates that the table of a search shows.
+_SHOWN = 8
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """Returns a table whose numbers stand to the right."""
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for place, column in enumerate(columns):
+        made.add_column(column, justify="left" if place == 0 else "right")
+    for row in rows:
+        made.add_row(*(str(cell) for cell in row))
+    return made
+
+
+def corpus(result: dict[str, Any]) -> Table:
+    """The documents, blocks and tokens of each split."""
+    rows = [(split, *(f"{result[what][split]:,}" for what in ("documents", "blocks", "tokens"))) for split in ("train", "heldout")]
+    return table(f"Corpus {result['name']}", ("split", "documents", "blocks", "tokens"), rows)
+
+
+def teacher(result: dict[str, Any]) -> Table:
+    """The teacher's shape and the size of its soft targets."""
+    rows = [
+        ("architecture", result["architecture"]),
+        ("parameters", f"{result['parameters']:,}"),
+        ("blocks with soft targets", f"{result['identity']['blocks']:,} + {result['identity']['heldout_blocks']:,} held out"),
+    ]
+    return table(f"Teacher {result['name']}", ("", ""), rows)
+
+
+def search(result: Mapping[str, Any]) -> Table:
+    """The best candidates by W, the winner first."""
+    scored = sorted((item for item in result["candidates"] if item.get("w") is not None), key=lambda item: -item["w"])
+    rows = [
+        (
+            item["name"],
+            f"{item['parameters'] / 1e6:.2f} M",
+            f"{item['operations'] / 1e6:,.0f} M",
+            f"{item['error']:.4f}",
+            f"{item['w']:.4f}",
+            item["steps"],
+        )
+        for item in scored[:_SHOWN]
+    ]
+    valid = result["space"]["valid"]
+    title = f"Search: {result['winner']['name']} has the largest W of {len(scored)} trained, in a space of {valid}"
+    return table(title, ("architecture", "p", "multiply-adds", "e", "W", "steps"), rows)
+
+
+def distill(result: dict[str, Any]) -> Table:
+    """The held-out figures of the student and its twin."""
+    models = {"student": result, "twin": result.get("twin")}
+    present = {name: model for name, model in models.items() if model}
+    figures = list(dict.fromkeys(name for model in present.values() for name in model["heldout"]))
+    rows = [(name, *(_number(model["heldout"].get(name)) for model in present.values())) for name in figures]
+    rows += [
+        (name, *(f"{model[key]:,.0f}" for model in present.values()))
+        for name, key in (("tokens", "tokens"), ("processor-seconds", "processor_seconds"), ("parameters", "parameters"))
+    ]
+    return table(f"Distilled {result['architecture']}", ("held out", *present), rows)
+
+
+def finetune(result: dict[str, Any]) -> Table:
+    """Each encoder's held-out scores, with intervals over seeds."""
+    rows = [(role, *(_score(score) for score in model["metrics"].values())) for role, model in result["models"].items()]
+    rows.append(("majority class", *(f"{result['baseline']['metrics'][name]:.4f}" for name in result["metrics"])))
+    seeds = ", ".join(str(run["seed"]) for run in result["seeds"])
+    title = f"Task {result['task']['name']}: held-out scores over seeds {seeds}"
+    return table(title, ("encoder", *result["metrics"]), rows)
+
+
+def evaluate(result: dict[str, Any]) -> Table:
+    """The held-out scores, with intervals over examples."""
+    rows = [
+        (name, f"{score['value']:.4f} [{score['examples']['low']:.4f}, {score['examples']['high']:.4f}]")
+        for name, score in result["metrics"].items()
+    ]
+    return table(f"{result['model']} on {result['task']['name']}", ("metric", "held out"), rows)
+
+
+def export(result: dict[str, Any]) -> Table:
+    """The files that were written, their sizes, and how far they are from torch."""
+    forms = [(name, result[name]) for name in ("transformers", "onnx", "optimised", "int8") if result.get(name)]
+    rows = [(name, f"{form['bytes'] / 1e6:.1f} MB", f"{form['difference']:.1e}") for name, form in forms]
+    return table("Exported", ("format", "size", "largest difference"), rows)
+
+
+def benchmark(result: dict[str, Any]) -> Table:
+    """Percentiles of each model, backend, batch and length."""
+    rows = [
+        (
+            f"{row['model']} ({row['backend']})",
+            row["batch"],
+            row["sequence_length"],
+            *(f"{row[f'{name}_ms']:.1f} ms" for name in ("p50", "p90", "p99")),
+        )
+        for row in result["rows"]
+    ]
+    title = f"Latency on {result['environment']['processor']}, {result['environment']['threads']} threads"
+    return table(title, ("model", "batch", "length", "p50", "p90", "p99"), rows)
+
+
+def report(result: dict[str, Any]) -> Table:
+    """Where the page lies."""
+    return table("Report", ("page", "sections"), [(result["page"], ", ".join(result["sections"]))])
+
+
+def reproduce(result: dict[str, Any]) -> RenderableType:
+    """What was found, what it cost, and where to look."""
+    winner, student, task = result["winner"], result["student"], result["task"]
+    teacher = result["teacher"]
+    metric = next(iter(task["student"]))
+    found = [
+        ("winner", f"{winner['name']}, W = {winner['w']:.3f}"),
+        ("size", f"{student['parameters'] / 1e6:.2f} M parameters, {teacher['parameters'] / student['parameters']:.1f}× smaller"),
+        *(
+            (f"{task['name']} {metric}, {role}", _score(task[role][metric]))
+            for role in ("student", "twin", "teacher")
+            if role in task
+        ),
+        (f"{task['name']} {metric}, majority class", f"{task['majority'][metric]:.3f}"),
+        ("report", result["report"]),
+        ("all runs", "make ui"),
+    ]
+    costs = [(stage, f"{seconds:.1f}") for stage, seconds in result["seconds"].items()]
+    costs.append(("total", f"{sum(result['seconds'].values()):.1f}"))
+    return Group(table("What was found", ("", ""), found), table("\nWhat it cost", ("stage", "seconds"), costs))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _score(score: Mapping[str, Any]) -> str:
+    """A mean with its interval; a single seed has none."""
+    if score["low"] is None:
+        return f"{score['mean']:.3f}"
+    return f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
