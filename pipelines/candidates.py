@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from bort.architecture import Architecture
+from bort.distillation.config import LossConfig
+from bort.errors import ConfigurationError
 from bort.search.config import DistillErrorConfig, ProxyErrorConfig, TableErrorConfig
 from pipelines.inputs import open_corpus, open_targets, open_teacher
 from pipelines.schema import Config
@@ -35,6 +38,7 @@ def check(config: Config) -> None:
     # An estimator that trains cannot be had yet; what is checked does not depend on the errors.
     if isinstance(config.error, DistillErrorConfig):
         config.error.check()
+        _loss(config, config.error)
         estimator = ProxyEstimator(ProxyErrorConfig())
     else:
         estimator = _untrained(config)
@@ -100,12 +104,23 @@ def _estimator(run: Run) -> Any:
         corpus=corpus,
         targets=open_targets(run, teacher, corpus),
         masking=config.masking,
-        loss=config.loss,
+        loss=_loss(config, error),
         train=config.train,
         student=config.student,
         impl=config.impl,
         seed=config.seed,
     )
+
+
+def _loss(config: Config, error: DistillErrorConfig) -> LossConfig:
+    known = {item.name for item in fields(config.loss)}
+    for name, weight in error.loss.items():
+        if name not in known:
+            raise ConfigurationError(f"error.loss.{name}", weight, f"use one of {', '.join(sorted(known))}")
+    changes: dict[str, Any] = dict(error.loss)
+    loss = replace(config.loss, **changes)
+    loss.check()
+    return loss
 
 
 def tracking(run: Run) -> Callable[[CandidateRecord], None]:
