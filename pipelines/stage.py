@@ -177,7 +177,7 @@ def _work(stage: Stage, run: Run, record: StageDirectory) -> None:
         record.add_seconds(time.monotonic() - started)
     run.tracked.describe(stage.headline(result))
     run.tracked.metrics({"seconds": record.seconds})
-    record.finish({"seconds": record.seconds, **result})
+    record.finish({**result, "stage_seconds": record.seconds})
     run.tracked.artifact(record.path / "result.json")
 
 

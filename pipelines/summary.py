@@ -21,7 +21,7 @@ def summary(config: Config, results: Mapping[str, Mapping[str, Any]]) -> dict[st
         results: The result of each stage that was run.
     """
     whole: dict[str, Any] = {"name": config.name, "config": plain(config), **results}
-    whole["seconds"] = {name: result["seconds"] for name, result in results.items()}
+    whole["seconds"] = {name: result["stage_seconds"] for name, result in results.items()}
     if search := results.get("search"):
         whole["winner"] = {key: search["winner"].get(key) for key in _SHAPE}
         whole["candidates"] = search["candidates"]

@@ -91,7 +91,7 @@ class Findings:
             )
         stage = str(result.get("stage", ""))
         if stage in _SINGLE and _SINGLE[stage] not in result:
-            result = {**result, _SINGLE[stage]: result, "seconds": {stage: result.get("seconds")}}
+            result = {**result, _SINGLE[stage]: result, "seconds": {stage: result.get("stage_seconds")}}
         findings = cls(
             result=result,
             name=str(result.get("name") or stage or "result"),

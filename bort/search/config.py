@@ -177,8 +177,8 @@ class DistillErrorConfig(ErrorConfig):
         rungs: Points of the learning curve, the last at ``steps``; each is twice as far as the one before.
         measure: The held-out figure that is e: ``relation_cross_entropy``, ``relation_kl``, ``kl``, ``cross_entropy`` or
             ``hidden_mse``.
-        loss: Weights of loss terms that replace those of ``loss`` for the candidates; a term that learns nothing within so few steps
-            only blurs their order.
+        loss: Weights of loss terms that replace those of ``loss`` for the candidates; a term that learns nothing within so few
+            steps only blurs their order.
     """
 
     name: str = "distill"

@@ -17,7 +17,9 @@ Integers = npt.NDArray[np.int64]
 #: Share of the budget for the first look at many shapes, and the most shapes that get it.
 SCREEN_SHARE, SCREEN_MOST = 0.15, 48
 #: Share of the budget for the first full trainings, which show how curves go on; and their least and most number.
-ANCHOR_SHARE, ANCHOR_LEAST, ANCHOR_MOST = 0.2, 2, 6
+ANCHOR_SHARE, ANCHOR_LEAST, ANCHOR_MOST = 0.15, 2, 5
+#: They are chosen from the most promising one in so many.
+ANCHOR_AMONG = 2
 #: Candidates looked at closely in one plan.
 SHORTLIST = 96
 #: Errors that the process is conditioned on at most, and fitted to at most.
@@ -112,21 +114,32 @@ class Planner:
             return np.log(savings / best) if best > 0 else np.full(len(savings), np.inf)
 
     def opening(self) -> list[tuple[int, int]]:
-        """Returns the first purchases: some shapes, spread over the space, to the last rung, and more of them to the first."""
-        full = self.budget / self.steps[-1]
+        """Returns the first purchases: shapes spread over the space, to the first rung."""
         eligible = np.flatnonzero(self.eligible) if self.eligible.any() else np.arange(len(self.savings))
-        anchors = max(1, min(int(np.clip(round(ANCHOR_SHARE * full), ANCHOR_LEAST, ANCHOR_MOST)), int(full)))
-        screened = int(min(SCREEN_SHARE * self.budget / self.steps[0], SCREEN_MOST))
-        spread = self._spread(eligible, min(len(eligible), anchors + screened))
-        last = len(self.rungs) - 1
-        return [(c, last) for c in spread[:anchors]] + [(c, 0) for c in spread[anchors:]]
+        screened = int(np.clip(SCREEN_SHARE * self.budget / self.steps[0], 1, SCREEN_MOST))
+        return [(c, 0) for c in self._spread(eligible, min(len(eligible), screened))]
 
-    def _spread(self, eligible: Integers, count: int) -> list[int]:
-        """Returns candidates far from each other, beginning with the one nearest to the middle."""
+    def _anchors(self, known: Knowledge, look: Outlook, left: float) -> list[tuple[int, int]]:
+        """Returns the first candidates to be taken to the last rung: the most promising one, and others far from each other.
+
+        They show how curves go on, so they are spread; and as the winner may be among them, over the more promising half.
+        """
+        full = left / self.steps[-1]
+        count = min(int(np.clip(round(ANCHOR_SHARE * full), ANCHOR_LEAST, ANCHOR_MOST)), int(full))
+        free = np.flatnonzero(self.eligible & ~known.failed & ~known.taken)
+        if not count or not len(free):
+            return []
+        expected = np.exp(look.mean[free])
+        promise = self.savings[free] * (1.0 - expected) if self._complement else self.savings[free] / expected
+        better = free[np.argsort(-promise, kind="stable")][: max(count, (len(free) + 1) // ANCHOR_AMONG)]
+        return [(c, len(self.rungs) - 1) for c in self._spread(better, min(count, len(better)), first=0)]
+
+    def _spread(self, eligible: Integers, count: int, first: int | None = None) -> list[int]:
+        """Returns candidates far from each other, beginning with ``first`` or the one nearest to the middle."""
         x = self._features[eligible]
         deviation = x.std(axis=0)
         x = (x - x.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
-        chosen = [int(np.argmin((x * x).sum(axis=1)))]
+        chosen = [int(np.argmin((x * x).sum(axis=1))) if first is None else first]
         nearest = np.full(len(x), np.inf)
         while len(chosen) < count:
             nearest = np.minimum(nearest, ((x - x[chosen[-1]]) ** 2).sum(axis=1))
@@ -192,6 +205,8 @@ class Planner:
         if not known.order:
             return self._another(known, left), None
         look, posterior = self.outlook(known)
+        if not np.isfinite(known.errors[:, -1]).any():
+            return self._anchors(known, look, left), look
         if float(look.threat.sum()) < 1.0 - self.confidence:
             return [], look
         reached = known.reached

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class CandidateRecord:
         error: e at the furthest rung, ``None`` where it failed.
         steps: Training steps of the furthest rung.
         w: W, ``None`` where it was not trained to the last rung.
-        curve: Pairs of steps and error.
+        curve: Pairs of steps and error, ``None`` for an error that is no number.
         tokens: Tokens trained on.
         processor_seconds: Processor time.
         seconds: Wall time.
@@ -65,7 +66,7 @@ class CandidateRecord:
     error: float | None
     steps: int
     w: float | None
-    curve: list[list[float]]
+    curve: list[list[float | None]]
     tokens: int
     processor_seconds: float
     seconds: float
@@ -100,7 +101,7 @@ def candidate_record(entry: Entry, problem: Problem) -> CandidateRecord:
         error=entry.error if sound else None,
         steps=entry.steps,
         w=problem.w(candidate, entry.error) if entry.state == "complete" else None,
-        curve=[[evaluation.steps, evaluation.error] for evaluation in curve],
+        curve=[[evaluation.steps, evaluation.error if math.isfinite(evaluation.error) else None] for evaluation in curve],
         tokens=sum(evaluation.tokens for evaluation in curve),
         processor_seconds=sum(evaluation.processor_seconds for evaluation in curve),
         seconds=sum(evaluation.seconds for evaluation in curve),
@@ -273,9 +274,14 @@ class _Worker:
 
     def _evaluate(self, entry: Entry, steps: int) -> Any:
         candidate = entry.candidate
-        return self._problem.estimator.evaluate(
-            candidate.architecture, candidate.theta, steps, self._directory / "candidates" / candidate.fingerprint, self._observer
-        )
+        directory = self._directory / "candidates" / candidate.fingerprint
+        try:
+            return self._problem.estimator.evaluate(candidate.architecture, candidate.theta, steps, directory, self._observer)
+        except OSError as error:
+            raise BortError(
+                f"{candidate.architecture} could not be trained to {steps} steps ({error}). Every error found so far is kept: mend "
+                "it, and the same command goes on from there."
+            ) from error
 
     def tell_ended(self) -> None:
         """Tells the listener of every candidate that has ended and that it was not told of."""

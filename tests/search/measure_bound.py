@@ -17,10 +17,10 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
-from synthetic_tables import FAMILIES, GEOMETRIC, LINEAR, PAPER, SMALL, table_problem
+from synthetic_tables import FAMILIES, GEOMETRIC, LINEAR, PAPER, SMALL, table_problem  # noqa: E402
 
-from bort.search.config import BoundConfig, MemoryStorageConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig
-from bort.search.run import run_search
+from bort.search.config import BoundConfig, MemoryStorageConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig  # noqa: E402
+from bort.search.run import run_search  # noqa: E402
 
 SPACES = {"paper": PAPER, "small": SMALL}
 RUNGS = {"geometric": GEOMETRIC, "linear": LINEAR}

@@ -205,6 +205,28 @@ def test_a_search_in_which_everything_fails_says_so(tmp_path: Path, strategy: st
         run_search(replace(problem, estimator=estimator), STRATEGIES[strategy], storage=MemoryStorageConfig(), directory=tmp_path)
 
 
+def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path) -> None:
+    problem = table_problem(tmp_path, TINY)
+    whole = run_search(problem, OseConfig(), storage=JournalStorageConfig(), directory=tmp_path / "whole")
+
+    class Full(Trained):
+        room = 20
+
+        def evaluate(self, architecture: Architecture, theta: Any, steps: int, directory: Path, observer: Any) -> Evaluation:
+            if self.room == 0:
+                raise OSError(28, "No space left on device", str(directory))
+            self.room -= 1
+            return self._inner.evaluate(architecture, theta, steps, directory, observer)
+
+    estimator = Full(problem.estimator)
+    estimator.fingerprint, estimator.name = problem.estimator.fingerprint, "table"
+    limited = replace(problem, estimator=estimator)
+    with pytest.raises(BortError, match=r"D2-.* could not be trained to 40 steps \(.*No space left.*kept"):
+        run_search(limited, OseConfig(), storage=JournalStorageConfig(), directory=tmp_path / "full")
+    estimator.room = 24 * 3 - 20
+    assert run_search(limited, OseConfig(), storage=JournalStorageConfig(), directory=tmp_path / "full") == whole
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_theta_is_tried(tmp_path: Path, strategy: str) -> None:
     problem = table_problem(tmp_path, TINY)
