@@ -12,6 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from bort.events import Observer, Quiet
 
 console = Console(stderr=True, highlight=False)
+if not console.is_terminal:
+    # A log has no edge to fold lines at.
+    console.width = max(console.width, 120)
 #: Bars are for people: where nobody watches a terminal, a line at most every so many seconds takes their place.
 _LINE_EVERY_SECONDS = 20.0
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from rich.console import Console
+
 from pipelines.app import guarded
-from pipelines.console import console
 from pipelines.tables import table
 
 _USAGE = "usage: bort size ARCHITECTURE|MODEL|DIRECTORY …    e.g. bort size 4-8-1024-768 bert-large outputs/demo/distill/student"
+_WIDTH = 160
 _COLUMNS = (
     *("model", "shape", "total", "embedding", "encoder", "pooler", "head"),
     *("encoder %", "effective %", "net %", "operations"),
@@ -33,6 +35,9 @@ def _print(names: list[str]) -> None:
 
 
 def _print_table(sizes: dict[str, Any]) -> None:
+    # Eleven columns need their room; a narrower terminal folds the lines.
+    console = Console(highlight=False)
+    console.width = max(console.width, _WIDTH)
     rows = [
         (
             row["name"],

@@ -159,7 +159,7 @@ class Chain:
                         )
         result = self._results[name] = record.result()
         console.print(stage.show(result))
-        console.print(f"[dim]{name}: {record.seconds:.1f} s, in {record.path}[/]\n")
+        console.print(f"[dim]{name}: {record.seconds:.1f} s, in {record.path}[/]\n", soft_wrap=True)
         return result
 
 

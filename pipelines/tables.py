@@ -7,28 +7,30 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 #: Candidates that the table of a search shows.
 _SHOWN = 8
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """Returns a table whose numbers stand to the right."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> RenderableType:
+    """Returns a table under its title, its numbers to the right."""
+    made = Table(show_header=any(columns), header_style="bold", box=None, pad_edge=False)
     for place, column in enumerate(columns):
         made.add_column(column, justify="left" if place == 0 else "right")
     for row in rows:
         made.add_row(*(str(cell) for cell in row))
-    return made
+    # A title of the table itself would be folded to the table's width.
+    return Group(Text(title, style="bold"), made)
 
 
-def corpus(result: dict[str, Any]) -> Table:
+def corpus(result: dict[str, Any]) -> RenderableType:
     """The documents, blocks and tokens of each split."""
     rows = [(split, *(f"{result[what][split]:,}" for what in ("documents", "blocks", "tokens"))) for split in ("train", "heldout")]
     return table(f"Corpus {result['name']}", ("split", "documents", "blocks", "tokens"), rows)
 
 
-def teacher(result: dict[str, Any]) -> Table:
+def teacher(result: dict[str, Any]) -> RenderableType:
     """The teacher's shape and the size of its soft targets."""
     rows = [
         ("architecture", result["architecture"]),
@@ -38,7 +40,7 @@ def teacher(result: dict[str, Any]) -> Table:
     return table(f"Teacher {result['name']}", ("", ""), rows)
 
 
-def search(result: Mapping[str, Any]) -> Table:
+def search(result: Mapping[str, Any]) -> RenderableType:
     """The best candidates by W, the winner first."""
     scored = sorted((item for item in result["candidates"] if item.get("w") is not None), key=lambda item: -item["w"])
     rows = [
@@ -57,7 +59,7 @@ def search(result: Mapping[str, Any]) -> Table:
     return table(title, ("architecture", "p", "multiply-adds", "e", "W", "steps"), rows)
 
 
-def distill(result: dict[str, Any]) -> Table:
+def distill(result: dict[str, Any]) -> RenderableType:
     """The held-out figures of the student and its twin."""
     models = {"student": result, "twin": result.get("twin")}
     present = {name: model for name, model in models.items() if model}
@@ -70,7 +72,7 @@ def distill(result: dict[str, Any]) -> Table:
     return table(f"Distilled {result['architecture']}", ("held out", *present), rows)
 
 
-def finetune(result: dict[str, Any]) -> Table:
+def finetune(result: dict[str, Any]) -> RenderableType:
     """Each encoder's held-out scores, with intervals over seeds."""
     rows = [(role, *(_score(score) for score in model["metrics"].values())) for role, model in result["models"].items()]
     rows.append(("majority class", *(f"{result['baseline']['metrics'][name]:.4f}" for name in result["metrics"])))
@@ -79,7 +81,7 @@ def finetune(result: dict[str, Any]) -> Table:
     return table(title, ("encoder", *result["metrics"]), rows)
 
 
-def evaluate(result: dict[str, Any]) -> Table:
+def evaluate(result: dict[str, Any]) -> RenderableType:
     """The held-out scores, with intervals over examples."""
     rows = [
         (name, f"{score['value']:.4f} [{score['examples']['low']:.4f}, {score['examples']['high']:.4f}]")
@@ -88,14 +90,14 @@ def evaluate(result: dict[str, Any]) -> Table:
     return table(f"{result['model']} on {result['task']['name']}", ("metric", "held out"), rows)
 
 
-def export(result: dict[str, Any]) -> Table:
+def export(result: dict[str, Any]) -> RenderableType:
     """The files that were written, their sizes, and how far they are from torch."""
     forms = [(name, result[name]) for name in ("transformers", "onnx", "optimised", "int8") if result.get(name)]
     rows = [(name, f"{form['bytes'] / 1e6:.1f} MB", f"{form['difference']:.1e}") for name, form in forms]
     return table("Exported", ("format", "size", "largest difference"), rows)
 
 
-def benchmark(result: dict[str, Any]) -> Table:
+def benchmark(result: dict[str, Any]) -> RenderableType:
     """Percentiles of each model, backend, batch and length."""
     rows = [
         (
@@ -110,7 +112,7 @@ def benchmark(result: dict[str, Any]) -> Table:
     return table(title, ("model", "batch", "length", "p50", "p90", "p99"), rows)
 
 
-def report(result: dict[str, Any]) -> Table:
+def report(result: dict[str, Any]) -> RenderableType:
     """Where the page lies."""
     return table("Report", ("page", "sections"), [(result["page"], ", ".join(result["sections"]))])
 
