@@ -59,7 +59,10 @@ def guarded(work: Callable[[], object]) -> None:
     """Runs ``work``; an error leaves the process with one sentence instead of a traceback."""
     try:
         work()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Lightning answers Ctrl-C with an exit of its own.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
         print("Interrupted; the same command goes on from here.", file=sys.stderr)
         sys.exit(_INTERRUPTED)
     except Exception as error:
