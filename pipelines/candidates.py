@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
@@ -129,7 +130,9 @@ def tracking(run: Run) -> Callable[[CandidateRecord], None]:
     def record(ended: CandidateRecord) -> None:
         candidate = ended.as_dict()
         same_shape = f"/{candidate['fingerprint']}" if candidate["theta"] else ""
-        tracked = run.tracked.child(candidate["name"], f"{run.tracked.key}/{candidate['name']}{same_shape}")
+        tracked = run.tracked.child(
+            candidate["name"], f"{run.tracked.key}/{candidate['name']}{same_shape}", start=time.time() - candidate["seconds"]
+        )
         shape = {name: candidate[name] for name in ("depth", "heads", "hidden", "intermediate")}
         tracked.params({**shape, **candidate.get("theta", {})})
         figures = {name: candidate.get(name) for name in ("parameters", "operations", "latency", "error", "w", "processor_seconds")}

@@ -16,7 +16,7 @@ import numpy as np
 from bort.errors import ConfigurationError
 from bort.search.config import BoundConfig
 from bort.search.ledger import Ledger, usable
-from bort.search.planner import Knowledge, Outlook, Planner
+from bort.search.planner import SAFETY, Knowledge, Outlook, Planner
 from bort.search.problem import Candidate, Problem
 from bort.search.samplers import chosen_sampler
 
@@ -157,6 +157,7 @@ class BoundStrategy:
             "dropped_by_bound": int((behind & started).sum()),
             "out_of_the_race": int(out.sum()),
             "assumptions": list(ASSUMPTIONS),
+            "safety": SAFETY,
             "checks": _checks(known, look),
         }
 
