@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bort.architecture import ROBERTA_LARGE, Architecture
+from bort.files import write_text
 from bort.search.config import SearchConfig, TableErrorConfig
 from bort.search.estimators import TableEstimator
 from bort.search.problem import Problem
@@ -79,7 +80,8 @@ def write_table(path: Path, shapes: Sequence[Architecture], rungs: Sequence[int]
     for shape, row in zip(shapes, values, strict=True):
         numbers = f"{shape.depth},{shape.heads},{shape.hidden},{shape.intermediate}"
         lines += [f"{numbers},{steps},{float(error)!r}" for steps, error in zip(rungs, row, strict=True)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    # In one piece: the workers of a test write the same table, and read it.
+    write_text(path, "\n".join(lines) + "\n")
     return path
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from search_worker import search
-from synthetic_tables import TINY, table_problem
+from synthetic_tables import TINY
 
 from bort.search.config import JournalStorageConfig, PostgresStorageConfig, StorageConfig
 from bort.search.coordination import open_coordination
@@ -33,10 +33,7 @@ def worker(
     storage: StorageConfig | None = None,
 ) -> BaseProcess:
     """Starts a worker process; a fork, so that nothing has to be imported again."""
-    if not folder.exists():
-        folder.mkdir()
-        # Before there are workers, so that none reads a table that another is writing.
-        table_problem(folder, TINY, "noisy", seed=3)
+    folder.mkdir(exist_ok=True)
     process = multiprocessing.get_context("fork").Process(
         target=search, args=(folder, strategy, kill_at, seconds, result, storage), daemon=True
     )
