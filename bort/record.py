@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -165,8 +164,3 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     walk("", record.get("settings", {}))
     walk("input ", record.get("inputs", {}))
     return flat
-
-
-def available_processors() -> int:
-    """Returns how many processors this process may use, which containers and ``taskset`` can make fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

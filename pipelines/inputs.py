@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bort.files import digest, file_digest
 from pipelines.schema import Config
@@ -91,8 +91,3 @@ def _model(path: str, revision: str | None, patterns: tuple[str, ...]) -> str:
         return digest([path, revision])
     files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
     return digest([[file.name, file_digest(file)] for file in files])
-
-
-def facts(values: dict[str, Any]) -> dict[str, Any]:
-    """Returns the entries that hold something."""
-    return {key: value for key, value in values.items() if value is not None}
