@@ -15,10 +15,11 @@ from bort.errors import ConfigurationError
 from bort.export.config import ExportConfig
 from bort.finetuning.config import FinetuningConfig
 from bort.measure.config import BenchmarkConfig
+from bort.redaction import redact
 from bort.search import config as search
 from bort.tasks.config import TaskConfig
 from bort.teacher.config import TargetConfig, TeacherConfig
-from bort.tracking.config import TrackingConfig, redact
+from bort.tracking.config import TrackingConfig
 
 #: The groups whose answers have settings of their own, each with its schema by name.
 VARIANTS: dict[str, dict[str, type]] = {

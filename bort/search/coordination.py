@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from bort.errors import BortError, ConfigurationError
+from bort.redaction import redact
 from bort.search.config import JournalStorageConfig, PostgresStorageConfig, StorageConfig
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class PostgresCoordination:
         self._key = int.from_bytes(hashlib.sha256(study.encode()).digest()[:3], "big")
         self._held: set[int] = set()
         if not re.match(r"postgres(ql)?(\+psycopg)?://", url):
-            raise ConfigurationError("storage.url", redacted(url), "postgresql://user:password@host:port/database is needed")
+            raise ConfigurationError("storage.url", redact(url), "postgresql://user:password@host:port/database is needed")
         try:
             psycopg: Any = import_module("psycopg")
         except ImportError as error:
@@ -203,8 +204,8 @@ class PostgresCoordination:
             raise self._unreachable(error) from None
 
     def _unreachable(self, error: Exception) -> ConfigurationError:
-        reason = " ".join(redacted(str(error)).split())
-        return ConfigurationError("storage.url", redacted(self._url), f"the database cannot be used ({reason})")
+        reason = " ".join(redact(str(error)).split())
+        return ConfigurationError("storage.url", redact(self._url), f"the database cannot be used ({reason})")
 
     def _call(self, function: str, key: int) -> bool:
         try:
@@ -242,12 +243,6 @@ class PostgresCoordination:
         """Closes the connection, and with it every lock."""
         self._connection.close()
         self._engine.dispose()
-
-
-def redacted(text: str) -> str:
-    """Returns ``text`` with the password of every URL in it struck out."""
-    text = re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", text)
-    return re.sub(r"(password=)[^\s&]+", r"\1***", text)
 
 
 def _lock(file: IO[bytes], *, wait: bool) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bort.tracking.config import TrackingConfig, redact
+from bort.redaction import redact
+from bort.tracking.config import TrackingConfig
 from bort.tracking.spool import Spool
 from bort.tracking.tracker import Recording, SyncReport, TrackedRun, Tracker
 

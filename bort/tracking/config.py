@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bort.errors import ConfigurationError
+from bort.redaction import redact
 
 _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
-_CREDENTIALS = re.compile(r"(?P<before>[\w+.-]+://[^\s/:@]*):[^\s/]+@")
-_SECRET_FIELD = re.compile(r"(?i)\b(password|passwd|pwd|token|secret|api_key|apikey|access_key)=[^\s&;'\"]+")
 
 
 @dataclass
@@ -75,8 +73,3 @@ class TrackingConfig:
             return None
         usual = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
         return parts.hostname, parts.port or usual.get(parts.scheme.partition("+")[0], 80)
-
-
-def redact(text: str) -> str:
-    """Returns ``text`` with the passwords of every address in it, and of ``password=…`` fields, replaced by ``***``."""
-    return _SECRET_FIELD.sub(lambda found: f"{found[1]}=***", _CREDENTIALS.sub(lambda found: f"{found['before']}:***@", text))

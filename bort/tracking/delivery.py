@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from bort.errors import RecordError
 from bort.events import Observer
 from bort.files import digest, read_json, write_json
-from bort.tracking.config import TrackingConfig, redact
+from bort.redaction import redact
+from bort.tracking.config import TrackingConfig
 from bort.tracking.spool import Spool
 
 #: Events between two writings of the cursor: what is sent again, without effect, after a kill in mid-delivery.

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bort.tracking.config import TrackingConfig, redact
+from bort.redaction import redact
+from bort.tracking.config import TrackingConfig
 from bort.tracking.delivery import StoreDownError, StoreReplacedError
 from bort.tracking.views import experiment_tags
 

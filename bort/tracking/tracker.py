@@ -13,7 +13,8 @@ from typing import Any
 
 from bort.errors import BortError
 from bort.events import Observer, Quiet
-from bort.tracking.config import TrackingConfig, redact
+from bort.redaction import redact
+from bort.tracking.config import TrackingConfig
 from bort.tracking.delivery import Delivery, SyncReport
 from bort.tracking.spool import Spool
 

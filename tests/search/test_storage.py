@@ -11,6 +11,7 @@ import pytest
 from synthetic_tables import SMALL, TINY, table_problem
 
 from bort.errors import BortError, ConfigurationError
+from bort.redaction import redact
 from bort.search.config import (
     JournalStorageConfig,
     OseConfig,
@@ -19,7 +20,7 @@ from bort.search.config import (
     SearchConfig,
     StorageConfig,
 )
-from bort.search.coordination import open_coordination, redacted
+from bort.search.coordination import open_coordination
 from bort.search.run import run_search
 
 
@@ -131,6 +132,6 @@ def test_an_unreachable_database_is_named_without_its_password(tmp_path: Path) -
 
 
 def test_passwords_are_struck_out() -> None:
-    text = redacted("postgresql://me:s3cret@host/db and host=x password=other user=me")
+    text = redact("postgresql://me:s3cret@host/db and host=x password=other user=me")
     assert not re.search("s3cret|other", text)
     assert "me:***@host" in text
