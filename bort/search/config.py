@@ -175,6 +175,7 @@ class DistillErrorConfig(ErrorConfig):
     Args:
         steps: n, the training steps of a candidate that is trained to the end.
         rungs: Points of the learning curve, the last at ``steps``; each is twice as far as the one before.
+        curve: Step counts of the rungs, ascending, where halving is not wanted; the last is ``steps``. Replaces ``rungs``.
         measure: The held-out figure that is e: ``relation_cross_entropy``, ``relation_kl``, ``kl``, ``cross_entropy`` or
             ``hidden_mse``.
         loss: Weights of loss terms that replace those of ``loss`` for the candidates; a term that learns nothing within so few
@@ -184,18 +185,24 @@ class DistillErrorConfig(ErrorConfig):
     name: str = "distill"
     steps: int = 100
     rungs: int = 3
+    curve: list[int] = field(default_factory=list)
     measure: str = "relation_cross_entropy"
     loss: dict[str, float] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Refuses rungs that cannot be halved out of ``steps``.
+        """Refuses rungs that do not lead up to ``steps``.
 
         Raises:
-            ConfigurationError: There are no steps or no rungs, or more rungs than halvings.
+            ConfigurationError: There are no steps or no rungs, more rungs than halvings, or a curve that does not ascend to ``steps``.
         """
         if self.steps < 1:
             raise ConfigurationError("error.steps", self.steps, "a whole number of at least 1 is needed")
-        if self.rungs < 1 or self.steps >> (self.rungs - 1) < 1:
+        if self.curve:
+            if self.curve != sorted(set(self.curve)) or self.curve[0] < 1 or self.curve[-1] != self.steps:
+                raise ConfigurationError(
+                    "error.curve", self.curve, f"ascending whole numbers from 1 up to error.steps ({self.steps}) are needed"
+                )
+        elif self.rungs < 1 or self.steps >> (self.rungs - 1) < 1:
             most = self.steps.bit_length()
             raise ConfigurationError(
                 "error.rungs", self.rungs, f"a whole number from 1 to {most} is needed, as each rung halves error.steps"
@@ -203,7 +210,7 @@ class DistillErrorConfig(ErrorConfig):
 
     def rung_steps(self) -> list[int]:
         """Returns the step counts of the rungs, ascending."""
-        return [self.steps >> rung for rung in reversed(range(self.rungs))]
+        return list(self.curve) or [self.steps >> rung for rung in reversed(range(self.rungs))]
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 from synthetic_tables import TINY, table_problem
 
 from bort.errors import BortError, ConfigurationError
-from bort.search.config import MemoryStorageConfig, OseConfig, SearchConfig
+from bort.search.config import DistillErrorConfig, MemoryStorageConfig, OseConfig, SearchConfig
 from bort.search.run import run_search
 
 
@@ -79,3 +79,11 @@ def test_a_maximum_point_that_is_too_small_is_refused(tmp_path: Path) -> None:
     problem = table_problem(tmp_path, TINY)
     with pytest.raises(ConfigurationError, match=r"search_space\.maximum_point"):
         replace(problem, maximum_point=problem.space[3]).check()
+
+
+def test_the_curve_of_a_training_is_halved_or_named() -> None:
+    assert DistillErrorConfig(steps=40, rungs=3).rung_steps() == [10, 20, 40]
+    assert DistillErrorConfig(steps=40, curve=[5, 15, 40]).rung_steps() == [5, 15, 40]
+    for curve in ([5, 15], [15, 5, 40], [0, 40], [40, 40]):
+        with pytest.raises(ConfigurationError, match="error.curve"):
+            DistillErrorConfig(steps=40, curve=curve).check()
