@@ -193,7 +193,7 @@ class DistillErrorConfig(ErrorConfig):
         """Refuses rungs that do not lead up to ``steps``.
 
         Raises:
-            ConfigurationError: There are no steps or no rungs, more rungs than halvings, or a curve that does not ascend to ``steps``.
+            ConfigurationError: There are no steps or no rungs, too many rungs, or a curve that does not end at ``steps``.
         """
         if self.steps < 1:
             raise ConfigurationError("error.steps", self.steps, "a whole number of at least 1 is needed")

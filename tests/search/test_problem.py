@@ -85,5 +85,5 @@ def test_the_curve_of_a_training_is_halved_or_named() -> None:
     assert DistillErrorConfig(steps=40, rungs=3).rung_steps() == [10, 20, 40]
     assert DistillErrorConfig(steps=40, curve=[5, 15, 40]).rung_steps() == [5, 15, 40]
     for curve in ([5, 15], [15, 5, 40], [0, 40], [40, 40]):
-        with pytest.raises(ConfigurationError, match="error.curve"):
+        with pytest.raises(ConfigurationError, match=r"error\.curve"):
             DistillErrorConfig(steps=40, curve=curve).check()
