@@ -16,7 +16,7 @@ COMMANDS = {
     "finetune": "fine-tune on a task, over several seeds",
     "evaluate": "score a fine-tuned model on a task",
     "export": "write a transformers directory and ONNX files that agree",
-    "benchmark": "measure latencies of teacher and student",
+    "benchmark": "measure latencies of teacher and student, or compare methods: benchmark [KIND]",
     "report": "draw one HTML page of all that was found",
     "reproduce": "the whole chain",
     "size": "count parameters and operations of any architecture or model",
@@ -45,9 +45,17 @@ def _complete() -> None:
     if len(words) <= 2:
         print(" ".join(name for name in COMMANDS if len(words) < 2 or name.startswith(words[1])))
         return
-    os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+    stage, rest = words[1], words[2:]
+    if stage == "benchmark":
+        kinds = importlib.import_module("pipelines.benchmark").KINDS
+        if len(rest) == 1 and "=" not in rest[0] and any(kind.startswith(rest[0]) for kind in kinds):
+            print(" ".join(kind for kind in kinds if kind.startswith(rest[0])))
+            return
+        if rest[0] in kinds:
+            stage, rest = kinds[rest[0]], rest[1:]
+    os.environ["COMP_LINE"] = " ".join([words[0], *rest])
     if words[1] in COMMANDS:
-        importlib.import_module(f"pipelines.{words[1]}").main()
+        importlib.import_module(f"pipelines.{stage}").main()
 
 
 def main() -> None:

@@ -1,13 +1,20 @@
-"""`bort benchmark`: latencies of teacher and student on this machine, measured turn by turn."""
+"""`bort benchmark [kind]`: by default the latencies of teacher and student on this machine, measured turn by turn."""
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import Any
 
 from pipelines import tables
 from pipelines.app import entry
 from pipelines.inputs import teacher_sources
 from pipelines.stage import Run, Stage
+
+#: What can be measured, and the module (and primary configuration) of the stage that does it. Only ``latency`` is part of the chain.
+KINDS = {
+    "latency": "benchmark",
+}
 
 
 def work(run: Run) -> dict[str, Any]:
@@ -33,7 +40,21 @@ STAGE = Stage(
     show=tables.benchmark,
     check=lambda config: config.benchmark.check(),
 )
-main = entry("benchmark")
+
+
+def main() -> None:
+    """Runs the kind that the first word of the command line names, ``latency`` where it names none."""
+    kind = "latency"
+    if len(sys.argv) > 1 and sys.argv[1].isalpha():
+        kind = sys.argv.pop(1)
+    if kind not in KINDS:
+        print(f"bort: {kind} is not a kind of benchmark; use one of {', '.join(KINDS)}.", file=sys.stderr)
+        sys.exit(2)
+    if kind == "latency":
+        entry("benchmark")()
+    else:
+        importlib.import_module(f"pipelines.{KINDS[kind]}").main()
+
 
 if __name__ == "__main__":
     main()

@@ -116,6 +116,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     [
         (["search", "sede=1"], ["sede", "seed"]),
         (["serch"], ["serch", "search"]),
+        (["benchmark", "speed"], ["speed", "latency"]),
         (["search", "error=table", "error.path=nowhere.csv"], ["nowhere.csv"]),
         (["search", "error=proxy", "strategy.stride=0"], ["strategy.stride=0"]),
         (["search", "teacher=./nowhere"], ["teacher.path", "nowhere"]),
@@ -147,4 +148,8 @@ def test_completion_answers_for_stages_and_groups(tmp_path: Path, monkeypatch: p
     assert run("-sc", "query=bash", cwd=tmp_path).stdout.split() == ["search"]
     monkeypatch.setenv("COMP_LINE", "bort search strategy=b")
     assert "strategy=bound" in run("-sc", "query=bash", cwd=tmp_path).stdout
+    monkeypatch.setenv("COMP_LINE", "bort benchmark lat")
+    assert run("-sc", "query=bash", cwd=tmp_path).stdout.split() == ["latency"]
+    monkeypatch.setenv("COMP_LINE", "bort benchmark latency tracking=o")
+    assert "tracking=off" in run("-sc", "query=bash", cwd=tmp_path).stdout
     assert "complete " in run("-sc", "install=bash", cwd=tmp_path).stdout
