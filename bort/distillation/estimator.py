@@ -211,7 +211,7 @@ def _revive(values: dict[str, Any]) -> Evaluation:
 
 
 def _drop_checkpoints(directory: Path) -> None:
-    from bort.distillation.checkpoints import CheckpointFolder
+    from bort.checkpoints import CheckpointFolder
     from bort.distillation.training import CHECKPOINTS
 
     CheckpointFolder(directory / CHECKPOINTS, "").clear()

@@ -12,10 +12,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from bort.checkpoints import Checkpoint, CheckpointFolder, restore_optimizer, training_tensors
+from bort.curve import Curve
 from bort.distillation.batches import Batch
-from bort.distillation.checkpoints import Checkpoint, CheckpointFolder, restore_optimizer, training_tensors
 from bort.distillation.config import TrainConfig
-from bort.distillation.curve import Curve
 from bort.distillation.objective import Objective
 from bort.distillation.student import StudentModel
 from bort.errors import BortError

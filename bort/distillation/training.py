@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import torch
 
 from bort.architecture import Architecture
+from bort.checkpoints import CheckpointFolder, restore_weights
 from bort.corpus import BlockOrder
+from bort.curve import Curve, Point
 from bort.distillation.batches import Batch, BatchSource, TrainingBatches
-from bort.distillation.checkpoints import CheckpointFolder, restore_weights
 from bort.distillation.config import ImplConfig, LossConfig, StudentConfig, TrainConfig
-from bort.distillation.curve import Curve, Point
 from bort.distillation.implementation import carried_out, make_trainer, quiet_lightning
 from bort.distillation.objective import Objective
 from bort.distillation.student import StudentModel, build_student, student_parameters

@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from bort.architecture import Architecture
+from bort.curve import read_curve
 from bort.distillation.config import LossConfig, StudentConfig
-from bort.distillation.curve import read_curve
 from bort.distillation.training import distill
 from tests.distillation.conftest import Listener, World, make_world
 

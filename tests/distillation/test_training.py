@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from bort.architecture import Architecture
+from bort.curve import read_curve
 from bort.distillation.config import ImplConfig, LossConfig, StudentConfig, TrainConfig
-from bort.distillation.curve import read_curve
 from bort.distillation.module import DivergenceError
 from bort.distillation.training import distill
 from bort.errors import BortError, ConfigurationError, RecordError

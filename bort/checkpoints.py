@@ -1,4 +1,4 @@
-"""Checkpoints of a distillation: one safetensors file each, written atomically, the last two kept, none trusted unread."""
+"""Checkpoints of a training: one safetensors file each, written atomically, the last two kept, none trusted unread."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class CheckpointFolder:
         if checksum != _checksum(tensors):
             raise _DamagedError("its checksum is wrong")
         if header.get("fingerprint") != self.fingerprint:
-            raise RecordError(f"{path} belongs to a distillation with other settings; choose another folder, or remove this one.")
+            raise RecordError(f"{path} belongs to a training with other settings; choose another folder, or remove this one.")
         return Checkpoint(step, tensors, state)
 
 
@@ -148,7 +148,7 @@ def restore_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
     parameters = dict(module.named_parameters())
     saved = {name.removeprefix("weights."): value for name, value in checkpoint.tensors.items() if name.startswith("weights.")}
     if {name: value.shape for name, value in saved.items()} != {name: value.shape for name, value in parameters.items()}:
-        raise RecordError(f"The checkpoint of step {checkpoint.step} holds the weights of another student.")
+        raise RecordError(f"The checkpoint of step {checkpoint.step} holds the weights of another model.")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(saved[name])
