@@ -11,7 +11,7 @@ from pipelines.app import entry
 from pipelines.inputs import teacher_sources
 from pipelines.stage import Run, Stage
 
-#: What can be measured, and the module (and primary configuration) of the stage that does it. Only ``latency`` is part of the chain.
+#: What can be measured, and the module (and primary configuration) of the stage that does it; the chain knows ``latency`` alone.
 KINDS = {
     "latency": "benchmark",
 }
