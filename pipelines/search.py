@@ -13,17 +13,19 @@ from pipelines.stage import Run, Stage
 def work(run: Run) -> dict[str, Any]:
     """Runs the strategy on the space until its budget is spent."""
     from bort.search import run_search
+    from pipelines.workers import beside
 
     config = run.config
-    result: dict[str, Any] = run_search(
-        candidates.problem(run),
-        config.strategy,
-        seed=config.seed,
-        storage=config.storage,
-        directory=run.directory,
-        observer=run.observer,
-        on_candidate=candidates.tracking(run),
-    )
+    with beside(run, "search"):
+        result: dict[str, Any] = run_search(
+            candidates.problem(run),
+            config.strategy,
+            seed=config.seed,
+            storage=config.storage,
+            directory=run.directory,
+            observer=run.observer,
+            on_candidate=candidates.tracking(run),
+        )
     return result
 
 

@@ -1,0 +1,70 @@
+"""More workers on the same study, as processes of this machine: the same command again, with a log of its own each."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from hydra.core.hydra_config import HydraConfig
+
+from bort.distillation.config import ImplConfig
+from pipelines.stage import Run
+
+#: Seconds that a worker which was told to stop is given.
+_GRACE_SECONDS = 10.0
+
+
+def share(impl: ImplConfig) -> ImplConfig:
+    """Returns ``impl`` with a worker's share of the processors, where more than one works and no number was asked for."""
+    if impl.workers == 1 or impl.threads is not None:
+        return impl
+    return replace(impl, threads=max(1, len(os.sched_getaffinity(0)) // impl.workers))
+
+
+@contextmanager
+def beside(run: Run, stage: str) -> Iterator[None]:
+    """Keeps ``impl.workers`` − 1 further workers at a stage for as long as the block lasts.
+
+    Each writes what it says to ``worker-<number>.log`` in the stage's folder. One that fails leaves its candidate to the others; the
+    user is told where to read why.
+    """
+    others = [_start(run, stage, number) for number in range(1, run.config.impl.workers)]
+    try:
+        yield
+        for number, process in enumerate(others, 1):
+            # The study is done: what is left to them is to deliver what they recorded.
+            if process.wait():
+                run.observer.warn(f"Worker {number} ended early; {run.directory / _log(number)} says why.")
+    finally:
+        _stop(others)
+
+
+def _log(number: int) -> str:
+    return f"worker-{number}.log"
+
+
+def _start(run: Run, stage: str, number: int) -> subprocess.Popen[bytes]:
+    impl, hydra = share(run.config.impl), HydraConfig.get()
+    settings = {"impl.workers": 1, "impl.threads": impl.threads, "root": run.config.root, "hydra.run.dir": run.directory}
+    overrides = [
+        f"{key}='{value}'" if isinstance(value, os.PathLike | str) else f"{key}={value}" for key, value in settings.items()
+    ]
+    command = [sys.executable, "-m", "pipelines", stage, *hydra.overrides.task, *overrides]
+    run.directory.mkdir(parents=True, exist_ok=True)
+    with (run.directory / _log(number)).open("ab") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=os.getcwd())
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    for process in processes:
+        try:
+            process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
