@@ -40,13 +40,13 @@ def expand(arguments: Sequence[str]) -> list[str]:
             expanded += ["student=shape", f"student.architecture={value}"]
         elif "/" in value or value.startswith((".", "~")):
             choice, key = _OPEN_GROUPS[group]
-            expanded += [f"{group}={choice}", f"{group}.{key}={_quoted(value)}"]
+            expanded += [f"{group}={choice}", f"{group}.{key}={quoted(value)}"]
         else:
             expanded.append(argument)
     return expanded
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
     """Quotes what Hydra's grammar would stumble over, such as a folder with ``=`` in its name."""
     if re.fullmatch(r"[\w./~-]+", value):
         return value

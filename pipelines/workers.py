@@ -12,6 +12,7 @@ from dataclasses import replace
 from hydra.core.hydra_config import HydraConfig
 
 from bort.distillation.config import ImplConfig
+from pipelines.overrides import quoted
 from pipelines.stage import Run
 
 #: Seconds that a worker which was told to stop is given.
@@ -29,8 +30,8 @@ def share(impl: ImplConfig) -> ImplConfig:
 def beside(run: Run, stage: str) -> Iterator[None]:
     """Keeps ``impl.workers`` − 1 further workers at a stage for as long as the block lasts.
 
-    Each writes what it says to ``worker-<number>.log`` in the stage's folder. One that fails leaves its candidate to the others; the
-    user is told where to read why.
+    Each writes what it says to ``worker-<number>.log`` in the stage's folder. One that fails leaves its candidate to the
+    others; the user is told where to read why.
     """
     others = [_start(run, stage, number) for number in range(1, run.config.impl.workers)]
     try:
@@ -50,9 +51,7 @@ def _log(number: int) -> str:
 def _start(run: Run, stage: str, number: int) -> subprocess.Popen[bytes]:
     impl, hydra = share(run.config.impl), HydraConfig.get()
     settings = {"impl.workers": 1, "impl.threads": impl.threads, "root": run.config.root, "hydra.run.dir": run.directory}
-    overrides = [
-        f"{key}='{value}'" if isinstance(value, os.PathLike | str) else f"{key}={value}" for key, value in settings.items()
-    ]
+    overrides = [f"{key}={quoted(str(value))}" for key, value in settings.items()]
     command = [sys.executable, "-m", "pipelines", stage, *hydra.overrides.task, *overrides]
     run.directory.mkdir(parents=True, exist_ok=True)
     with (run.directory / _log(number)).open("ab") as log:
