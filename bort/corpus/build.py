@@ -21,11 +21,12 @@ from bort.corpus.config import CorpusConfig
 from bort.corpus.pack import pack
 from bort.corpus.parts import write_parts
 from bort.corpus.readers import files_of, is_hub
-from bort.corpus.store import RECORD, SCHEMA
+from bort.corpus.store import RECORD, SCHEMA, WORDS
 from bort.corpus.tokenizer import bare_tokenizer, special_ids, tokenizer_digest
+from bort.corpus.words import word_marks
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.events import Observer, Quiet
-from bort.files import digest, file_digest, read_json, write_json
+from bort.files import atomic_path, digest, file_digest, read_json, write_json
 
 
 def build_corpus(
@@ -80,6 +81,8 @@ def build_corpus(
         with _threads(workers):
             documents = write_parts(config, files, bare, dtype, parts, observer)
         packed = pack(config, special, dtype, documents, directory, observer)
+        with atomic_path(directory / WORDS) as temporary:
+            np.save(temporary, word_marks(tokenizer), allow_pickle=False)
     except BortError as error:
         # Settings that are refused will be others the next time, and would not use these parts.
         if isinstance(error, ConfigurationError) or not any(parts.glob("*.npy")):

@@ -83,12 +83,14 @@ class MaskingConfig:
         random: Of the masked positions, the share that gets a random token.
         keep: Of the masked positions, the share that keeps its token.
         seed: Seeds the masks.
+        whole_words: Whether words are masked with all their tokens rather than tokens one by one.
     """
 
     probability: float = 0.15
     random: float = 0.1
     keep: float = 0.1
     seed: int = 0
+    whole_words: bool = False
 
     def check(self) -> None:
         """Checks every value.

@@ -16,10 +16,18 @@ _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 
 
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    value = (value ^ (value >> np.uint64(30))) * _FIRST
-    value = (value ^ (value >> np.uint64(27))) * _SECOND
-    return value ^ (value >> np.uint64(31))
+def mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scrambles 64-bit values, each into another one and no two into the same: the output function of SplitMix64."""
+    # In place where it can be: masks are drawn for every batch, and temporaries cost more than the arithmetic.
+    mixed = value >> np.uint64(30)
+    mixed ^= value
+    mixed *= _FIRST
+    shifted = mixed >> np.uint64(27)
+    mixed ^= shifted
+    mixed *= _SECOND
+    np.right_shift(mixed, np.uint64(31), out=shifted)
+    mixed ^= shifted
+    return mixed
 
 
 def stream_keys(*coordinates: Any) -> NDArray[np.uint64]:
@@ -31,14 +39,14 @@ def stream_keys(*coordinates: Any) -> NDArray[np.uint64]:
     arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(coordinate)).astype(np.uint64) for coordinate in coordinates))
     key = np.zeros(arrays[0].shape, dtype=np.uint64)
     for array in arrays:
-        key = _mix((key ^ _mix(array + _GAMMA)) + _GAMMA)
+        key = mix((key ^ mix(array + _GAMMA)) + _GAMMA)
     return key
 
 
 def draws(keys: NDArray[np.uint64], start: int, count: int) -> NDArray[np.uint64]:
     """Returns the values number ``start`` … ``start + count − 1`` of each key's stream, [*keys, count], uniform on 64 bits."""
     steps = np.arange(start + 1, start + count + 1, dtype=np.uint64) * _GAMMA
-    return _mix(keys[..., None] + steps)
+    return mix(keys[..., None] + steps)
 
 
 def below(values: NDArray[np.uint64], bound: int) -> NDArray[np.int64]:

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from bort.corpus.config import MaskingConfig
 from bort.corpus.counters import below, draws, stream_keys, uniform
+from bort.corpus.words import CONTINUED, CONTINUES
 from bort.errors import ConfigurationError
 
 __all__ = ["Masked", "MaskingConfig", "mask_blocks"]
 
 Integers = NDArray[np.int64]
+#: Added to a position's rank, which is below 2⁶²: for tokens that are taken last, and for tokens that are never taken.
+_LAST, _NEVER = np.uint64(1 << 62), np.uint64(3 << 62)
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,14 @@ def mask_blocks(
     config: MaskingConfig,
     special: Mapping[str, int],
     vocab_size: int,
+    words: NDArray[np.uint8] | None = None,
 ) -> Masked:
     """Masks a batch of blocks.
 
     Exactly K = round(p·(S − 2)) positions of every block are chosen, so that shapes are static. Of the chosen, 80 % become the mask
     token, 10 % a random ordinary token and 10 % stay, each decided for itself, as in BERT (Devlin et al. 2019, section 3.1).
-    Special tokens are never chosen; the unknown token only where a block has too few others.
+    Special tokens are never chosen; the unknown token only where a block has too few others. With ``whole_words`` the words of a
+    block are taken in random order, each with all its tokens, until K are reached; the last word is cut where it would exceed K.
 
     Args:
         blocks: Rows of the corpus, [B, S], as ``corpus.train[indices]`` gives them.
@@ -54,41 +59,57 @@ def mask_blocks(
         config: The shares and the seed.
         special: Ids of the special tokens; ``mask`` is needed.
         vocab_size: Number of tokens that random replacements are drawn from.
+        words: For whole words, how each token of the vocabulary joins its neighbours, [vocab_size]: ``corpus.words``.
 
     Returns:
         The masked batch; the same for a row whatever batch it comes in.
 
     Raises:
-        ConfigurationError: A block holds too few ordinary tokens for K masks.
+        ConfigurationError: A block holds too few ordinary tokens for K masks, or whole words are asked for without ``words``.
     """
     blocks = np.asarray(blocks, dtype=np.int64)
-    length = blocks.shape[1]
+    rows, length = blocks.shape
     count = config.positions(length)
-    keys = stream_keys(config.seed, epoch, indices)
+    ordinary, handicaps = _vocabulary(vocab_size, tuple(sorted(special.items())))
     # Values 0 … S−1 of a block's stream choose positions, the next K their fate, the last K the random tokens.
-    rank = draws(keys, 0, length) >> np.uint64(2)
-    unknown = special.get("unk", -1)
-    never = np.fromiter((token for name, token in special.items() if name != "unk"), dtype=np.int64)
-    rank[blocks == unknown] += np.uint64(1 << 62)
-    forbidden = np.isin(blocks, never, kind="table")
-    rank[forbidden] = np.uint64(np.iinfo(np.uint64).max)
-    if int((~forbidden).sum(axis=1).min(initial=length)) < count:
+    drawn = draws(stream_keys(config.seed, epoch, indices), 0, length + 2 * count)
+    rank = drawn[:, :length] >> np.uint64(2)
+    if config.whole_words:
+        rank = np.take_along_axis(rank, _first_of_word(blocks, words), axis=1)
+    rank += handicaps[blocks]
+    if rows and int(np.count_nonzero(rank < _NEVER, axis=1).min()) < count:
         raise ConfigurationError(
             "masking.probability", config.probability, f"a block has fewer than {count} tokens to mask: choose a smaller share"
         )
-    positions = np.sort(np.argpartition(rank, count - 1, axis=1)[:, :count], axis=1)
-    labels = np.take_along_axis(blocks, positions, axis=1)
-    fate = uniform(draws(keys, length, count))
-    ordinary = _ordinary(vocab_size, tuple(sorted(special.values())))
-    replacements = ordinary[below(draws(keys, length + count, count), len(ordinary))]
+    # The tokens of a word are equal in rank, and a stable order keeps them together; otherwise any partition will do.
+    nearest = np.argsort(rank, axis=1, kind="stable") if config.whole_words else np.argpartition(rank, count - 1, axis=1)
+    positions = nearest[:, :count]
+    positions.sort(axis=1)
+    places = positions + np.arange(rows)[:, None] * length
+    labels = blocks.ravel()[places]
+    fate = uniform(drawn[:, length : length + count])
+    replacements = ordinary[below(drawn[:, length + count :], len(ordinary))]
     tokens = np.where(fate < config.random, replacements, special["mask"])
     tokens = np.where(fate >= 1.0 - config.keep, labels, tokens)
     input_ids = blocks.copy()
-    np.put_along_axis(input_ids, positions, tokens, axis=1)
+    input_ids.ravel()[places] = tokens
     return Masked(input_ids, positions, labels)
 
 
+def _first_of_word(blocks: Integers, words: NDArray[np.uint8] | None) -> NDArray[np.intp]:
+    """Returns for every position that of the first token of its word, [B, S]."""
+    if words is None:
+        raise ConfigurationError("masking.whole_words", True, "the corpus does not say where words begin; build it again")
+    marks = words[blocks]
+    begins = np.ones(blocks.shape, dtype=bool)
+    begins[:, 1:] = (marks[:, 1:] & CONTINUES == 0) | (marks[:, :-1] & CONTINUED == 0)
+    return np.maximum.accumulate(np.where(begins, np.arange(blocks.shape[1]), 0), axis=1)
+
+
 @lru_cache(maxsize=4)
-def _ordinary(vocab_size: int, special: tuple[int, ...]) -> Integers:
-    """Returns the tokens that may stand in for a masked one: all but the special ones."""
-    return np.setdiff1d(np.arange(vocab_size, dtype=np.int64), np.array(special, dtype=np.int64))
+def _vocabulary(vocab_size: int, special: tuple[tuple[str, int], ...]) -> tuple[Integers, NDArray[np.uint64]]:
+    """Returns the tokens that may stand in for a masked one, and what is added to the rank of each token of the vocabulary."""
+    handicaps = np.zeros(max(vocab_size, *(token + 1 for _, token in special)), dtype=np.uint64)
+    for name, token in special:
+        handicaps[token] = _LAST if name == "unk" else _NEVER
+    return np.flatnonzero(handicaps[:vocab_size] == 0).astype(np.int64), handicaps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from bort.files import file_digest, read_json
 
 RECORD = "corpus.json"
 SCHEMA = 1
+WORDS = "words.npy"
 SPLITS = ("train", "heldout")
 
 
@@ -57,6 +59,23 @@ class Corpus:
         self.vocab_size: int = record["vocab_size"]
         self.special: dict[str, int] = dict(record["special"])
         self.tokenizer_digest: str = record["tokenizer"]
+
+    @cached_property
+    def words(self) -> NDArray[np.uint8] | None:
+        """How each token of the vocabulary joins its neighbours, [vocab_size], as :func:`bort.corpus.words.word_marks` tells it.
+
+        ``None`` for a corpus that does not say. Whole-word masking needs it.
+        """
+        path = self.directory / WORDS
+        if not path.exists():
+            return None
+        try:
+            marks: NDArray[np.uint8] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise RecordError(f"{path} cannot be read ({error}); remove {self.directory} and build the corpus again.") from error
+        if marks.shape != (self.vocab_size,) or marks.dtype != np.uint8:
+            raise RecordError(f"{path} does not match its record; remove {self.directory} and build the corpus again.")
+        return marks
 
     @classmethod
     def open(cls, directory: Path | str, *, verify: bool = False) -> Corpus:
