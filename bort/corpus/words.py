@@ -28,9 +28,8 @@ def word_marks(tokenizer: Any) -> NDArray[np.uint8]:
     prefix, suffix = model.get("continuing_subword_prefix"), model.get("end_of_word_suffix")
     parts = [part for key in ("pre_tokenizer", "decoder") for part in _parts(core.get(key))]
     byte_level = any(part["type"] == "ByteLevel" for part in parts)
-    space = next(
-        (part.get("replacement", "▁") for part in parts if part["type"] == "Metaspace"), "▁" if kind == "Unigram" else None
-    )
+    marked = next((str(part["replacement"]) for part in parts if part["type"] == "Metaspace"), "▁")
+    space = marked if kind == "Unigram" or any(part["type"] == "Metaspace" for part in parts) else ""
     special = set(tokenizer.all_special_ids) | {item["id"] for item in core.get("added_tokens", [])}
     marks = np.zeros(len(tokenizer), dtype=np.uint8)
     to_byte = _bytes_of_characters()

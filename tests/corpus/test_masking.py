@@ -136,8 +136,6 @@ def word_numbers(row: np.ndarray) -> np.ndarray:
 def test_whole_words_are_masked_whole(data: st.DataObject, length: int, probability: float, seed: int):
     row = st.lists(st.sampled_from([5, 6, 6, 7]), min_size=length - 2, max_size=length - 2)
     rows = data.draw(st.lists(row, min_size=1, max_size=4))
-        st.lists(st.lists(st.sampled_from([5, 6, 6, 7]), min_size=length - 2, max_size=length - 2), min_size=1, max_size=4)
-    )
     blocks = np.array([[SPECIAL["cls"], *row, SPECIAL["sep"]] for row in rows])
     config = MaskingConfig(probability=probability, seed=seed, whole_words=True)
     indices = np.arange(len(blocks)) + seed % 7
