@@ -19,6 +19,7 @@ COMMANDS = {
     "benchmark": "measure latencies of teacher and student, or compare methods: benchmark [KIND]",
     "report": "draw one HTML page of all that was found",
     "reproduce": "the whole chain",
+    "convert": "read the original Bort's published weights",
     "size": "count parameters and operations of any architecture or model",
 }
 
