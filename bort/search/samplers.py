@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,9 @@ def valid_sampler(
         def sample_relative(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
             words = np.random.SeedSequence([seed, trial.number]).generate_state(2)
             inner = inner_of(int(words[0]))
+            # A study remembers its trials until its own ``ask`` is called, which it never is here; a copy remembers none, so the
+            # other sampler learns from every trial so far.
+            study = copy.copy(study)
             if ledger.repeats_before(trial.number) < patience:
                 for _ in range(patience):
                     candidate = repaired(self._ask(inner, study, trial, search_space))
