@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,6 +169,7 @@ def train_classifier(
     observer: Observer | None = None,
     prefix: str = "",
     heldout: bool = True,
+    make: Callable[..., FinetuningModule] = FinetuningModule,
 ) -> Trained:
     """Trains once and takes the epoch that is best on steering examples.
 
@@ -180,6 +181,7 @@ def train_classifier(
         observer: Told of progress and metrics.
         prefix: Of the names of metrics, so that the curves of several runs lie beside each other.
         heldout: Whether held-out examples are scored; a trial that only serves a choice leaves them alone.
+        make: Makes the loop's module from what :class:`FinetuningModule` takes; for another loss or another length.
 
     Raises:
         Diverged: Training diverged before an epoch was finished.
@@ -209,7 +211,7 @@ def train_classifier(
         def after_step(done: int, total: int) -> None:
             observer.progress(label, done, total)
 
-        module = FinetuningModule(
+        module = make(
             run.model,
             workspace.splits["train"],
             lambda indices: run.feed("train", indices),
