@@ -44,14 +44,8 @@ check: $(VENV)/.bort ## Run the quick part of the tests: format, lint, types, th
 	$(call say,The fast tests)
 	@$(BIN)/python -m pytest -q -m "not slow"
 
-ui: $(VENV)/.bort ## Open the recorded runs in MLflow on http://127.0.0.1:5000 (another port: make ui PORT=5001)
-	@test -f outputs/mlflow.db || { echo "Nothing is recorded yet in outputs/mlflow.db: run \`make demo\` first." >&2; exit 1; }
-	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2> /dev/null \
-		|| { echo "Port $(PORT) of 127.0.0.1 cannot be used; choose another: make ui PORT=5001" >&2; exit 1; }
-	@echo "MLflow: http://127.0.0.1:$(PORT)/#/experiments/1/runs?workflowType=machine_learning in some seconds   (Ctrl-C ends it; another port: make ui PORT=5001)"
-	@for page in outputs/*/report/index.html; do if test -f "$$page"; then echo "Report: $$page"; fi; done
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false PYTHONWARNINGS=ignore $(BIN)/mlflow server --backend-store-uri sqlite:///outputs/mlflow.db \
-		--default-artifact-root outputs/mlartifacts --host 127.0.0.1 --port $(PORT) --workers 1 --uvicorn-opts "--log-level critical"
+ui: $(VENV)/.bort ## Open the recorded runs in MLflow, and the newest study in Optuna's dashboard (another port: make ui PORT=5100)
+	@$(BIN)/bort ui --port $(PORT)
 
 report: $(VENV)/.bort ## Draw the demo's report again from its recorded results
 	@$(BIN)/bort report experiment=demo

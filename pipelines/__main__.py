@@ -20,6 +20,7 @@ COMMANDS = {
     "report": "draw one HTML page of all that was found",
     "reproduce": "the whole chain",
     "convert": "read the original Bort's published weights",
+    "ui": "open the recorded runs in MLflow, and a study in Optuna's dashboard",
     "size": "count parameters and operations of any architecture or model",
 }
 

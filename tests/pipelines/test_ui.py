@@ -1,0 +1,30 @@
+"""What `bort ui` refuses before it starts a server."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines import ui
+
+
+def told(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    monkeypatch.setattr(sys, "argv", ["bort ui", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        ui.main()
+    assert ended.value.code == 1
+    return capsys.readouterr().err
+
+
+def test_a_folder_without_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Nothing is recorded yet" in told([str(tmp_path)], monkeypatch, capsys)
+
+
+def test_a_port_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mlflow.db").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"Port {port}" in told([str(tmp_path), "--port", str(port)], monkeypatch, capsys)
