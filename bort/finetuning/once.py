@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from bort.finetuning.encode import Encoded, encode, evaluation_batches
 from bort.finetuning.module import FinetuningModule, fit
 from bort.finetuning.predictions import lines, predict_from_logits
 from bort.tasks.metrics import score
-from bort.tasks.task import SPLITS, Task
+from bort.tasks.task import SPLITS, Example, Task
 
 #: Largest cache of a frozen bottom's outputs, in bytes; above it they are computed in every step.
 _CACHE_LIMIT = 2 << 30
@@ -77,14 +77,26 @@ class Workspace:
         self.device = device_of(self.impl.device)
         self._loaded: Loaded = load_encoder(model_dir, task, pooling)
         self.tokenizer, self.fresh = self._loaded.tokenizer, self._loaded.fresh
-        length = longest_input(self._loaded.model, self.tokenizer, task.max_length)
-        self.splits: dict[str, Encoded] = {split: encode(getattr(task, split), self.tokenizer, length) for split in SPLITS}
+        self._length = longest_input(self._loaded.model, self.tokenizer, task.max_length)
+        self.splits: dict[str, Encoded] = {split: self.encoded(getattr(task, split)) for split in SPLITS}
         self._bottoms: dict[int, dict[str, Tensor] | None] = {}
 
     @property
     def parameters(self) -> int:
         """Parameters of the classifier, head included."""
         return sum(value.numel() for value in self._loaded.model.parameters())
+
+    def encoded(self, examples: Sequence[Example]) -> Encoded:
+        """Returns examples as this model reads them."""
+        return encode(examples, self.tokenizer, self._length)
+
+    def with_train(self, train: Sequence[Example]) -> Workspace:
+        """Returns a workspace of the same loaded model and the same task with other examples to train on."""
+        other = copy.copy(self)
+        other.task = replace(self.task, train=train)
+        other.splits = {**self.splits, "train": self.encoded(train)}
+        other._bottoms = {}
+        return other
 
     def model(self) -> Any:
         """Returns a copy of the model as it was loaded, on the device."""
