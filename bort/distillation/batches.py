@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from torch.utils.data import IterableDataset
 
 from bort.corpus import BlockOrder, mask_blocks
 from bort.distillation.config import LossConfig
+from bort.distillation.live import LiveTargets
 from bort.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 #: ``teacher_relations`` [3, B, S, H] where they come from a memory.
 Batch = dict[str, Tensor]
 Integers = NDArray[np.int64]
+#: Training blocks that the variance of the teacher's hidden states is taken from.
+_VARIANCE_BLOCKS = 64
 
 
 class BatchSource:
@@ -34,6 +38,7 @@ class BatchSource:
         masking: How they are masked.
         loss: Says which tensors are needed for training.
         targets: The teacher's outputs; absent for masked LM alone. Held-out batches carry them whether or not the loss uses them.
+            Live ones are left to whoever uses the batch: batches then hold only what the teacher reads.
         memory: Gives the teacher's relations of training blocks, where there is one.
 
     Raises:
@@ -45,13 +50,13 @@ class BatchSource:
         corpus: Corpus,
         masking: MaskingConfig,
         loss: LossConfig,
-        targets: Targets | None,
+        targets: Targets | LiveTargets | None,
         memory: RelationMemory | None = None,
     ) -> None:
         self.corpus, self.masking, self.loss, self.targets = corpus, masking, loss, targets
         self.memory = memory if loss.relations > 0 else None
         kind = targets.kind if targets is not None else None
-        if loss.targets is not None and loss.targets != kind:
+        if loss.targets is not None and kind not in (loss.targets, "both"):
             there = f"the targets at hand are of kind {kind}" if kind else "there are none"
             raise ConfigurationError("loss", "+".join(loss.terms), f"it needs targets of kind {loss.targets}, and {there}")
 
@@ -66,16 +71,30 @@ class BatchSource:
         """Returns a training batch of the blocks ``indices``, each in its epoch."""
         return self._batch("train", epochs, indices, self.loss.whole, self.loss.masked, self.loss.targets is not None)
 
-    def heldout_batches(self, batch_size: int, limit: int | None) -> Iterator[Batch]:
-        """Yields the held-out blocks in order, with the masks of epoch 0 and whatever targets there are."""
+    def heldout_batches(self, batch_size: int, limit: int | None, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """Yields the held-out blocks in order, with the masks of epoch 0 and whatever targets there are.
+
+        Args:
+            batch_size: Blocks of a batch.
+            limit: Blocks in all, at most.
+            rank: Number of this process; it gets every ``world``-th batch.
+            world: Processes that share the work.
+        """
         count = self.count("heldout", limit)
         kind = self.targets.kind if self.targets is not None else None
-        for first in range(0, count, batch_size):
+        masked, whole = self.loss.masked or kind in ("logits", "both"), kind in ("representation", "both")
+        for first in range(rank * batch_size, count, world * batch_size):
             indices = np.arange(first, min(first + batch_size, count), dtype=np.int64)
-            masked = self.loss.masked or kind == "logits"
-            yield self._batch("heldout", np.zeros_like(indices), indices, kind == "representation", masked, kind is not None)
+            yield self._batch("heldout", np.zeros_like(indices), indices, whole, masked, kind is not None)
 
-    def _batch(self, split: str, epochs: Integers, indices: Integers, whole: bool, masked: bool, targets: bool) -> Batch:
+    def sample(self) -> Batch:
+        """Returns the first training blocks as they are, with their targets: the sample that a variance is taken from."""
+        indices = np.arange(self.count("train", _VARIANCE_BLOCKS), dtype=np.int64)
+        return self._batch("train", np.zeros_like(indices), indices, True, False, True, remembered=False)
+
+    def _batch(
+        self, split: str, epochs: Integers, indices: Integers, whole: bool, masked: bool, targets: bool, remembered: bool = True
+    ) -> Batch:
         blocks = (self.corpus.train if split == "train" else self.corpus.heldout)[indices]
         batch: Batch = {}
         if whole:
@@ -88,11 +107,11 @@ class BatchSource:
             batch["masked_ids"] = torch.from_numpy(made.input_ids)
             batch["positions"] = torch.from_numpy(made.positions)
             batch["labels"] = torch.from_numpy(made.labels)
-        if self.memory is not None and split == "train":
+        if self.memory is not None and split == "train" and remembered:
             batch["teacher_relations"] = self.memory.take(indices)
             # What the memory stands for need not be read.
-            targets = self.loss.hidden > 0
-        if targets and self.targets is not None:
+            targets = self.loss.hidden > 0 or self.loss.soft_targets > 0
+        if targets and self.targets is not None and not isinstance(self.targets, LiveTargets):
             there = self.targets.batch(split, indices, epochs)
             for name in ("hidden", "layer_input", "transformed"):
                 value = getattr(there, name)
@@ -108,15 +127,34 @@ class TrainingBatches(IterableDataset[Any]):
         source: Makes the batches.
         order: Says which blocks a step holds.
         first: The first step.
-        last: One after the last step.
+        last: One after the last step; none where something else ends the run, by :attr:`stopped`.
+        parts: Batches that a step is cut into.
+        rank: Number of this process; it gets an equal share of every part.
+        world: Processes that share each step.
+
+    Attributes:
+        stopped: Set from outside, no further step is begun.
+        waited: Seconds that the caller has waited for batches.
     """
 
-    def __init__(self, source: BatchSource, order: BlockOrder, first: int, last: int) -> None:
+    def __init__(
+        self, source: BatchSource, order: BlockOrder, first: int, last: int | None, parts: int = 1, rank: int = 0, world: int = 1
+    ) -> None:
         self.source, self.order, self.first, self.last = source, order, first, last
-
-    def __len__(self) -> int:
-        return self.last - self.first
+        self.parts, self.rank, self.world = parts, rank, world
+        self.stopped = False
+        self.waited = 0.0
 
     def __iter__(self) -> Iterator[Batch]:
-        for step in range(self.first, self.last):
-            yield self.source.training_batch(*self.order.batch(step))
+        size = self.order.batch_size // (self.parts * self.world)
+        step = self.first
+        while not self.stopped and (self.last is None or step < self.last):
+            for part in range(self.parts):
+                started = time.perf_counter()
+                epochs, indices = self.order.batch(step)
+                begin = (part * self.world + self.rank) * size
+                share = slice(begin, begin + size)
+                batch = self.source.training_batch(epochs[share], indices[share])
+                self.waited += time.perf_counter() - started
+                yield batch
+            step += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from bort.architecture import Architecture
@@ -13,6 +13,11 @@ from bort.errors import BortError, ConfigurationError
 #: What a teacher has to have been run for, by the loss term that uses it.
 TARGETS_OF_TERM = {"soft_targets": "logits", "hidden": "representation", "relations": "representation"}
 TERMS = ("masked_lm", "soft_targets", "hidden", "relations")
+#: How the learning rate goes on after the warm-up; those that lead to 0 have to know when the run ends.
+SCHEDULES = ("constant", "linear", "cosine", "inverse_square_root")
+ENDING_SCHEDULES = ("linear", "cosine")
+#: The usual loop, and what leaves out one thing more each: see :mod:`bort.distillation.speed`.
+SPEED_VARIANTS = ("usual", "masked", "cached", "compiled")
 
 
 @dataclass
@@ -42,9 +47,9 @@ class LossConfig:
 
     @property
     def targets(self) -> str | None:
-        """The kind of targets that the terms need: ``representation``, ``logits``, or none for masked LM alone."""
+        """The kind of targets that the terms need: ``representation``, ``logits``, ``both``, or none for masked LM alone."""
         kinds = sorted({TARGETS_OF_TERM[term] for term in self.terms if term in TARGETS_OF_TERM})
-        return kinds[0] if kinds else None
+        return ("both" if len(kinds) > 1 else kinds[0]) if kinds else None
 
     @property
     def masked(self) -> bool:
@@ -67,12 +72,6 @@ class LossConfig:
                 raise ConfigurationError(f"loss.{term}", getattr(self, term), "a weight of at least 0 is needed")
         if not self.terms:
             raise ConfigurationError("loss", "0", f"at least one of {', '.join(TERMS)} needs a weight above 0")
-        if self.soft_targets > 0 and self.whole:
-            raise ConfigurationError(
-                "loss.soft_targets",
-                self.soft_targets,
-                "it cannot be combined with hidden or relations, whose targets are of another kind",
-            )
         if not 0 < self.temperature < math.inf:
             raise ConfigurationError("loss.temperature", self.temperature, "a number above 0 is needed")
         if self.relation_heads < 1:
@@ -136,10 +135,13 @@ class TrainConfig:
     """How the student is trained. A candidate's θ replaces any of these by name.
 
     Args:
-        batch_size: Blocks in a step.
+        batch_size: Blocks in a step, over all parts and all devices.
+        accumulate: Parts that a step's blocks are taken in, one after the other, before the weights change: the same gradient, up
+            to rounding, in less memory.
         learning_rate: Peak learning rate of AdamW.
         warmup_steps: Steps over which the rate rises linearly.
-        schedule: ``constant`` after the warm-up, or ``linear`` to 0 at the last step.
+        schedule: After the warm-up, ``constant``; ``linear`` or ``cosine`` to 0 at the end of the budget; or
+            ``inverse_square_root`` of the step, which needs no end.
         weight_decay: Decoupled weight decay; biases and norms are spared.
         beta1: Decay of AdamW's mean of gradients.
         beta2: Decay of AdamW's mean of squared gradients.
@@ -152,6 +154,7 @@ class TrainConfig:
     """
 
     batch_size: int = 16
+    accumulate: int = 1
     learning_rate: float = 1e-3
     warmup_steps: int = 20
     schedule: str = "linear"
@@ -171,7 +174,7 @@ class TrainConfig:
         Raises:
             ConfigurationError: A number is out of its range, or the schedule is not known.
         """
-        for name, least in (("batch_size", 1), ("warmup_steps", 0), ("log_every", 1), ("evaluate_every", 0)):
+        for name, least in (("batch_size", 1), ("accumulate", 1), ("warmup_steps", 0), ("log_every", 1), ("evaluate_every", 0)):
             if getattr(self, name) < least:
                 raise ConfigurationError(f"train.{name}", getattr(self, name), f"a whole number of at least {least} is needed")
         for name in ("blocks", "heldout_blocks"):
@@ -186,19 +189,43 @@ class TrainConfig:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigurationError(f"train.{name}", getattr(self, name), "a number from 0 to below 1 is needed")
-        if self.schedule not in ("constant", "linear"):
-            raise ConfigurationError("train.schedule", self.schedule, "use constant or linear")
+        if self.schedule not in SCHEDULES:
+            raise ConfigurationError("train.schedule", self.schedule, f"use one of {', '.join(SCHEDULES)}")
+        self.check_parts(1)
 
-    def rate(self, step: int, steps: int) -> float:
+    def check_parts(self, devices: int) -> None:
+        """Refuses a batch that cannot be taken in equal parts: a part of another size would count too little or too much.
+
+        Args:
+            devices: Processes that share a step.
+
+        Raises:
+            ConfigurationError: The parts of all devices do not divide the batch.
+        """
+        if self.batch_size % (self.accumulate * devices):
+            accepted = f"it must divide train.batch_size={self.batch_size}" + (
+                f" on each of {devices} devices" if devices > 1 else ""
+            )
+            raise ConfigurationError("train.accumulate", self.accumulate, accepted)
+
+    def rate(self, step: int, steps: float) -> float:
         """Returns the learning rate of step ``step`` (from 0) of ``steps``.
 
         It is a function of the step alone, so that a resumed run needs no scheduler's state.
+
+        Args:
+            step: The step.
+            steps: Steps in all; for a budget in seconds what is expected at the pace so far.
         """
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         if self.schedule == "constant":
             return self.learning_rate
-        return self.learning_rate * (steps - step) / max(1, steps - self.warmup_steps)
+        if self.schedule == "inverse_square_root":
+            # 1 where the warm-up ends (Vaswani et al. 2017, section 5.3).
+            return self.learning_rate * math.sqrt(max(1, self.warmup_steps) / max(1, step))
+        left = min(1.0, max(0.0, (steps - step) / max(1.0, steps - self.warmup_steps)))
+        return self.learning_rate * (left if self.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2)
 
     def with_theta(self, theta: Mapping[str, Any]) -> TrainConfig:
         """Returns these settings with those of θ in their place.
@@ -220,22 +247,43 @@ class BudgetConfig:
     """How long a student is trained.
 
     Args:
-        steps: Steps in all.
+        steps: Steps in all, where neither tokens nor seconds are given.
+        tokens: Tokens read in all: as many whole steps as reach them. Reproducible, as steps are.
+        seconds: Wall seconds of training, over all starts. How many steps that gives depends on the machine and on what else it
+            does, so such a run is not reproducible bit for bit.
         checkpoint_every: Steps between two checkpoints, from which a killed run goes on; the last two are kept.
     """
 
     steps: int = 1000
+    tokens: int | None = None
+    seconds: float | None = None
     checkpoint_every: int = 200
 
     def check(self) -> None:
         """Refuses settings that cannot be used.
 
         Raises:
-            ConfigurationError: A number is below 1.
+            ConfigurationError: A number is below 1, or both tokens and seconds are given.
         """
         for name in ("steps", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"budget.{name}", getattr(self, name), "a whole number of at least 1 is needed")
+        if self.tokens is not None and self.tokens < 1:
+            raise ConfigurationError("budget.tokens", self.tokens, "a whole number of at least 1, or null, is needed")
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise ConfigurationError("budget.seconds", self.seconds, "a number above 0, or null, is needed")
+        if self.tokens is not None and self.seconds is not None:
+            raise ConfigurationError("budget.seconds", self.seconds, "only one of budget.tokens and budget.seconds can be given")
+
+    def length(self, tokens_per_step: int) -> int | None:
+        """Returns the steps in all, or nothing where the clock decides.
+
+        Args:
+            tokens_per_step: Blocks of a step times tokens of a block.
+        """
+        if self.seconds is not None:
+            return None
+        return self.steps if self.tokens is None else math.ceil(self.tokens / tokens_per_step)
 
 
 @dataclass
@@ -244,18 +292,29 @@ class ImplConfig:
 
     Args:
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
+        devices: Devices, or processes on processors, that share each step's blocks; Lightning's ``devices``.
+        nodes: Machines that do so; Lightning's ``num_nodes``. ``devices`` counts those of one machine.
+        strategy: Lightning's name of how they share it, such as ``ddp``; its own choice if ``auto``.
         precision: ``32``, or ``bf16`` for mixed precision on hardware that has it (on a CPU without it 400 times slower).
         threads: Processor threads; torch's own choice if absent.
         workers: Processes that tokenise.
         compile: Whether models are compiled; pays off on long runs only.
+        compile_backend: torch's name of what compiles them.
+        cache: Whether the teacher's outputs are computed once and kept on disk; otherwise the teacher runs at every step. The kept
+            ones are rounded to ``targets.dtype``.
         memory_megabytes: Memory that a search may take to keep what all its candidates need of the teacher; 0 keeps nothing.
     """
 
     device: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
     precision: str = "32"
     threads: int | None = None
     workers: int = 1
     compile: bool = False
+    compile_backend: str = "inductor"
+    cache: bool = True
     memory_megabytes: int = 1024
 
     def check(self) -> None:
@@ -270,7 +329,65 @@ class ImplConfig:
             raise ConfigurationError("impl.precision", self.precision, "use 32 or bf16")
         if self.threads is not None and self.threads < 1:
             raise ConfigurationError("impl.threads", self.threads, "a whole number of at least 1, or null, is needed")
-        if self.workers < 1:
-            raise ConfigurationError("impl.workers", self.workers, "a whole number of at least 1 is needed")
+        for name in ("workers", "devices", "nodes"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"impl.{name}", getattr(self, name), "a whole number of at least 1 is needed")
         if self.memory_megabytes < 0:
             raise ConfigurationError("impl.memory_megabytes", self.memory_megabytes, "a whole number of at least 0 is needed")
+
+
+@dataclass
+class SpeedConfig:
+    """How the distillation loop is compared with the usual one.
+
+    Args:
+        variants: Any of ``usual``, ``masked``, ``cached`` and ``compiled``; the first is what the others are compared with.
+        student: Its shape; ``scaled`` for Bort's in the proportions that it has to the paper's teacher.
+        teacher: The shape of a teacher of random weights; the teacher that is configured if absent.
+        vocabulary: Rows of the vocabulary of a teacher of random weights.
+        batch_size: Blocks in a step.
+        block_length: Tokens of a block.
+        warmup: Steps of each variant before the first round.
+        rounds: Rounds; in each, every variant has its turn, in an order drawn for it.
+        steps: Steps of a turn.
+        confidence: Level of the intervals.
+        resamples: Bootstrap resamples.
+        seed: Seeds weights, tokens, masks, the order of the turns and the bootstrap.
+    """
+
+    variants: list[str] = field(default_factory=lambda: list(SPEED_VARIANTS))
+    student: str = "scaled"
+    teacher: str | None = None
+    vocabulary: int = 50_265
+    batch_size: int = 16
+    block_length: int = 128
+    warmup: int = 2
+    rounds: int = 8
+    steps: int = 2
+    confidence: float = 0.95
+    resamples: int = 1000
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuses settings that cannot be used.
+
+        Raises:
+            ConfigurationError: A variant or a shape is not known, or a number is out of its range.
+        """
+        for name in self.variants:
+            if name not in SPEED_VARIANTS:
+                raise ConfigurationError("speed.variants", name, f"any of {', '.join(SPEED_VARIANTS)} are accepted")
+        if not self.variants or len(set(self.variants)) < len(self.variants):
+            raise ConfigurationError("speed.variants", self.variants, "at least one is needed, and each only once")
+        for key, shape in (("student", None if self.student == "scaled" else self.student), ("teacher", self.teacher)):
+            if shape is not None:
+                try:
+                    Architecture.parse(shape)
+                except BortError as error:
+                    raise ConfigurationError(f"speed.{key}", shape, str(error).rstrip(".")) from error
+        least = {"vocabulary": 16, "batch_size": 1, "block_length": 8, "warmup": 1, "rounds": 2, "steps": 1, "resamples": 100}
+        for key, smallest in least.items():
+            if getattr(self, key) < smallest:
+                raise ConfigurationError(f"speed.{key}", getattr(self, key), f"a whole number of at least {smallest} is needed")
+        if not 0 < self.confidence < 1:
+            raise ConfigurationError("speed.confidence", self.confidence, "a number between 0 and 1 is needed")

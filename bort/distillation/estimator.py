@@ -18,16 +18,17 @@ from bort.files import digest, read_json, write_json
 
 if TYPE_CHECKING:
     from bort.corpus import Corpus, MaskingConfig
+    from bort.distillation.live import LiveTargets
     from bort.distillation.memory import RelationMemory
     from bort.teacher import Teacher
     from bort.teacher.targets import Targets
 
 #: The held-out figures that can be the error, and what each of them rests on.
 MEASURES = {
-    "relation_kl": "targets of kind representation",
-    "relation_cross_entropy": "targets of kind representation",
+    "relation_kl": "targets of kind representation or both",
+    "relation_cross_entropy": "targets of kind representation or both",
     "hidden_mse": "loss.hidden above 0",
-    "kl": "loss.masked_lm or loss.soft_targets above 0, and targets of kind logits",
+    "kl": "loss.masked_lm or loss.soft_targets above 0, and targets of kind logits or both",
     "cross_entropy": "loss.masked_lm or loss.soft_targets above 0",
 }
 
@@ -65,7 +66,7 @@ class DistillEstimator:
         *,
         teacher: Teacher,
         corpus: Corpus,
-        targets: Targets | None,
+        targets: Targets | LiveTargets | None,
         masking: MaskingConfig,
         loss: LossConfig,
         train: TrainConfig,
@@ -170,8 +171,11 @@ class DistillEstimator:
 
     def _relation_memory(self) -> RelationMemory | None:
         """Makes the memory with the first candidate, where there is something to keep and it fits."""
+        from bort.distillation.live import LiveTargets
         from bort.distillation.memory import RelationMemory
 
+        if isinstance(self.targets, LiveTargets):
+            return None
         if self._memory is None and self.targets is not None and self.loss.relations > 0:
             length = self.corpus.block_length
             if RelationMemory.bytes_needed(self.teacher, self.targets, length) <= self.impl.memory_megabytes << 20:
@@ -183,10 +187,10 @@ def _check_measure(measure: str, loss: LossConfig, kind: str | None) -> None:
     if measure not in MEASURES:
         raise ConfigurationError("error.measure", measure, f"use one of {', '.join(MEASURES)}")
     there = {
-        "relation_kl": kind == "representation",
-        "relation_cross_entropy": kind == "representation",
+        "relation_kl": kind in ("representation", "both"),
+        "relation_cross_entropy": kind in ("representation", "both"),
         "hidden_mse": loss.hidden > 0,
-        "kl": loss.masked and kind == "logits",
+        "kl": loss.masked and kind in ("logits", "both"),
         "cross_entropy": loss.masked,
     }
     if not there[measure]:

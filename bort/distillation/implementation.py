@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from bort.distillation.config import ImplConfig
-from bort.errors import ConfigurationError
+from bort.errors import BortError, ConfigurationError
 
 
 def resolve_device(impl: ImplConfig) -> str:
@@ -42,22 +42,46 @@ def carried_out(impl: ImplConfig) -> Iterator[str]:
         torch.set_num_threads(threads)
 
 
-def make_trainer(impl: ImplConfig, device: str, callbacks: list[Any]) -> Any:
-    """Returns a Lightning trainer that runs its batches once and does nothing beside: no logger, no files, no output."""
+def make_trainer(impl: ImplConfig, device: str, parts: int = 1, unused: bool = False) -> Any:
+    """Returns a Lightning trainer that runs its batches once and does nothing beside: no logger, no files, no output.
+
+    Args:
+        impl: Devices, nodes, strategy and precision.
+        device: The kind of device.
+        parts: Batches that make up one step.
+        unused: Whether some weights take no part in the loss, which data-parallel strategies have to know.
+
+    Raises:
+        ConfigurationError: Several devices were asked for, and there is one process only.
+        BortError: Lightning cannot use the devices or the strategy.
+    """
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch import Trainer
 
-    return Trainer(
-        accelerator={"cuda": "gpu"}.get(device, device),
-        devices=1,
-        precision="bf16-mixed" if impl.precision == "bf16" else "32-true",
-        max_epochs=1,
-        callbacks=callbacks,
-        use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    strategy = impl.strategy
+    if impl.devices * impl.nodes > 1 and unused and strategy in ("auto", "ddp"):
+        strategy = "ddp_find_unused_parameters_true"
+    try:
+        trainer = Trainer(
+            accelerator={"cuda": "gpu"}.get(device, device),
+            devices=impl.devices,
+            num_nodes=impl.nodes,
+            strategy=strategy,
+            precision="bf16-mixed" if impl.precision == "bf16" else "32-true",
+            max_epochs=1,
+            accumulate_grad_batches=parts,
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise BortError(f"impl.devices={impl.devices} with impl.strategy={impl.strategy} cannot be used: {error}") from error
+    if impl.devices * impl.nodes > 1 and not trainer.strategy.cluster_environment.creates_processes_externally:
+        accepted = "each device needs a process of its own: start them with torchrun, or use `bort distill`, which does"
+        raise ConfigurationError("impl.devices", impl.devices, accepted)
+    return trainer
 
 
 @contextmanager

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from bort.distillation.batches import Batch
 from bort.distillation.config import LossConfig
+from bort.distillation.live import LiveTargets
 from bort.distillation.losses import (
     hidden_mse,
+    hidden_variance,
     kl_divergence,
     masked_lm_cross_entropy,
     relation_loss,
@@ -29,10 +31,20 @@ class Objective:
     Args:
         loss: Weights and settings of the terms.
         teacher: Turns stored targets back into relations and logits. It lies on the device that batches lie on.
+        live: Where the teacher runs along, what completes a batch with its outputs.
     """
 
-    def __init__(self, loss: LossConfig, teacher: Teacher) -> None:
-        self.loss, self.teacher = loss, teacher
+    def __init__(self, loss: LossConfig, teacher: Teacher, live: LiveTargets | None = None) -> None:
+        self.loss, self.teacher, self.live = loss, teacher, live
+        self._variance: Tensor | None = None
+
+    def measure_variance(self, sample: Batch) -> None:
+        """Fixes the unit of ``hidden``: one number for the whole run, so that a step may be cut into parts.
+
+        Args:
+            sample: Training blocks as they are, with their hidden states or for a teacher that runs along.
+        """
+        self._variance = hidden_variance(self._completed(sample)["hidden"])
 
     def terms(self, student: StudentModel, batch: Batch) -> dict[str, Tensor]:
         """Returns each term that has a weight, unweighted, by its name.
@@ -41,6 +53,8 @@ class Objective:
             BortError: The relation heads do not divide the hidden sizes.
         """
         loss, terms = self.loss, {}
+        if loss.targets is not None:
+            batch = self._completed(batch)
         if loss.masked:
             hidden = student.encode(batch["masked_ids"]).hidden
             logits = student.logits(hidden, batch["positions"])
@@ -53,7 +67,7 @@ class Objective:
         if loss.whole:
             encoded = student.encode(batch["input_ids"], relations=loss.relations > 0)
             if loss.hidden > 0 and student.projection is not None:
-                terms["hidden"] = hidden_mse(student.projection(encoded.hidden), batch["hidden"])
+                terms["hidden"] = hidden_mse(student.projection(encoded.hidden), batch["hidden"], self._variance)
             if loss.relations > 0 and encoded.relations is not None:
                 relations = self._teacher_relations(batch)
                 terms["relations"] = relation_loss(encoded.relations, relations, loss.relation_heads)
@@ -64,25 +78,36 @@ class Objective:
         return torch.stack([getattr(self.loss, name) * value for name, value in terms.items()]).sum()
 
     @torch.no_grad()
-    def figures(self, student: StudentModel, batches: Iterable[Batch]) -> dict[str, float]:
+    def figures(self, student: StudentModel, batches: Iterable[Batch], together: bool = False) -> dict[str, float]:
         """Returns the held-out figures that apply to this loss and to what the batches hold.
 
         ``mlm_accuracy`` and ``cross_entropy`` (in nats a masked token) where the student has learned masked tokens; ``kl`` to the
         teacher's distribution at temperature 1 and the teacher's own two figures where there are soft targets; ``relation_kl`` and
         ``relation_cross_entropy`` where there are representations and the relation heads fit; ``hidden_mse`` where the student has
         learned a projection. Sums are taken in float64 over all blocks, so that the size of the batches does not matter.
+
+        Args:
+            student: The student; it is put into evaluation mode for a while.
+            batches: Held-out batches.
+            together: Whether the processes of this training have the batches in shares, and bring their sums together.
         """
         training, sums = student.training, _Sums()
         student.eval()
         try:
-            for batch in batches:
+            for plain in batches:
+                batch = self._completed(plain)
                 if "masked_ids" in batch:
                     self._masked_figures(student, batch, sums)
                 if "input_ids" in batch:
                     self._whole_figures(student, batch, sums)
         finally:
             student.train(training)
+        if together:
+            sums.bring_together()
         return sums.figures()
+
+    def _completed(self, batch: Batch) -> Batch:
+        return batch if self.live is None else self.live.complete(batch)
 
     def _teacher_relations(self, batch: Batch) -> Relations:
         if "teacher_relations" in batch:
@@ -136,6 +161,19 @@ class _Sums:
         moments = [exact.sum(0), exact.square().sum(0)]
         self.moments = [old + new for old, new in zip(self.moments, moments, strict=True)] if self.moments else moments
         self.rows += len(exact)
+
+    def bring_together(self) -> None:
+        """Adds the sums of all processes, in the order of their numbers, so that all end with the same bits."""
+        shares: list[_Sums] = [self] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(shares, self)
+        names = dict.fromkeys(name for share in shares for name in share.totals)
+        self.totals = {}
+        for name in names:
+            parts = [share.totals[name] for share in shares if name in share.totals]
+            self.totals[name] = (sum(total for total, _ in parts), sum(count for _, count in parts))
+        self.squares, self.rows = sum(share.squares for share in shares), sum(share.rows for share in shares)
+        moments = [share.moments for share in shares if share.moments]
+        self.moments = [torch.stack([part.cpu() for part in parts]).sum(0) for parts in zip(*moments, strict=True)]
 
     def figures(self) -> dict[str, float]:
         figures = {name: total / count for name, (total, count) in self.totals.items()}

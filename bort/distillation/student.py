@@ -84,9 +84,12 @@ class StudentModel(nn.Module):
             hidden: [B, S, H].
             positions: [B, K], positions in 0 … S − 1.
         """
-        chosen = hidden.gather(1, positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1]))
+        return self.vocabulary(hidden.gather(1, positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])))
+
+    def vocabulary(self, hidden: Tensor) -> Tensor:
+        """Returns the vocabulary logits [..., V] of hidden states [..., H]."""
         head = self.model.cls if hasattr(self.model, "cls") else self.model.lm_head
-        result: Tensor = head(chosen)
+        result: Tensor = head(hidden)
         return result
 
     def save(self, directory: Path, tokenizer: Any) -> None:

@@ -6,17 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import torch
-
 from bort.architecture import Architecture
-from bort.checkpoints import CheckpointFolder, restore_weights
+from bort.checkpoints import CheckpointFolder
 from bort.corpus import BlockOrder
-from bort.curve import Curve, Point
-from bort.distillation.batches import Batch, BatchSource, TrainingBatches
-from bort.distillation.config import ImplConfig, LossConfig, StudentConfig, TrainConfig
+from bort.curve import Point
+from bort.distillation.batches import BatchSource
+from bort.distillation.config import ENDING_SCHEDULES, ImplConfig, LossConfig, StudentConfig, TrainConfig
 from bort.distillation.implementation import carried_out, make_trainer, quiet_lightning
+from bort.distillation.live import LiveTargets
+from bort.distillation.loop import CURVE, Ended, Loop, disk_full_in_words
 from bort.distillation.objective import Objective
 from bort.distillation.student import StudentModel, build_student, student_parameters
+from bort.distillation.utilisation import PeakMemory, flops_per_token, peak_flops
 from bort.errors import BortError, ConfigurationError
 from bort.events import Observer, Quiet
 from bort.files import atomic_path, digest
@@ -27,14 +28,47 @@ if TYPE_CHECKING:
     from bort.teacher import Teacher
     from bort.teacher.targets import Targets
 
-CURVE = "curve.jsonl"
+__all__ = ["CHECKPOINTS", "CURVE", "PROJECTION", "STUDENT", "DistillResult", "distill", "training_identity"]
+
 STUDENT = "student"
 CHECKPOINTS = "checkpoints"
 PROJECTION = "projection.safetensors"
 
 
-class DistillResult(TypedDict):
-    """What a distillation ended in.
+class Costs(TypedDict):
+    """What a distillation cost, and how well it used its machine.
+
+    Attributes:
+        seconds: Wall time of training and evaluation, over all starts, up to the checkpoints that were gone on from.
+        processor_seconds: Processor time, likewise, of all processes.
+        gpu_seconds: Wall seconds times GPUs; 0 where there were none.
+        tokens_per_second: Tokens per second of wall time, that of held-out figures left out.
+        mfu: Model FLOPs utilisation: FLOPs per token × tokens per second ÷ the peak of all devices; none where no peak is known.
+        flops_per_token: See :func:`bort.distillation.utilisation.flops_per_token`.
+        peak_flops: The peak of one device, in FLOP/s.
+        peak_flops_source: Where that number comes from, or why there is none.
+        data_wait: Share of the training's time in which a step waited for its data.
+        padding: Share of the tokens that are padding: 0, for blocks are packed full.
+        peak_memory_bytes: Largest resident size of the process (the first, where there are several).
+        peak_device_memory_bytes: Largest allocation on its GPU; none where there was none.
+    """
+
+    seconds: float
+    processor_seconds: float
+    gpu_seconds: float
+    tokens_per_second: float
+    mfu: float | None
+    flops_per_token: float
+    peak_flops: float | None
+    peak_flops_source: str
+    data_wait: float
+    padding: float
+    peak_memory_bytes: int
+    peak_device_memory_bytes: int | None
+
+
+class DistillResult(Costs):
+    """What a distillation ended in, beside its costs.
 
     Attributes:
         architecture: The student's shape, as ``D4-A8-H1024-I768``.
@@ -48,9 +82,6 @@ class DistillResult(TypedDict):
         heldout_blocks: Blocks they rest on.
         head_trained: Whether the masked-LM head was trained; a student of hidden states and relations alone keeps a random one.
         curve: The points of ``curve.jsonl``.
-        seconds: Wall time of training and evaluation, over all starts, up to the checkpoints that were gone on from.
-        processor_seconds: Processor time, likewise.
-        tokens_per_second: Tokens per second of wall time.
         student: The student's transformers directory.
     """
 
@@ -65,9 +96,6 @@ class DistillResult(TypedDict):
     heldout_blocks: int
     head_trained: bool
     curve: list[Point]
-    seconds: float
-    processor_seconds: float
-    tokens_per_second: float
     student: str
 
 
@@ -76,15 +104,16 @@ def distill(
     *,
     teacher: Teacher,
     corpus: Corpus,
-    targets: Targets | None,
+    targets: Targets | LiveTargets | None,
     masking: MaskingConfig,
     loss: LossConfig,
     train: TrainConfig,
     student: StudentConfig,
-    steps: int,
+    steps: int | None,
     directory: Path | str,
     impl: ImplConfig,
     seed: int,
+    seconds: float | None = None,
     checkpoint_every: int = 200,
     keep_checkpoints: int = 2,
     memory: RelationMemory | None = None,
@@ -94,6 +123,10 @@ def distill(
 
     Killed at any moment and called again with the same arguments, it ends with the same weights, optimizer state and curve, bit for
     bit on one machine's processor with the same number of threads. Called again with more steps and a constant rate, it goes on.
+    With ``seconds`` instead of ``steps`` the clock ends the run, and no two runs are the same.
+
+    Several processes share each step's blocks where ``impl`` has several devices: each calls this function with the same arguments,
+    and the environment says which one it is, as torchrun sets it. The first writes; the others return no curve.
 
     Args:
         architecture: The student's shape.
@@ -105,10 +138,11 @@ def distill(
         loss: The terms of the loss.
         train: The optimizer and the batches.
         student: Initialisation and dropout; its ``architecture`` is not looked at.
-        steps: Steps in all.
+        steps: Steps in all; none where ``seconds`` are given.
         directory: Gets ``student/``, ``curve.jsonl``, ``checkpoints/`` and, where hidden states are compared, the projection.
         impl: Device, precision and threads.
         seed: Seeds weights, order and dropout.
+        seconds: Wall seconds of training, over all starts, where the clock shall end it.
         checkpoint_every: Steps between two checkpoints; there is always one at the last step.
         keep_checkpoints: How many of the newest are kept.
         memory: The teacher's relations of training blocks, kept between calls; changes the speed only.
@@ -121,7 +155,8 @@ def distill(
     listener: Observer = observer or Quiet()
     loss.check()
     train.check()
-    _check(architecture, teacher, corpus, loss, steps)
+    train.check_parts(impl.devices * impl.nodes)
+    _check(architecture, teacher, corpus, loss, steps, seconds)
     source = BatchSource(corpus, masking, loss, targets, memory)
     count = source.count("train", train.blocks)
     order = BlockOrder(count, train.batch_size, seed)
@@ -130,59 +165,110 @@ def distill(
         {
             "architecture": str(architecture),
             "identity": training_identity(teacher, corpus, targets, masking, loss, train, student, seed),
-            "steps": steps if train.schedule == "linear" else None,
+            "length": (steps or seconds) if train.schedule in ENDING_SCHEDULES else None,
         }
     )
     checkpoints = CheckpointFolder(directory / CHECKPOINTS, fingerprint, keep_checkpoints)
-    with carried_out(impl) as device:
-        before = teacher.device
+    live = targets if isinstance(targets, LiveTargets) else None
+    with carried_out(impl) as kind:
+        with quiet_lightning():
+            trainer = make_trainer(impl, kind, train.accumulate, unused=not loss.masked)
+        device, before = trainer.strategy.root_device, teacher.device
+        memory_use = PeakMemory(str(device))
         teacher.to(device)
         try:
             model = build_student(architecture, teacher, student, seed=seed, project=loss.hidden > 0).to(device)
             if impl.compile:
                 # In place: names of weights stay as they are.
-                model.encoder.compile()
-            objective = Objective(loss, teacher)
-            run = _Run(model, objective, source, order, train, steps, seed, checkpoints, checkpoint_every, listener, directory)
-            figures, curve, seconds, processor_seconds = run.finish(impl, device)
+                model.encoder.compile(backend=impl.compile_backend)
+            objective = Objective(loss, teacher, live)
+            loop = Loop(
+                model,
+                objective,
+                source,
+                order,
+                train,
+                steps,
+                seconds,
+                seed,
+                checkpoints,
+                checkpoint_every,
+                directory,
+                trainer,
+                listener,
+            )
+            ended = loop.run()
+            peak = peak_flops(str(device), impl.precision)
         finally:
             teacher.to(before)
-    _save(model.to("cpu"), teacher.tokenizer, directory)
-    tokens = steps * train.batch_size * corpus.block_length
+    if trainer.global_rank == 0:
+        with disk_full_in_words(directory):
+            _save(model.to("cpu"), teacher.tokenizer, directory)
+    tokens = ended.steps * train.batch_size * corpus.block_length
+    flops = flops_per_token(
+        architecture,
+        teacher.vocab_size,
+        corpus.block_length,
+        masking.positions(corpus.block_length),
+        loss,
+        teacher,
+        live=live is not None,
+    )
     return DistillResult(
         architecture=str(architecture),
         parameters=student_parameters(model),
         parameters_with_head=student_parameters(model, head=True),
-        steps=steps,
+        steps=ended.steps,
         tokens=tokens,
-        blocks=min(count, steps * train.batch_size),
-        epochs=steps * train.batch_size / count,
-        heldout=figures,
+        blocks=min(count, ended.steps * train.batch_size),
+        epochs=ended.steps * train.batch_size / count,
+        heldout=ended.figures,
         heldout_blocks=source.count("heldout", train.heldout_blocks),
         head_trained=loss.masked,
-        curve=curve,
-        seconds=seconds,
-        processor_seconds=processor_seconds,
-        tokens_per_second=tokens / seconds if seconds > 0 else 0.0,
+        curve=ended.curve,
+        **_costs(ended, tokens, flops, peak, trainer.world_size if kind == "cuda" else 0, memory_use),
         student=str(directory / STUDENT),
+    )
+
+
+def _costs(ended: Ended, tokens: int, flops: float, peak: tuple[float | None, str], gpus: int, memory: PeakMemory) -> Costs:
+    training = ended.seconds - ended.evaluation_seconds
+    rate = tokens / training if training > 0 else 0.0
+    return Costs(
+        seconds=ended.seconds,
+        processor_seconds=ended.processor_seconds,
+        gpu_seconds=ended.seconds * gpus,
+        tokens_per_second=rate,
+        # A processor's peak is that of all its threads, whatever the number of processes.
+        mfu=flops * rate / (peak[0] * max(1, gpus)) if peak[0] else None,
+        flops_per_token=flops,
+        peak_flops=peak[0],
+        peak_flops_source=peak[1],
+        data_wait=ended.waited / training if training > 0 else 0.0,
+        padding=0.0,
+        peak_memory_bytes=memory.process(),
+        peak_device_memory_bytes=memory.on_device(),
     )
 
 
 def training_identity(
     teacher: Teacher,
     corpus: Corpus,
-    targets: Targets | None,
+    targets: Targets | LiveTargets | None,
     masking: MaskingConfig,
     loss: LossConfig,
     train: TrainConfig,
     student: StudentConfig,
     seed: int,
 ) -> dict[str, Any]:
-    """Returns everything that fixes what a training gives, its architecture and length apart, as plain values."""
+    """Returns everything that fixes what a training gives, its architecture and length apart, as plain values.
+
+    Whether the teacher's outputs were kept or come from a teacher that runs along makes no difference to it.
+    """
     return {
         "teacher": teacher.digest,
         "corpus": corpus.digest,
-        "targets": targets.digest if targets is not None else None,
+        "targets": targets.record["identity"] if targets is not None else None,
         "masking": asdict(masking),
         "loss": asdict(loss),
         "train": asdict(train),
@@ -191,66 +277,12 @@ def training_identity(
     }
 
 
-class _Run:
-    """The parts of one training, put together."""
-
-    def __init__(
-        self,
-        student: StudentModel,
-        objective: Objective,
-        source: BatchSource,
-        order: BlockOrder,
-        train: TrainConfig,
-        steps: int,
-        seed: int,
-        checkpoints: CheckpointFolder,
-        checkpoint_every: int,
-        observer: Observer,
-        directory: Path,
-    ) -> None:
-        self.student, self.objective, self.source, self.order = student, objective, source, order
-        self.train, self.steps, self.seed, self.observer = train, steps, seed, observer
-        self.checkpoints, self.checkpoint_every, self.directory = checkpoints, checkpoint_every, directory
-
-    def finish(self, impl: ImplConfig, device: str) -> tuple[dict[str, float], list[Point], float, float]:
-        """Trains what is left to train, evaluates, and returns figures, curve, seconds and processor seconds."""
-        from torch.utils.data import DataLoader
-
-        from bort.distillation.module import DistillationModule, Recorder
-
-        resumed = self.checkpoints.load(self.observer, self.steps)
-        if resumed:
-            restore_weights(self.student, resumed)
-        curve = Curve(self.directory / CURVE, resumed.step if resumed else 0)
-        try:
-            recorder = Recorder(curve, self.checkpoints, self.checkpoint_every, lambda: self.evaluate(device), self.observer)
-            if resumed:
-                recorder.restore(resumed.state)
-            first = resumed.step if resumed else 0
-            if first < self.steps:
-                module = DistillationModule(self.student, self.objective, self.train, self.steps, self.seed, resumed)
-                module.kept = lambda: next(reversed(self.checkpoints.steps()), None)
-                batches = TrainingBatches(self.source, self.order, first, self.steps)
-                with quiet_lightning(), torch.random.fork_rng(enabled=self.student.model.config.hidden_dropout_prob > 0):
-                    make_trainer(impl, device, [recorder]).fit(module, DataLoader(batches, batch_size=None))
-                # Lightning leaves the student in training mode, and on the processor or its device as it was.
-                self.student.to(device)
-            figures = self.evaluate(device)
-            recorder.add_heldout(self.steps, figures)
-            curve.flush()
-            recorder.count_time()
-            return figures, curve.points, recorder.seconds, recorder.processor_seconds
-        finally:
-            curve.close()
-
-    def evaluate(self, device: str) -> dict[str, float]:
-        """Returns the held-out figures, or none where nothing is held out."""
-        batches = self.source.heldout_batches(self.train.batch_size, self.train.heldout_blocks)
-        return self.objective.figures(self.student, (_moved(batch, device) for batch in batches))
-
-
-def _check(architecture: Architecture, teacher: Teacher, corpus: Corpus, loss: LossConfig, steps: int) -> None:
-    if steps < 1:
+def _check(
+    architecture: Architecture, teacher: Teacher, corpus: Corpus, loss: LossConfig, steps: int | None, seconds: float | None
+) -> None:
+    if (steps is None) == (seconds is None):
+        raise BortError("A training needs either steps or seconds, and only one of them.")
+    if steps is not None and steps < 1:
         raise ConfigurationError("budget.steps", steps, "a whole number of at least 1 is needed")
     if corpus.tokenizer_digest != teacher.tokenizer_digest:
         raise BortError(
@@ -264,10 +296,6 @@ def _check(architecture: Architecture, teacher: Teacher, corpus: Corpus, loss: L
             "loss.soft_targets", loss.soft_targets, f"the teacher {teacher.path} has no masked-LM head; use loss=representation"
         )
     loss.check_widths(architecture.hidden, teacher.architecture.hidden)
-
-
-def _moved(batch: Batch, device: str) -> Batch:
-    return batch if device == "cpu" else {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def _save(student: StudentModel, tokenizer: Any, directory: Path) -> None:

@@ -35,7 +35,6 @@ def test_every_file_is_whole_and_accepted(group: str, path: Path) -> None:
         (LossConfig(), "loss"),
         (LossConfig(masked_lm=-1.0), "loss.masked_lm"),
         (LossConfig(hidden=float("nan")), "loss.hidden"),
-        (LossConfig(hidden=1.0, soft_targets=1.0), "loss.soft_targets"),
         (LossConfig(soft_targets=1.0, temperature=0.0), "loss.temperature"),
         (LossConfig(relations=1.0, relation_heads=0), "loss.relation_heads"),
         (StudentConfig(architecture="big"), "student.architecture"),
@@ -46,15 +45,22 @@ def test_every_file_is_whole_and_accepted(group: str, path: Path) -> None:
         (StudentConfig("winner", path=""), "student.path"),
         (TrainConfig(batch_size=0), "train.batch_size"),
         (TrainConfig(learning_rate=0.0), "train.learning_rate"),
-        (TrainConfig(schedule="cosine"), "train.schedule"),
+        (TrainConfig(schedule="cubic"), "train.schedule"),
+        (TrainConfig(accumulate=0), "train.accumulate"),
+        (TrainConfig(batch_size=4, accumulate=3), "train.accumulate"),
         (TrainConfig(blocks=0), "train.blocks"),
         (TrainConfig(beta2=1.0), "train.beta2"),
         (TrainConfig(clip=-1.0), "train.clip"),
         (BudgetConfig(steps=0), "budget.steps"),
+        (BudgetConfig(tokens=0), "budget.tokens"),
+        (BudgetConfig(seconds=0.0), "budget.seconds"),
+        (BudgetConfig(tokens=5, seconds=1.0), "budget.seconds"),
         (ImplConfig(device="tpu"), "impl.device"),
         (ImplConfig(precision="16"), "impl.precision"),
         (ImplConfig(threads=0), "impl.threads"),
         (ImplConfig(workers=0), "impl.workers"),
+        (ImplConfig(devices=0), "impl.devices"),
+        (ImplConfig(nodes=0), "impl.nodes"),
         (ImplConfig(memory_megabytes=-1), "impl.memory_megabytes"),
     ],
 )
@@ -67,6 +73,7 @@ def test_what_cannot_be_used_is_named(config, key: str) -> None:
 def test_a_loss_knows_what_it_needs() -> None:
     assert LossConfig(masked_lm=0.1, soft_targets=0.5).targets == "logits"
     assert LossConfig(masked_lm=1.0, hidden=1.0).targets == "representation"
+    assert LossConfig(soft_targets=1.0, relations=1.0).targets == "both"
     assert LossConfig(masked_lm=1.0).targets is None
     assert LossConfig(masked_lm=1.0, hidden=1.0).terms == ("masked_lm", "hidden")
     with pytest.raises(ConfigurationError, match="relation_heads"):
@@ -76,8 +83,18 @@ def test_a_loss_knows_what_it_needs() -> None:
 def test_the_rate_is_a_function_of_the_step() -> None:
     train = TrainConfig(learning_rate=1.0, warmup_steps=4, schedule="linear")
     assert [train.rate(step, 8) for step in range(8)] == [0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25]
+    cosine = TrainConfig(learning_rate=1.0, warmup_steps=0, schedule="cosine")
+    assert [cosine.rate(step, 4) for step in range(5)] == pytest.approx([1.0, 0.8535534, 0.5, 0.1464466, 0.0], abs=1e-7)
+    root = TrainConfig(learning_rate=1.0, warmup_steps=4, schedule="inverse_square_root")
+    assert [root.rate(step, 9) for step in (3, 4, 16, 64)] == [1.0, 1.0, 0.5, 0.25]
     constant = TrainConfig(learning_rate=1.0, warmup_steps=2, schedule="constant")
     assert [constant.rate(step, 4) for step in range(4)] == [constant.rate(step, 9) for step in range(4)] == [0.5, 1.0, 1.0, 1.0]
+
+
+def test_a_budget_in_tokens_is_whole_steps_and_one_in_seconds_has_none() -> None:
+    assert BudgetConfig(steps=7).length(100) == 7
+    assert BudgetConfig(steps=7, tokens=1001).length(100) == 11
+    assert BudgetConfig(steps=7, seconds=3.0).length(100) is None
 
 
 def test_theta_replaces_settings_by_name() -> None:
