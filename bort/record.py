@@ -121,17 +121,18 @@ def holds(path: Path | str, stage: str, settings: Mapping[str, Any], inputs: Map
 
 
 @contextmanager
-def exclusive(directory: Path | str, *, wait: bool = True) -> Iterator[bool]:
+def exclusive(directory: Path | str, *, wait: bool = True, name: str = ".lock") -> Iterator[bool]:
     """Holds a directory's lock for as long as the block lasts; the system lets go of it when the process dies.
 
     Args:
         directory: Where the lock file lies.
         wait: Whether to wait for a process that holds it.
+        name: The lock file's name, where a directory has several locks.
 
     Yields:
         Whether the lock is held; without ``wait``, false where another process has it.
     """
-    path = Path(directory) / ".lock"
+    path = Path(directory) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from bort.architecture import Architecture
 from bort.distillation.config import LossConfig
 from bort.errors import ConfigurationError
-from bort.search.config import DistillErrorConfig, ProxyErrorConfig, TableErrorConfig
+from bort.search.config import (
+    DistillErrorConfig,
+    MeasuredLatencyConfig,
+    OperationsLatencyConfig,
+    ProxyErrorConfig,
+    TableErrorConfig,
+)
+from pipelines import latencies
 from pipelines.inputs import open_corpus, open_targets, open_teacher
 from pipelines.schema import Config
 from pipelines.stage import Run
@@ -27,8 +34,14 @@ def counts(config: Config) -> Any:
 
 
 def problem(run: Run) -> Any:
-    """Returns the search that the configuration asks for."""
-    return _problem(run.config, _estimator(run), run.inputs)
+    """Returns the search that the configuration asks for; measures latencies first, where they are to be measured."""
+    config = run.config
+    latency = latencies.counted(config)
+    if isinstance(config.latency, MeasuredLatencyConfig):
+        shape, space = counts(config), _space(config, latency)
+        point = _maximum_point(config, space)
+        latency = latencies.measured(run, list(dict.fromkeys([*space, point])), shape)
+    return _problem(config, _estimator(run), run.inputs, latency)
 
 
 def check(config: Config) -> None:
@@ -43,7 +56,12 @@ def check(config: Config) -> None:
         estimator = ProxyEstimator(ProxyErrorConfig())
     else:
         estimator = _untrained(config)
-    problem = _problem(config, estimator, {})
+    latencies.check(config, counts(config))
+    if isinstance(config.latency, MeasuredLatencyConfig):
+        # What is not measured yet is counted, and a limit in milliseconds has to wait.
+        config = replace(config, latency=OperationsLatencyConfig(sequence_length=config.latency.sequence_length))
+        config.search = replace(config.search, max_latency_ms=None)
+    problem = _problem(config, estimator, {}, latencies.counted(config))
     problem.check()
     make_strategy(config.strategy, problem, config.seed)
 
@@ -52,20 +70,23 @@ def _untrained(config: Config) -> Any:
     from bort.search import ProxyEstimator, TableEstimator
 
     if isinstance(config.error, TableErrorConfig):
-        return TableEstimator(config.error, _space(config))
+        return TableEstimator(config.error, _space(config, latencies.counted(config)))
     if isinstance(config.error, ProxyErrorConfig):
         return ProxyEstimator(config.error)
     raise TypeError(f"error={config.error.name} has no estimator.")
 
 
-def _space(config: Config) -> Any:
+def _space(config: Config, latency: latencies.Latency) -> Any:
     from bort.search import SearchSpace
 
-    return SearchSpace.from_config(config.search_space, parameters=counts(config).parameters, latency=_operations(config))
+    return SearchSpace.from_config(config.search_space, parameters=counts(config).parameters, latency=latency.of)
 
 
-def _operations(config: Config) -> Callable[[Architecture], int]:
-    return lambda architecture: architecture.operations(config.latency.sequence_length)
+def _maximum_point(config: Config, space: Any) -> Architecture:
+    from bort.search import maximum_point
+
+    point: Architecture = maximum_point(config.search_space.maximum_point, space, counts(config).architecture)
+    return point
 
 
 def sources(config: Config) -> Mapping[str, str]:
@@ -75,19 +96,21 @@ def sources(config: Config) -> Mapping[str, str]:
     return {"table": file_digest(config.error.path)} if isinstance(config.error, TableErrorConfig) else {}
 
 
-def _problem(config: Config, estimator: Any, inputs: Mapping[str, Mapping[str, Any]]) -> Any:
-    from bort.search import Problem, maximum_point
+def _problem(config: Config, estimator: Any, inputs: Mapping[str, Mapping[str, Any]], latency: latencies.Latency) -> Any:
+    from bort.search import Problem
 
-    shape, space = counts(config), _space(config)
+    space = _space(config, latency)
     return Problem(
         space=space,
-        maximum_point=maximum_point(config.search_space.maximum_point, space, shape.architecture),
-        parameters=shape.parameters,
-        latency=_operations(config),
+        maximum_point=_maximum_point(config, space),
+        parameters=counts(config).parameters,
+        latency=latency.of,
         estimator=estimator,
         search=config.search,
         latency_name=config.latency.name,
         fingerprint={name: result["digest"] for name, result in inputs.items()},
+        circumstances=latency.circumstances,
+        percentiles=latency.percentiles,
     )
 
 
@@ -136,6 +159,7 @@ def tracking(run: Run) -> Callable[[CandidateRecord], None]:
         shape = {name: candidate[name] for name in ("depth", "heads", "hidden", "intermediate")}
         tracked.params({**shape, **candidate.get("theta", {})})
         figures = {name: candidate.get(name) for name in ("parameters", "operations", "latency", "error", "w", "processor_seconds")}
+        figures |= {f"latency_{name}": value for name, value in candidate["percentiles"].items()}
         tracked.metrics({name: value for name, value in figures.items() if value is not None})
         tracked.metric_batch(("error_at_step", error, steps) for steps, error in candidate["curve"] if error is not None)
         if candidate.get("checkpoint"):

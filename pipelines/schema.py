@@ -31,7 +31,12 @@ VARIANTS: dict[str, dict[str, type]] = {
         "bound": search.BoundConfig,
     },
     "error": {"distill": search.DistillErrorConfig, "table": search.TableErrorConfig, "proxy": search.ProxyErrorConfig},
-    "latency": {"operations": search.OperationsLatencyConfig},
+    "latency": {
+        "operations": search.OperationsLatencyConfig,
+        "cpu": search.CpuLatencyConfig,
+        "gpu": search.GpuLatencyConfig,
+        "onnx": search.OnnxLatencyConfig,
+    },
     "storage": {"journal": search.JournalStorageConfig, "postgres": search.PostgresStorageConfig},
 }
 

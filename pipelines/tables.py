@@ -43,11 +43,13 @@ def teacher(result: dict[str, Any]) -> RenderableType:
 def search(result: Mapping[str, Any]) -> RenderableType:
     """The best candidates by W, the winner first."""
     scored = sorted((item for item in result["candidates"] if item.get("w") is not None), key=lambda item: -item["w"])
+    measured = result["latency"]["name"] != "operations"
     rows = [
         (
             item["name"],
             f"{item['parameters'] / 1e6:.2f} M",
             f"{item['operations'] / 1e6:,.0f} M",
+            *([f"{item['latency']:.3g} ms"] if measured else []),
             f"{item['error']:.4f}",
             f"{item['w']:.4f}",
             item["steps"],
@@ -56,7 +58,7 @@ def search(result: Mapping[str, Any]) -> RenderableType:
     ]
     valid = result["space"]["valid"]
     title = f"Search: {result['winner']['name']} has the largest W of {len(scored)} trained, in a space of {valid}"
-    return table(title, ("architecture", "p", "multiply-adds", "e", "W", "steps"), rows)
+    return table(title, ("architecture", "p", "multiply-adds", *(["i"] if measured else []), "e", "W", "steps"), rows)
 
 
 def distill(result: dict[str, Any]) -> RenderableType:

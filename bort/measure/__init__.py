@@ -1,7 +1,7 @@
 """Latency that can be trusted, exact sizes, and the figures others published.
 
-Public names: :func:`~bort.measure.latency.measure`, :class:`~bort.measure.config.BenchmarkConfig`,
-:func:`~bort.measure.sizes.size_table`.
+Public names: :func:`~bort.measure.latency.measure`, :func:`~bort.measure.shapes.measure_shapes`,
+:class:`~bort.measure.config.BenchmarkConfig`, :func:`~bort.measure.sizes.size_table`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bort.measure.config import BenchmarkConfig
     from bort.measure.latency import measure
+    from bort.measure.shapes import measure_shapes
     from bort.measure.sizes import size_table
 
-__all__ = ["BenchmarkConfig", "measure", "size_table"]
+__all__ = ["BenchmarkConfig", "measure", "measure_shapes", "size_table"]
 
 _HOMES = {
     "BenchmarkConfig": "bort.measure.config",
     "measure": "bort.measure.latency",
+    "measure_shapes": "bort.measure.shapes",
     "size_table": "bort.measure.sizes",
 }
 

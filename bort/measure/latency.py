@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,7 +35,7 @@ _LEAST_ROUNDS = 5
 
 
 @dataclass
-class _Series:
+class Series:
     """One model on one backend: ``call`` takes token ids [B, S] and runs one forward pass."""
 
     model: str
@@ -80,8 +80,8 @@ def measure(
     if reference not in models:
         raise ConfigurationError("benchmark.reference", reference, f"one of the measured models, {', '.join(models)}, is accepted")
     threads = config.threads or processors()
-    with tempfile.TemporaryDirectory(prefix="bort-benchmark-") as temporary, _torch_threads(threads):
-        made = _Maker(config, converter, directory or Path(temporary), threads, observer)
+    with tempfile.TemporaryDirectory(prefix="bort-benchmark-") as temporary, torch_threads(threads):
+        made = SeriesMaker(config, converter, directory or Path(temporary), threads, observer)
         for name, spec in models.items():
             made.add(name, resolve(name, spec))
         circumstances = environment(threads)
@@ -111,18 +111,35 @@ def measure(
     }
 
 
-class _Maker:
-    """Makes the series of each model."""
+class SeriesMaker:
+    """Makes the series of each model.
+
+    Args:
+        config: Backends, part and grid.
+        converter: Makes ONNX files.
+        directory: Where they go.
+        threads: Threads of ONNX Runtime; torch's are the caller's to set.
+        observer: Told of progress.
+        device: Where PyTorch runs the models, ``cpu`` or ``cuda``.
+    """
 
     def __init__(
-        self, config: BenchmarkConfig, converter: Converter | None, directory: Path, threads: int, observer: Observer
+        self,
+        config: BenchmarkConfig,
+        converter: Converter | None,
+        directory: Path,
+        threads: int,
+        observer: Observer,
+        device: str = "cpu",
     ) -> None:
         self.config, self.converter, self.directory, self.threads, self.observer = config, converter, directory, threads, observer
-        self.series: list[_Series] = []
+        self.device = device
+        self.series: list[Series] = []
         self.facts: dict[str, dict[str, Any]] = {}
         self.vocabulary = 1 << 30
 
     def add(self, name: str, found: Path | Architecture | PublishedModel) -> None:
+        """Adds the series of a model that :func:`bort.measure.models.resolve` found."""
         if isinstance(found, Path) and found.suffix == ".onnx":
             if "onnx" not in self.config.backends:
                 raise BortError(f"{name}={found} is an ONNX file: add onnx to benchmark.backends, or give a model directory.")
@@ -132,22 +149,34 @@ class _Maker:
         self.observer.progress("benchmark", 0, 1, f"preparing {name}")
         whole = self.config.part == "whole"
         model = load_model(found, None if whole else ENCODER) if isinstance(found, Path) else build_model(found)
-        if not whole and hasattr(model, "pooler"):
+        # An export keeps the ONNX file of the whole model beside its transformers directory.
+        exported = found.parent / "onnx" / "model.onnx" if isinstance(found, Path) and found.name == "transformers" else None
+        ready = exported if whole and exported and exported.is_file() else None
+        self.add_model(name, model, found.name if isinstance(found, PublishedModel) else str(found), ready)
+
+    def add_model(self, name: str, model: PreTrainedModel, origin: str, ready: Path | None = None) -> None:
+        """Adds the series of a model in memory.
+
+        Args:
+            name: Its name in the table.
+            model: The model, in evaluation mode.
+            origin: What it stands for.
+            ready: Its ONNX file, where there is one.
+        """
+        if self.config.part != "whole" and hasattr(model, "pooler"):
             # The encoder's output does not pass through it, and ONNX leaves it out.
             model.pooler = None
         self._limit(name, int(model.config.vocab_size), usable_positions(model, max(self.config.sequence_length)))
         self.facts[name] = {
-            "from": found.name if isinstance(found, PublishedModel) else str(found),
+            "from": origin,
             "class": type(model).__name__,
             "architecture": _architecture(model),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
         }
         if "eager" in self.config.backends:
-            self.series.append(_Series(name, "eager", _eager(model)))
+            self.series.append(Series(name, "eager", _eager(model.to(self.device), self.device)))
         if "onnx" in self.config.backends:
-            # An export keeps the ONNX file of the whole model beside its transformers directory.
-            exported = found.parent / "onnx" / "model.onnx" if isinstance(found, Path) and found.name == "transformers" else None
-            ready = exported if whole and exported and exported.is_file() else self._convert(name, model)
+            ready = ready or self._convert(name, model)
             self.facts[name]["onnx_bytes"] = ready.stat().st_size
             self._add_onnx(name, ready)
 
@@ -173,22 +202,26 @@ class _Maker:
         def call(input_ids: Ids) -> object:
             return session.run(None, feed(session, input_ids, np.ones_like(input_ids)))
 
-        self.series.append(_Series(name, "onnx", call))
+        self.series.append(Series(name, "onnx", call))
 
 
-def _eager(model: PreTrainedModel) -> Callable[[Ids], object]:
+def _eager(model: PreTrainedModel, device: str) -> Callable[[Ids], object]:
     import torch
 
     def call(input_ids: Ids) -> object:
         with torch.inference_mode():
-            ids = torch.from_numpy(input_ids)
-            return model(input_ids=ids, attention_mask=torch.ones_like(ids))[0]
+            ids = torch.from_numpy(input_ids).to(device)
+            output = model(input_ids=ids, attention_mask=torch.ones_like(ids))[0]
+            if device == "cuda":
+                # Calls only queue the work; what is timed ends when it is done.
+                torch.cuda.synchronize()
+            return output
 
     return call
 
 
 def _time_cell(
-    series: list[_Series],
+    series: list[Series],
     number: int,
     batch: int,
     length: int,
@@ -206,23 +239,27 @@ def _time_cell(
             one.call(ids)
     done, cells, note = place
     start = time.perf_counter()
-    with _no_collection():
+    with no_collection():
         for turn in range(config.repeats):
-            order = np.random.Generator(np.random.Philox(key=[config.seed, (number << 32) + turn + 1])).permutation(len(series))
-            for index in order:
-                one = series[index]
-                processor, wall = time.process_time(), time.perf_counter()
-                one.call(ids)
-                wall, processor = time.perf_counter() - wall, time.process_time() - processor
-                one.milliseconds.append(wall * 1e3)
-                one.processor_milliseconds.append(processor * 1e3)
+            run_round(series, ids, (config.seed, (number << 32) + turn + 1))
             observer.progress("benchmark", done + (turn + 1) / config.repeats, cells, note)
             if config.seconds is not None and turn + 1 >= _LEAST_ROUNDS and time.perf_counter() - start > config.seconds:
                 break
     observer.progress("benchmark", done + 1, cells, note)
 
 
-def _row(series: _Series, cell: Mapping[str, int]) -> dict[str, Any]:
+def run_round(series: Sequence[Series], ids: Ids, key: tuple[int, int]) -> None:
+    """Calls every series once, in an order drawn from ``key``, and adds what each call took to its times."""
+    for index in np.random.Generator(np.random.Philox(key=key)).permutation(len(series)):
+        one = series[index]
+        processor, wall = time.process_time(), time.perf_counter()
+        one.call(ids)
+        wall, processor = time.perf_counter() - wall, time.process_time() - processor
+        one.milliseconds.append(wall * 1e3)
+        one.processor_milliseconds.append(processor * 1e3)
+
+
+def _row(series: Series, cell: Mapping[str, int]) -> dict[str, Any]:
     times = np.array(series.milliseconds)
     figures = summary(times)
     return {
@@ -236,7 +273,7 @@ def _row(series: _Series, cell: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _ratios(series: list[_Series], reference: str, cell: Mapping[str, int], config: BenchmarkConfig) -> list[dict[str, Any]]:
+def _ratios(series: list[Series], reference: str, cell: Mapping[str, int], config: BenchmarkConfig) -> list[dict[str, Any]]:
     """Compares each series with the reference on the same backend, with the eager reference, and with its own eager form."""
     by_name = {(one.model, one.backend): np.array(one.milliseconds) for one in series}
     ratios = []
@@ -259,7 +296,8 @@ def _architecture(model: PreTrainedModel) -> str | None:
 
 
 @contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
+    """Gives PyTorch so many threads for a while."""
     with quiet():
         import torch
 
@@ -272,7 +310,7 @@ def _torch_threads(threads: int) -> Iterator[None]:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Keeps Python's garbage collector from falling into somebody's call."""
     was_enabled = gc.isenabled()
     gc.collect()

@@ -99,16 +99,21 @@ def load_model(directory: Path | str, kind: Kind | None = None) -> PreTrainedMod
     return model.eval()
 
 
-def build_model(shape: Architecture | PublishedModel) -> PreTrainedModel:
+def build_model(shape: Architecture | PublishedModel, **counts: Any) -> PreTrainedModel:
     """Returns a BERT encoder of this shape with random weights: enough to be timed, for time does not depend on their values.
 
     A published model is built with its own vocabulary and positions, and as a BERT of its shape where it is of another family.
+
+    Args:
+        shape: What to build.
+        **counts: ``vocab_size``, ``positions`` and ``token_types`` of a bare architecture; those of the architecture's own
+            configuration where they are not given.
     """
     with quiet():
         from transformers import AutoModel
 
         if isinstance(shape, Architecture):
-            config = shape.config()
+            config = shape.config(**counts)
         else:
             config = shape.architecture.config(
                 vocab_size=shape.vocab_size, positions=shape.positions, token_types=max(1, shape.token_types)

@@ -143,7 +143,7 @@ class Findings:
     @property
     def measured_latency(self) -> bool:
         """Whether i is a measured latency in milliseconds rather than a count of operations."""
-        return str(self.search.get("latency", "operations")) != "operations"
+        return str(_record(self.search, "latency").get("name", "operations")) != "operations"
 
     def savings(self, candidate: Record) -> float | None:
         """Returns a candidate's size-latency product (p(T) − p)/p(T) · (i(T) − i)/i(T)."""

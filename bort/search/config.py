@@ -246,7 +246,7 @@ class LatencyConfig:
     """What stands for inference latency, i.
 
     Args:
-        name: ``operations``.
+        name: ``operations``, ``cpu``, ``gpu`` or ``onnx``.
         sequence_length: Tokens of the sequence that is counted or measured.
     """
 
@@ -260,6 +260,15 @@ class OperationsLatencyConfig(LatencyConfig):
 
     name: str = "operations"
 
+    def check(self) -> None:
+        """Refuses a sequence of no tokens.
+
+        Raises:
+            ConfigurationError: ``sequence_length`` is below 1.
+        """
+        if self.sequence_length < 1:
+            raise ConfigurationError("latency.sequence_length", self.sequence_length, "a whole number of at least 1 is needed")
+
 
 @dataclass
 class StorageConfig:
@@ -272,6 +281,57 @@ class StorageConfig:
 
     name: str = REQUIRED
     study: str = "search"
+
+
+@dataclass
+class MeasuredLatencyConfig(LatencyConfig):
+    """The median time of one forward pass of the encoder, in milliseconds, measured on this machine before the search begins.
+
+    Args:
+        batch: Sequences in one call.
+        repeats: Timed calls of each shape, in rounds in which every shape is called once.
+        warmup: Rounds before them that do not count.
+        threads: Processor threads; null for all that the process may use. On a GPU they only feed it.
+    """
+
+    batch: int = 1
+    repeats: int = 30
+    warmup: int = 3
+    threads: int | None = 1
+
+    def check(self) -> None:
+        """Refuses settings that cannot be measured.
+
+        Raises:
+            ConfigurationError: A number is too small.
+        """
+        super().check()
+        for key, least in (("batch", 1), ("repeats", 5), ("warmup", 0)):
+            if getattr(self, key) < least:
+                raise ConfigurationError(f"latency.{key}", getattr(self, key), f"a whole number of at least {least} is needed")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigurationError("latency.threads", self.threads, "a whole number of at least 1, or null, is needed")
+
+
+@dataclass
+class CpuLatencyConfig(MeasuredLatencyConfig):
+    """PyTorch on the processor."""
+
+    name: str = "cpu"
+
+
+@dataclass
+class GpuLatencyConfig(MeasuredLatencyConfig):
+    """PyTorch on a CUDA device."""
+
+    name: str = "gpu"
+
+
+@dataclass
+class OnnxLatencyConfig(MeasuredLatencyConfig):
+    """ONNX Runtime on the processor. Every shape is converted first, which takes some seconds each."""
+
+    name: str = "onnx"
 
 
 @dataclass

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from bort.architecture import Architecture
+from bort.architecture import SEQUENCE_LENGTH, Architecture
 from bort.candidate import Estimator, Theta, fingerprint
 from bort.errors import BortError
 from bort.files import digest
 from bort.search.config import SearchConfig
 from bort.search.objective import scaled
 from bort.search.space import SearchSpace, check_dominates
+
+#: A measured median scatters: a candidate within this share above T's latency counts as being as fast as T.
+LATENCY_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Candidate:
         theta: Training settings that replace the defaults.
         parameters: p, exact.
         latency: i, in the unit of the problem's latency.
-        savings: The size-latency product (p(T) − p)/p(T) · (i(T) − i)/i(T), from 0 to 1: all of W but its error.
+        savings: The size-latency product (p(T) − p)/p(T) · (i(T) − i)/i(T), from 0 to 1: all of W but its error. It is 0 where a
+            measured latency lies above T's.
         fingerprint: Digest by which the candidate is known again.
     """
 
@@ -47,11 +51,14 @@ class Problem:
         space: The search space Ξ.
         maximum_point: T.
         parameters: Tells p of an architecture.
-        latency: Tells i of an architecture; measured ones are asked for once and kept with the study.
+        latency: Tells i of an architecture, always the same.
         estimator: Tells e.
         search: Θ, the limits and the scale of e.
         latency_name: ``operations`` (multiply-adds) or the name of a measured latency (milliseconds).
         fingerprint: Digests of everything else that the errors depend on, by name (``teacher``, ``corpus``), or one digest of all.
+        circumstances: How latency was counted or measured: unit, sequence length, and where it was measured batch, threads,
+            processor, load and versions.
+        percentiles: Percentiles of a measured latency by architecture, in milliseconds.
     """
 
     space: SearchSpace
@@ -62,6 +69,8 @@ class Problem:
     search: SearchConfig
     latency_name: str = "operations"
     fingerprint: str | Mapping[str, str] = ""
+    circumstances: Mapping[str, Any] = field(default_factory=dict)
+    percentiles: Mapping[Architecture, Mapping[str, float]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuses a problem that cannot be searched, before anything is trained.
@@ -70,11 +79,23 @@ class Problem:
             BortError: T does not dominate every candidate, a setting is unusable, or no candidate keeps within the limits.
         """
         self.search.check()
-        if self.search.max_latency_ms is not None and self.latency_name == "operations":
+        if self.search.max_latency_ms is not None and not self.measured:
             raise BortError("search.max_latency_ms needs a measured latency; with latency=operations, use search.max_operations.")
-        check_dominates(self.maximum_point, self.space, self.parameters, self.latency)
+        tolerance = LATENCY_TOLERANCE if self.measured else 0.0
+        check_dominates(self.maximum_point, self.space, self.parameters, self.latency, tolerance=tolerance)
         if not self.feasible:
             raise BortError(self._nearest())
+
+    @property
+    def measured(self) -> bool:
+        """Whether i is a time in milliseconds rather than a count of operations."""
+        return self.latency_name != "operations"
+
+    def operations(self, architecture: Architecture) -> int:
+        """Returns the multiply-adds of an architecture at the sequence length of the problem, 128 where it has none."""
+        if not self.measured:
+            return int(self.latency(architecture))
+        return architecture.operations(self.circumstances.get("sequence_length", SEQUENCE_LENGTH))
 
     @cached_property
     def maximum(self) -> tuple[int, float]:
@@ -88,7 +109,7 @@ class Problem:
         found: list[Candidate] = []
         for shape in self.space.ordered_by(self.parameters, self.latency):
             p, i = self.parameters(shape), self.latency(shape)
-            savings = (p_max - p) / p_max * ((i_max - i) / i_max)
+            savings = (p_max - p) / p_max * (max(0.0, i_max - i) / i_max)
             for theta in self.search.thetas:
                 found.append(Candidate(len(found), shape, dict(theta), p, i, savings, fingerprint(shape, theta)))
         return found
@@ -107,11 +128,9 @@ class Problem:
         """Returns by how much a candidate exceeds each limit that is set, as a share of it; 0 or less is within."""
         figures = {
             "max_parameters": (candidate.parameters, self.search.max_parameters),
-            "max_operations": (candidate.architecture.operations(), self.search.max_operations),
+            "max_operations": (self.operations(candidate.architecture), self.search.max_operations),
             "max_latency_ms": (candidate.latency, self.search.max_latency_ms),
         }
-        if self.latency_name == "operations":
-            figures["max_operations"] = (candidate.latency, self.search.max_operations)
         return {name: value / limit - 1.0 for name, (value, limit) in figures.items() if limit is not None}
 
     def w(self, candidate: Candidate, error: float) -> float:
@@ -126,6 +145,7 @@ class Problem:
             "search_space.maximum_point": str(self.maximum_point),
             "parameters": digest([candidate.parameters for candidate in self.candidates])[:16],
             "latency": self.latency_name,
+            "latency.values": digest([candidate.latency for candidate in self.candidates])[:16],
             "error": f"{self.estimator.name} {self.estimator.fingerprint}",
             "error.steps": list(self.estimator.rungs),
             "search.thetas": [dict(theta) for theta in self.search.thetas],

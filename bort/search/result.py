@@ -17,8 +17,8 @@ from bort.search.problem import Problem
 from bort.search.run import candidate_record
 
 WINNER_FIELDS = (
-    "name", "depth", "heads", "hidden", "intermediate", "theta", "w", "parameters", "operations", "latency", "error", "steps",
-    "checkpoint", "number", "fingerprint", "metrics",
+    "name", "depth", "heads", "hidden", "intermediate", "theta", "w", "parameters", "operations", "latency", "percentiles",
+    "error", "steps", "checkpoint", "number", "fingerprint", "metrics",
 )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def build_result(
         "exhaustive_steps": exhaustive,
         "processor_seconds": sum(evaluation.processor_seconds for entry in entries for evaluation in entry.curve),
         "tokens": sum(evaluation.tokens for entry in entries for evaluation in entry.curve),
-        "latency": problem.latency_name,
+        "latency": {"name": problem.latency_name, **problem.circumstances},
         "error": {"estimator": problem.estimator.name, "rungs": list(ledger.rungs), "scale": problem.search.error_scale},
         "front": _front(problem, complete),
         "hypervolume": _volume(problem, complete, _worst(complete)),

@@ -40,8 +40,9 @@ class CandidateRecord:
         state: ``complete`` (trained to the last rung), ``pruned`` (dropped on the way) or ``failed`` (diverged).
         reason: Why it was dropped or failed.
         parameters: p.
-        operations: Multiply-adds at the problem's sequence length, or at the default one where latency is measured.
+        operations: Multiply-adds at the problem's sequence length.
         latency: i.
+        percentiles: Percentiles of a measured latency: ``p50_ms``, ``p90_ms`` and ``p99_ms``.
         error: e at the furthest rung, ``None`` where it failed.
         steps: Training steps of the furthest rung.
         w: W, ``None`` where it was not trained to the last rung.
@@ -63,6 +64,7 @@ class CandidateRecord:
     parameters: int
     operations: int
     latency: float
+    percentiles: dict[str, float]
     error: float | None
     steps: int
     w: float | None
@@ -85,7 +87,6 @@ def candidate_record(entry: Entry, problem: Problem) -> CandidateRecord:
     """Returns what there is to say of a candidate."""
     candidate, curve = entry.candidate, entry.curve
     sound = usable(entry.error)
-    operations = candidate.latency if problem.latency_name == "operations" else candidate.architecture.operations()
     checkpoints = [evaluation.checkpoint for evaluation in curve if evaluation.checkpoint]
     return CandidateRecord(
         name=str(candidate.architecture),
@@ -96,8 +97,9 @@ def candidate_record(entry: Entry, problem: Problem) -> CandidateRecord:
         state=entry.state,
         reason=entry.reason,
         parameters=candidate.parameters,
-        operations=int(operations),
+        operations=problem.operations(candidate.architecture),
         latency=candidate.latency,
+        percentiles=dict(problem.percentiles.get(candidate.architecture, {})),
         error=entry.error if sound else None,
         steps=entry.steps,
         w=problem.w(candidate, entry.error) if entry.state == "complete" else None,

@@ -111,8 +111,15 @@ def maximum_point(setting: str, space: SearchSpace, teacher: Architecture | None
         ) from error
 
 
-def check_dominates(point: Architecture, space: SearchSpace, parameters: Count, latency: Count) -> None:
+def check_dominates(point: Architecture, space: SearchSpace, parameters: Count, latency: Count, *, tolerance: float = 0.0) -> None:
     """Refuses a maximum point that some candidate exceeds in p or in i, for W would lose its meaning.
+
+    Args:
+        point: T.
+        space: The candidates.
+        parameters: Tells p.
+        latency: Tells i.
+        tolerance: Share by which a candidate's latency may lie above T's, where it is measured and not counted.
 
     Raises:
         ConfigurationError: Names the first candidate that is larger.
@@ -120,7 +127,7 @@ def check_dominates(point: Architecture, space: SearchSpace, parameters: Count, 
     p_max, i_max = parameters(point), latency(point)
     for shape in space:
         for what, value, limit in (("parameters", parameters(shape), p_max), ("latency", latency(shape), i_max)):
-            if value > limit:
+            if value > limit * (1.0 + (tolerance if what == "latency" else 0.0)):
                 raise ConfigurationError(
                     "search_space.maximum_point",
                     point,

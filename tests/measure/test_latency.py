@@ -76,7 +76,7 @@ def test_rounds_are_interleaved(monkeypatch):
     calls: list[str] = []
 
     def fake(name):
-        return latency._Series(name, "eager", lambda _: calls.append(name))
+        return latency.Series(name, "eager", lambda _: calls.append(name))
 
     series = [fake("a"), fake("b"), fake("c")]
     latency._time_cell(series, 0, 1, 4, 10, settings(warmup=2, repeats=20), Quiet(), (0, 1, ""))
@@ -89,7 +89,7 @@ def test_rounds_are_interleaved(monkeypatch):
 
 
 def test_a_cell_ends_after_its_time_but_not_before_five_rounds():
-    series = [latency._Series("a", "eager", lambda _: None)]
+    series = [latency.Series("a", "eager", lambda _: None)]
     latency._time_cell(series, 0, 1, 4, 10, settings(repeats=1000, seconds=1e-9), Quiet(), (0, 1, ""))
     assert len(series[0].milliseconds) == 5
 

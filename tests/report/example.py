@@ -101,7 +101,7 @@ def _search() -> dict[str, Any]:
         "exhaustive_steps": 24 * RUNGS[-1],
         "processor_seconds": seconds,
         "tokens": 2048 * steps,
-        "latency": "operations",
+        "latency": {"name": "operations", "unit": "multiply-adds", "sequence_length": 64},
         "error": {"estimator": "distill", "rungs": list(RUNGS), "scale": "reciprocal"},
         "front": [{"name": name, "p": objectives[name][0], "i": objectives[name][1], "e": objectives[name][2]} for name in front],
         "hypervolume": {"value": 0.5},

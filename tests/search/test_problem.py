@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 from synthetic_tables import TINY, table_problem
 
+from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
-from bort.search.config import DistillErrorConfig, MemoryStorageConfig, OseConfig, SearchConfig
+from bort.search.config import (
+    BoundConfig,
+    DistillErrorConfig,
+    JournalStorageConfig,
+    MemoryStorageConfig,
+    OseConfig,
+    SearchConfig,
+)
 from bort.search.run import run_search
 
 
@@ -64,15 +72,59 @@ def test_settings_that_cannot_be_used_are_refused(tmp_path: Path, settings, sent
     assert not (tmp_path / "certificate.json").exists()
 
 
-def test_a_measured_latency_orders_and_limits(tmp_path: Path) -> None:
+def _milliseconds(shape: Architecture) -> float:
+    return shape.depth * 1.5 + shape.heads / 100
+
+
+def test_a_measured_latency_orders_limits_and_is_recorded(tmp_path: Path) -> None:
     problem = table_problem(tmp_path, TINY)
     measured = replace(
         problem,
-        latency=lambda shape: shape.depth * 1.5,
+        latency=_milliseconds,
         latency_name="cpu",
         search=SearchConfig(max_latency_ms=3.1),
+        circumstances={"unit": "ms", "sequence_length": 32},
+        percentiles={shape: {"p50_ms": _milliseconds(shape), "p99_ms": 9.0} for shape in problem.space},
     )
     assert {candidate.architecture.depth for candidate in measured.feasible} == {1, 2}
+    assert [candidate.architecture.heads for candidate in measured.candidates[:2]] == [2, 4], (
+        "of equal size, the faster comes first"
+    )
+    result = run_search(measured, OseConfig(), storage=MemoryStorageConfig(), directory=tmp_path)
+    assert result["latency"] == {"name": "cpu", "unit": "ms", "sequence_length": 32}
+    winner = result["winner"]
+    assert winner["percentiles"] == {"p50_ms": winner["latency"], "p99_ms": 9.0}
+    assert winner["operations"] == Architecture.parse(winner["name"]).operations(32)
+    assert result["constraints"]["limits"]["max_latency_ms"]["within"] == len(measured.feasible)
+
+
+def test_a_study_goes_on_only_with_the_latencies_it_was_begun_with(tmp_path: Path) -> None:
+    measured = replace(table_problem(tmp_path, TINY), latency=_milliseconds, latency_name="cpu")
+    run_search(measured, OseConfig(), storage=JournalStorageConfig(), directory=tmp_path)
+    other = replace(measured, latency=lambda shape: _milliseconds(shape) * 1.01)
+    with pytest.raises(BortError, match=r"latency\.values: \w+ there, \w+ here"):
+        run_search(other, OseConfig(), storage=JournalStorageConfig(), directory=tmp_path)
+
+
+@pytest.mark.parametrize(("excess", "accepted"), [(0.04, True), (0.06, False)])
+def test_a_candidate_may_be_measured_as_slow_as_the_maximum_point(tmp_path: Path, excess: float, accepted: bool) -> None:
+    """Two medians of one shape differ by noise; a candidate beyond that would give W a meaning it has not."""
+    problem = table_problem(tmp_path, TINY)
+    slowest = max(_milliseconds(shape) for shape in problem.space)
+    point = problem.maximum_point
+    measured = replace(
+        problem,
+        latency=lambda shape: slowest / (1.0 + excess) if shape == point else _milliseconds(shape),
+        latency_name="cpu",
+    )
+    if not accepted:
+        with pytest.raises(ConfigurationError, match=r"search_space\.maximum_point=.*has latency 4\.52 against"):
+            measured.check()
+        return
+    measured.check()
+    assert min(candidate.savings for candidate in measured.candidates) == 0.0
+    for strategy in (OseConfig(), BoundConfig(budget=0.3)):
+        assert run_search(measured, strategy, storage=MemoryStorageConfig(), directory=tmp_path)["winner"]["w"] > 0
 
 
 def test_a_maximum_point_that_is_too_small_is_refused(tmp_path: Path) -> None:
