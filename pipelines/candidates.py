@@ -120,7 +120,7 @@ def _estimator(run: Run) -> Any:
         return _untrained(config)
     from bort.distillation.estimator import DistillEstimator
 
-    corpus, teacher = open_corpus(run), open_teacher(config)
+    corpus, teacher = open_corpus(run), open_teacher(run)
     return DistillEstimator(
         rungs=error.rung_steps(),
         measure=error.measure,

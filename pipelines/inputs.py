@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,19 +46,24 @@ def model_sources(key: str, path: str | None) -> dict[str, str]:
 
 
 def task_sources(config: Config) -> dict[str, str]:
-    """Returns the digest of the task's files."""
-    task = config.task
-    base = Path(task.path or ".").expanduser()
-    names = [name for name in (task.train, task.steering_file, task.test) if name]
-    paths = [base / name if base.is_dir() else Path(name) for name in names] if names else [base]
-    return {"task": digest([_file(path) for path in paths if path.is_file()])}
+    """Returns the digest of the task's files, or of the pinned data on the hub."""
+    from bort.tasks import source_digests
+
+    return {"task": digest(source_digests(config.task))}
 
 
-def open_teacher(config: Config) -> Teacher:
-    """Loads the teacher."""
+def open_teacher(run: Run, fitted: str | None = None) -> Teacher:
+    """Loads the teacher, with the head that the teacher stage fitted to it where it fitted one.
+
+    Args:
+        run: The stage that asks.
+        fitted: The directory of a teacher with a fitted head; by default what the teacher stage says.
+    """
     from bort.teacher import load_teacher
 
-    return load_teacher(config.teacher)
+    config, head = run.config.teacher, run.inputs.get("teacher", {}).get("head")
+    path = fitted or (head["directory"] if head else None)
+    return load_teacher(replace(config, path=path, revision=None) if path else config)
 
 
 def open_corpus(run: Run) -> Corpus:

@@ -23,7 +23,7 @@ class Students:
 
     def __init__(self, run: Run) -> None:
         self._run, self._config = run, run.config
-        self._corpus, self._teacher = open_corpus(run), open_teacher(run.config)
+        self._corpus, self._teacher = open_corpus(run), open_teacher(run)
         self._targets = open_targets(run, self._teacher, self._corpus)
         shape = run.config.student.architecture
         self._architecture = Architecture.parse(run.inputs["search"]["winner"]["name"] if shape == "winner" else shape)

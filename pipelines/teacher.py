@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from bort.errors import ConfigurationError
+from bort.files import digest
+from bort.record import exclusive
 from pipelines import tables
 from pipelines.app import entry
 from pipelines.inputs import kept, open_corpus, open_teacher, teacher_sources
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
 
+if TYPE_CHECKING:
+    from bort.corpus import Corpus
+
 
 def work(run: Run) -> dict[str, Any]:
-    """Computes the soft targets."""
+    """Fits a head where one is needed and missing, and computes the soft targets."""
     from bort.teacher import build_targets
 
-    config, corpus, teacher = run.config, open_corpus(run), open_teacher(run.config)
+    config, corpus, teacher = run.config, open_corpus(run), open_teacher(run)
+    fitted = None
+    if config.targets.kind == "logits" and not teacher.has_head:
+        fitted = fitted_head(run, corpus)
+        teacher = open_teacher(run, fitted["directory"])
     directory = kept(run)
     record = build_targets(teacher, corpus, config.masking, config.targets, directory, observer=run.observer)
     run.tracked.params({"teacher": config.teacher.name, "targets.kind": config.targets.kind})
@@ -28,8 +39,31 @@ def work(run: Run) -> dict[str, Any]:
         "positions": teacher.positions,
         "token_types": teacher.token_types,
         "has_head": teacher.has_head,
+        "head": fitted,
         "directory": str(directory),
     }
+
+
+def fitted_head(run: Run, corpus: Corpus) -> dict[str, Any]:
+    """Fits the missing head, or finds it in the cache, and returns its record with the ``directory`` of the whole model.
+
+    Raises:
+        ConfigurationError: ``teacher.head.missing`` says that none is to be fitted.
+    """
+    from bort.distillation.implementation import carried_out
+    from bort.teacher import fit_head, fit_identity
+
+    config = run.config
+    if config.teacher.head.missing == "refuse":
+        accepted = "it has no masked-LM head, which targets of kind logits need; teacher.head.missing=fit fits one"
+        raise ConfigurationError("teacher.path", config.teacher.path, accepted)
+    identity = digest(fit_identity(config.teacher, corpus, config.masking))
+    folder = Path(config.cache) / "head" / identity[:16]
+    with exclusive(folder), carried_out(config.impl) as device:
+        record = fit_head(config.teacher, corpus, config.masking, folder, device=device, observer=run.observer)
+    figures = {name: record[name] for name in ("accuracy", "accuracy_at_mask", "cross_entropy") if name in record}
+    run.tracked.metrics({f"head.{name}": value for name, value in figures.items()})
+    return {**record, "directory": str(folder / "model")}
 
 
 def check(config: Config) -> None:
@@ -41,7 +75,7 @@ def check(config: Config) -> None:
 STAGE = Stage(
     name="teacher",
     work=work,
-    settings=lambda config: ("targets", "masking") if config.targets.kind == "logits" else ("targets",),
+    settings=lambda config: ("targets", "masking", "teacher.head") if config.targets.kind == "logits" else ("targets",),
     needs=lambda config: ("corpus",),
     sources=teacher_sources,
     show=tables.teacher,

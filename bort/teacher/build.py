@@ -170,14 +170,11 @@ def _outputs(
 ) -> dict[str, NDArray[Any]]:
     rows = (corpus.train if split == "train" else corpus.heldout)[indices]
     if config.kind == "representation":
-        hidden, layer_input = teacher.represent(torch.from_numpy(rows))
-        outputs = {"hidden": hidden, "layer_input": layer_input}
+        batch = teacher.targets_of(torch.from_numpy(rows))
     else:
         masked = mask_blocks(rows, indices, epoch, masking, corpus.special, corpus.vocab_size)
-        hidden, _ = teacher.represent(torch.from_numpy(masked.input_ids))
-        positions = torch.from_numpy(masked.positions).to(hidden.device)[..., None].expand(-1, -1, hidden.shape[-1])
-        with torch.inference_mode():
-            outputs = {"transformed": teacher.transform(hidden.gather(1, positions))}
+        batch = teacher.targets_of(torch.from_numpy(masked.input_ids), torch.from_numpy(masked.positions))
+    outputs = {key: value for key, value in vars(batch).items() if value is not None}
     dtype = torch.float16 if config.dtype == "float16" else torch.float32
     stored = {key: value.to(dtype) for key, value in outputs.items()}
     for key, value in stored.items():

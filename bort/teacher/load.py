@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bort.errors import BortError, ConfigurationError
-from bort.teacher.config import FAMILIES, TeacherConfig
+from bort.teacher.config import TeacherConfig
 from bort.teacher.model import Teacher
 
 #: What the hub accepts as a name; a relative path with more or less in it is meant as a folder.
@@ -39,24 +39,36 @@ def load_teacher(config: TeacherConfig) -> Teacher:
     Raises:
         BortError: The teacher cannot be read, is of a family that cannot teach, or has no fast tokenizer.
     """
+    model, headed = load_masked_lm(config)
+    return Teacher(model.base_model, load_tokenizer(config), model if headed else None, config.path)
+
+
+def load_masked_lm(config: TeacherConfig, seed: int = 0) -> tuple[Any, bool]:
+    """Loads transformers' masked LM of a teacher in float32, and says whether its head came with it.
+
+    Args:
+        config: Names the teacher.
+        seed: Seeds the weights of a head that did not come; torch's global generator is left as it was.
+
+    Raises:
+        BortError: The teacher cannot be read, or is of a family that cannot teach.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForMaskedLM
 
     with reading(config, "configuration") as source:
         settings = AutoConfig.from_pretrained(**source)
     config.check_family(settings.model_type)
-    # A missing head gets random weights, which are thrown away: the caller's random numbers must not notice.
     with torch.random.fork_rng(devices=[]), reading(config, "weights") as source:
+        torch.manual_seed(seed)
         model, report = AutoModelForMaskedLM.from_pretrained(**source, dtype=torch.float32, output_loading_info=True)
-    encoder = model.base_model
-    head_name = "cls" if FAMILIES[settings.model_type] == "bert" else "lm_head"
     missing = sorted(report["missing_keys"])
-    lost = [name for name in missing if not name.startswith(f"{head_name}.")]
+    lost = [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]
     if lost:
         raise BortError(
             f"teacher.path={config.path} is incomplete: {len(lost)} of its encoder's weights are missing, {lost[0]} among them."
         )
-    return Teacher(encoder, load_tokenizer(config), None if missing else getattr(model, head_name), config.path)
+    return model, not missing
 
 
 @contextmanager

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bort.architecture import Architecture
 from bort.corpus.tokenizer import tokenizer_digest
 from bort.errors import BortError, ConfigurationError
 from bort.files import digest
-from bort.teacher.config import FAMILIES
+from bort.teacher.config import FAMILIES, TeacherConfig
+from bort.teacher.head import SplitHead
+from bort.teacher.relations import find_projections
+from bort.teacher.shape import shape_of
+
+
+@dataclass(frozen=True)
+class TargetBatch:
+    """The soft targets of a batch, float32.
+
+    Args:
+        hidden: The teacher's last hidden state, [B, S, H]; kind ``representation``.
+        layer_input: What the last layer's queries, keys and values are projected from, [B, S, H]; kind ``representation``, where
+            the teacher's projections are known.
+        transformed: The head's transformed hidden state at the masked positions, [B, K, E]; kind ``logits``.
+    """
+
+    hidden: Tensor | None = None
+    layer_input: Tensor | None = None
+    transformed: Tensor | None = None
 
 
 class Teacher:
@@ -23,43 +41,43 @@ class Teacher:
     Args:
         encoder: transformers' base model of a BERT-like family; it is frozen and put into evaluation mode.
         tokenizer: Its fast tokenizer.
-        head: The model's masked-LM head (``cls.predictions`` or ``lm_head``), or nothing.
+        model: The masked LM that ``encoder`` is the base of, where its head was trained; or nothing.
         path: Where the teacher was read, for messages.
 
     Attributes:
-        encoder: The frozen base model, without pooler.
+        encoder: The frozen base model.
         tokenizer: The tokenizer; the student takes it over.
-        family: ``bert`` or ``roberta``.
+        family: The family of its students, ``bert`` or ``roberta``.
         architecture: The encoder's shape.
         vocab_size: Rows of the word embedding.
         positions: Tokens that fit into one sequence.
         token_types: Rows of the token-type embedding.
         has_head: Whether there is a masked-LM head that was trained.
+        has_relations: Whether queries, keys and values of its last layer can be had.
+        splits: Whether the logits can be had from a transformed hidden state by one product.
         parameters: Trainable parameters of the encoder, without pooler and head.
-        head_parameters: Parameters that the head adds; its decoder is tied to the word embedding.
+        head_parameters: Parameters that the head adds; a decoder that is tied to the word embedding adds its bias.
     """
 
-    def __init__(self, encoder: Any, tokenizer: Any, head: Any | None, path: str) -> None:
+    def __init__(self, encoder: Any, tokenizer: Any, model: Any | None, path: str) -> None:
         self.encoder = encoder.eval().requires_grad_(False)
-        self.tokenizer, self.path = tokenizer, path
-        self._head = None if head is None else head.eval().requires_grad_(False)
+        self.tokenizer, self.path, self._model = tokenizer, path, model
         self.config = encoder.config
         self.family = FAMILIES[self.config.model_type]
-        self.architecture = Architecture(
-            self.config.num_hidden_layers,
-            self.config.num_attention_heads,
-            self.config.hidden_size,
-            self.config.intermediate_size,
-        )
-        self.vocab_size: int = self.config.vocab_size
-        # RoBERTa counts positions from the padding id upwards, so that some rows of its embedding are never reached.
-        offset = self.config.pad_token_id + 1 if self.family == "roberta" else 0
-        self.positions: int = self.config.max_position_embeddings - offset
-        self.token_types: int = self.config.type_vocab_size
-        self.has_head = head is not None
-        self.parameters = sum(parameter.numel() for parameter in self.encoder.parameters())
-        shared = {id(parameter) for parameter in self.encoder.parameters()}
-        self.head_parameters = sum(parameter.numel() for parameter in self._head_parameters() if id(parameter) not in shared)
+        shape = shape_of(self.config.to_dict(), TeacherConfig(path=path))
+        self.architecture = shape.architecture
+        self.vocab_size, self.positions, self.token_types = shape.vocab_size, shape.positions, shape.token_types
+        self._projections = find_projections(encoder)
+        self.has_relations = self._projections is not None
+        self._head = None if model is None else SplitHead(model.eval().requires_grad_(False))
+        self.has_head = self._head is not None
+        self.parameters = sum(value.numel() for name, value in encoder.named_parameters() if not name.startswith("pooler."))
+        self.head_parameters = sum(value.numel() for _, value in self._head.parameters()) if self._head else 0
+
+    @cached_property
+    def splits(self) -> bool:
+        """Whether the logits come from a transformed hidden state by one product; tried once."""
+        return self._needed_head().works()
 
     @cached_property
     def tokenizer_digest(self) -> str:
@@ -70,11 +88,12 @@ class Teacher:
     def digest(self) -> str:
         """Identifies weights, configuration and tokenizer, wherever and in whatever file format they are stored."""
         state = hashlib.sha256()
-        modules = [("encoder", self.encoder)] + ([("head", self._head)] if self._head is not None else [])
-        for prefix, module in modules:
-            for name, tensor in sorted(module.state_dict().items()):
-                state.update(f"{prefix}.{name}{tuple(tensor.shape)}".encode())
-                state.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        named = [(f"encoder.{name}", tensor) for name, tensor in sorted(self.encoder.state_dict().items())]
+        if self._head is not None:
+            named += [(f"head.{name}", parameter.detach()) for name, parameter in sorted(self._head.parameters())]
+        for name, tensor in named:
+            state.update(f"{name}{tuple(tensor.shape)}".encode())
+            state.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         shape = {name: getattr(self.config, name, None) for name in ("model_type", "hidden_act", "layer_norm_eps", "pad_token_id")}
         shape["architecture"] = str(self.architecture)
         return digest({"weights": state.hexdigest(), "config": shape, "tokenizer": self.tokenizer_digest})
@@ -86,10 +105,14 @@ class Teacher:
 
     def to(self, device: torch.device | str) -> Teacher:
         """Moves the teacher to ``device`` and returns it."""
-        self.encoder.to(device)
-        if self._head is not None:
-            self._head.to(device)
+        (self.encoder if self._model is None else self._model).to(device)
         return self
+
+    def encode(self, input_ids: Tensor) -> Tensor:
+        """Returns the last hidden state [B, S, H] of token ids without padding, int64 [B, S]."""
+        with torch.inference_mode():
+            hidden: Tensor = self.encoder(input_ids=input_ids.to(self.device)).last_hidden_state
+        return hidden
 
     def represent(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Runs the encoder over full blocks.
@@ -98,70 +121,92 @@ class Teacher:
             input_ids: Token ids without padding, int64 [B, S].
 
         Returns:
-            The last hidden state and the last layer's input, both [B, S, H].
+            The last hidden state and what the last layer's queries, keys and values are projected from, both [B, S, H].
+
+        Raises:
+            BortError: The projections of the last layer are not known.
         """
+        if self._projections is None:
+            raise self._no_relations()
         seen: list[Tensor] = []
 
-        def keep(_module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-            seen.append(arguments[0] if arguments else named["hidden_states"])
+        def keep(_module: Any, arguments: tuple[Any, ...]) -> None:
+            seen[:] = [arguments[0]]
 
-        handle = self._last_layer.register_forward_pre_hook(keep, with_kwargs=True)
+        handle = self._projections.first.register_forward_pre_hook(keep)
         try:
-            with torch.inference_mode():
-                hidden = self.encoder(input_ids=input_ids.to(self.device)).last_hidden_state
+            hidden = self.encode(input_ids)
         finally:
             handle.remove()
         return hidden, seen[0]
 
     def relation_inputs(self, layer_input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns queries, keys and values of the last layer, each [B, S, H], from the last layer's input [B, S, H]."""
-        attention = self._last_layer.attention.self
-        return attention.query(layer_input), attention.key(layer_input), attention.value(layer_input)
+        """Returns queries, keys and values of the last layer, each [B, S, H], from what they are projected from, [B, S, H].
+
+        Raises:
+            BortError: The projections of the last layer are not known.
+        """
+        if self._projections is None:
+            raise self._no_relations()
+        return self._projections(layer_input)
 
     def transform(self, hidden: Tensor) -> Tensor:
-        """Returns the head's transformed hidden state [*, H] of the encoder's last hidden state [*, H].
+        """Returns the head's transformed hidden state [*, E] of the encoder's last hidden state [*, H].
 
         Raises:
             BortError: The teacher has no masked-LM head.
         """
-        head = self._needed_head()
-        if self.family == "bert":
-            transformed: Tensor = head.predictions.transform(hidden)
-        else:
-            transformed = head.layer_norm(torch.nn.functional.gelu(head.dense(hidden)))
-        return transformed
+        return self._needed_head().transform(hidden)
 
     def logits(self, transformed: Tensor) -> Tensor:
-        """Returns the logits [*, V] of transformed hidden states [*, H]: one matrix product and a bias.
+        """Returns the logits [*, V] of transformed hidden states [*, E]: one matrix product and a bias.
 
         Raises:
             BortError: The teacher has no masked-LM head.
         """
-        logits: Tensor = self._decoder(transformed)
-        return logits
+        return self._needed_head().logits(transformed)
 
-    @property
-    def _decoder(self) -> Callable[[Tensor], Tensor]:
-        head = self._needed_head()
-        decoder: Callable[[Tensor], Tensor] = head.predictions.decoder if self.family == "bert" else head.decoder
-        return decoder
+    def targets_of(self, input_ids: Tensor, positions: Tensor | None = None) -> TargetBatch:
+        """Runs the teacher now: what stored soft targets give back for the same blocks, without the rounding of their storage.
 
-    @property
-    def _last_layer(self) -> Any:
-        return self.encoder.encoder.layer[-1]
+        Args:
+            input_ids: The blocks, masked where ``positions`` are given and whole otherwise, int64 [B, S].
+            positions: The masked positions, int64 [B, K].
 
-    def _needed_head(self) -> Any:
+        Returns:
+            ``transformed`` where positions are given, else ``hidden`` and, where the projections are known, ``layer_input``;
+            on the teacher's device, ordinary tensors without a gradient.
+
+        Raises:
+            BortError: Positions are given and the teacher has no masked-LM head.
+        """
+        if positions is None:
+            hidden, layer_input = self.represent(input_ids) if self.has_relations else (self.encode(input_ids), None)
+            # A tensor of inference mode may not be saved for a gradient of something else; its copy may.
+            return TargetBatch(hidden=hidden.clone(), layer_input=None if layer_input is None else layer_input.clone())
+        head, hidden = self._needed_head(), self.encode(input_ids)
+        chosen = hidden.gather(1, positions.to(hidden.device)[..., None].expand(-1, -1, hidden.shape[-1]))
+        with torch.inference_mode():
+            transformed = head.transform(chosen)
+        return TargetBatch(transformed=transformed.clone())
+
+    def _needed_head(self) -> SplitHead:
         if self._head is None:
             raise ConfigurationError(
                 "teacher.path",
                 self.path,
-                "it has no masked-LM head, which a loss on logits needs; choose a loss on representations "
-                "(loss=representation, hidden or relations), or a teacher with such a head",
+                "it has no masked-LM head, which a loss on logits needs; let 'bort teacher' fit one (teacher.head.missing=fit), "
+                "choose a loss on representations (loss=representation, hidden or relations), or a teacher with such a head",
             )
         return self._head
 
-    def _head_parameters(self) -> list[Any]:
-        return [] if self._head is None else list(self._head.parameters())
+    def _no_relations(self) -> BortError:
+        return ConfigurationError(
+            "teacher.path",
+            self.path,
+            f"queries, keys and values of a '{self.config.model_type}' model cannot be told apart; choose a loss without relations "
+            "(loss=hidden)",
+        )
 
 
 def check_vocabulary(teacher: Teacher, vocab_size: int, digest_of_tokenizer: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,15 @@ from typing import Any
 from bort.architecture import POSITIONS, ROBERTA_LARGE, VOCABULARY, Architecture
 from bort.errors import ConfigurationError, RecordError
 from bort.files import read_json
-from bort.teacher.config import TeacherConfig
+from bort.teacher.config import FAMILIES, TeacherConfig
+
+#: The numbers of an architecture, by the names that transformers' families write them under.
+_NAMES = {
+    "depth": ("num_hidden_layers", "n_layers"),
+    "heads": ("num_attention_heads", "n_heads"),
+    "hidden": ("hidden_size", "dim"),
+    "intermediate": ("intermediate_size", "hidden_dim"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,22 +50,34 @@ def teacher_shape(config: TeacherConfig) -> TeacherShape:
     """
     config.check()
     folder = Path(config.path).expanduser()
-    values = _local(config, folder) if folder.is_dir() else _hub(config)
+    return shape_of(_local(config, folder) if folder.is_dir() else _hub(config), config)
+
+
+def shape_of(values: Mapping[str, Any], config: TeacherConfig) -> TeacherShape:
+    """Reads the shape out of the values of a transformers configuration.
+
+    Raises:
+        ConfigurationError: It is of no family that can teach, or it lacks a number.
+    """
     if "model_type" in values:
         config.check_family(values["model_type"])
-    try:
-        offset = values.get("pad_token_id", 1) + 1 if "roberta" in str(values.get("model_type")) else 0
-        return TeacherShape(
-            Architecture(
-                values["num_hidden_layers"], values["num_attention_heads"], values["hidden_size"], values["intermediate_size"]
-            ),
-            values["vocab_size"],
-            values["max_position_embeddings"] - offset,
-            values.get("type_vocab_size", 0),
-        )
-    except KeyError as error:
-        accepted = f"its configuration lacks {error}, so it is no encoder of the BERT or RoBERTa family"
-        raise ConfigurationError("teacher.path", config.path, accepted) from error
+    numbers = {
+        part: next((values[name] for name in names if isinstance(values.get(name), int)), None) for part, names in _NAMES.items()
+    }
+    numbers |= {name: values.get(name) for name in ("vocab_size", "max_position_embeddings")}
+    missing = [_NAMES.get(name, (name,))[0] for name, value in numbers.items() if value is None]
+    if missing:
+        accepted = f"its configuration lacks '{missing[0]}', so it is no encoder of a family that can teach"
+        raise ConfigurationError("teacher.path", config.path, accepted)
+    # RoBERTa counts positions from the padding id upwards, so that some rows of its embedding are never reached.
+    padding = values.get("pad_token_id")
+    offset = (1 if padding is None else padding) + 1 if FAMILIES.get(str(values.get("model_type"))) == "roberta" else 0
+    return TeacherShape(
+        Architecture(*(numbers[part] for part in _NAMES)),
+        numbers["vocab_size"],
+        numbers["max_position_embeddings"] - offset,
+        values.get("type_vocab_size") or 0,
+    )
 
 
 def _local(config: TeacherConfig, folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ which the logits come back by one product: a few hundred numbers a position inst
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +22,12 @@ from bort.corpus.store import Blocks, Corpus
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.files import file_digest, read_json
 from bort.teacher.config import TargetConfig
-from bort.teacher.model import Teacher, check_vocabulary
+from bort.teacher.model import TargetBatch, Teacher, check_vocabulary
 
 RECORD = "targets.json"
 SCHEMA = 1
 #: The arrays of each kind.
 ARRAYS = {"representation": ("hidden", "layer_input"), "logits": ("transformed",)}
-
-
-@dataclass(frozen=True)
-class TargetBatch:
-    """The soft targets of a batch, float32.
-
-    Args:
-        hidden: The teacher's last hidden state, [B, S, H]; kind ``representation``.
-        layer_input: The input of the teacher's last layer, [B, S, H]; kind ``representation``.
-        transformed: The head's transformed hidden state at the masked positions, [B, K, H]; kind ``logits``.
-    """
-
-    hidden: Tensor | None = None
-    layer_input: Tensor | None = None
-    transformed: Tensor | None = None
 
 
 def targets_identity(teacher: Teacher, corpus: Corpus, masking: MaskingConfig, config: TargetConfig) -> dict[str, Any]:

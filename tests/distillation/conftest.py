@@ -49,7 +49,7 @@ def make_teacher(family: str = "bert", hidden: int = 16) -> Teacher:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = (RobertaForMaskedLM if roberta else BertForMaskedLM)(config)
-    return Teacher(model.base_model, tokenizer, model.lm_head if roberta else model.cls, "a tiny teacher")
+    return Teacher(model.base_model, tokenizer, model, "a tiny teacher")
 
 
 def make_corpus(teacher: Teacher, train: int = 40, heldout: int = 8) -> Corpus:
