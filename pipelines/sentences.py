@@ -18,7 +18,8 @@ def sentence(error: BaseException) -> str:
         error: What stopped the run; errors of our own already are such a sentence.
     """
     if isinstance(error, BortError):
-        return _one_line(str(error))
+        # A list of expected files keeps its lines.
+        return str(error) if "\n  " in str(error) else _one_line(str(error))
     text = "\n".join(str(part) for part in _chain(error))
     for pattern, write in _PATTERNS:
         match = re.search(pattern, text)

@@ -214,7 +214,7 @@ def train_classifier(
 
         def judge() -> float:
             found = predict_from_logits(task, run.logits("steering"))
-            return score(task, found, workspace.splits["steering"].labels.tolist())[task.primary]
+            return score(task, found, task.steering)[task.primary]
 
         def after_epoch(epoch: int, loss: float, steering: float) -> None:
             curve.append({"epoch": epoch, "loss": loss, f"steering_{task.primary}": steering})
@@ -246,7 +246,7 @@ def train_classifier(
         found: NDArray[np.float64] | None = None
         for split in ("steering", "heldout") if heldout else ("steering",):
             found = run.logits(split)
-            record[split] = score(task, predict_from_logits(task, found), workspace.splits[split].labels.tolist())
+            record[split] = score(task, predict_from_logits(task, found), getattr(task, split))
         model = run.finish()
     record |= {
         "epochs": module.epochs_run,

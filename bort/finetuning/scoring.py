@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from bort.errors import BortError
 from bort.events import Observer, Quiet
 from bort.finetuning.classifier import load_classifier, logits, longest_input
 from bort.finetuning.config import Impl
@@ -16,6 +15,7 @@ from bort.finetuning.encode import encode, evaluation_batches
 from bort.finetuning.once import Plain, device_of
 from bort.finetuning.predictions import lines, predict_from_logits
 from bort.tasks.intervals import bootstrap_interval
+from bort.tasks.labels import label_order
 from bort.tasks.metrics import majority_baseline, score
 from bort.tasks.task import Task
 
@@ -52,7 +52,7 @@ def evaluate(model_dir: str | Path, task: Task, *, impl: Impl | None = None, obs
             done += len(indices)
             observer.progress(f"score {task.name}", done, len(data.labels))
     predictions = predict_from_logits(task, found)
-    scores = score(task, predictions, data.labels.tolist())
+    scores = score(task, predictions, task.heldout)
     return {
         "metrics": {
             name: {"value": value, "examples": bootstrap_interval(task, name, [predictions])} for name, value in scores.items()
@@ -62,21 +62,3 @@ def evaluate(model_dir: str | Path, task: Task, *, impl: Impl | None = None, obs
         "predictions": lines(task, found),
     }
 
-
-def label_order(names: dict[int, str], task: Task) -> list[int]:
-    """Returns the model's output for each class of the task.
-
-    Raises:
-        BortError: The model has other labels than the task.
-    """
-    if task.kind == "regression":
-        if len(names) != 1:
-            raise BortError(f"The model has {len(names)} outputs and task {task.name} is a regression, which needs one.")
-        return [0]
-    positions = {str(name): int(index) for index, name in names.items()}
-    if set(positions) != set(task.labels):
-        theirs, ours = ", ".join(sorted(positions)), ", ".join(task.labels)
-        raise BortError(
-            f"The model's labels ({theirs}) are not those of task {task.name} ({ours}); name the latter with task.labels."
-        )
-    return [positions[name] for name in task.labels]

@@ -8,13 +8,41 @@ from typing import Any
 
 from bort.errors import ConfigurationError
 
-KINDS = ("classification", "regression")
+KINDS = ("classification", "regression", "choice")
 #: Metrics of each kind; the first is what choices are made by where a task names none.
 METRICS = {
-    "classification": ("accuracy", "f1", "macro_f1", "matthews_correlation"),
+    "classification": ("accuracy", "f1", "macro_f1", "matthews_correlation", "f1a", "question_exact_match", "gender_parity"),
     "regression": ("pearson", "spearman"),
+    "choice": ("accuracy", "answer_f1", "answer_exact_match"),
 }
+#: Metrics over examples that are judged together, which therefore need ``group``.
+GROUPED = ("question_exact_match", "gender_parity")
+#: How files are laid out: as rows with named columns, or as SuperGLUE and RACE have them.
+FORMATS = ("table", "copa", "multirc", "record", "wic", "wsc", "race")
 MALFORMED = ("refuse", "skip")
+TRUNCATE = ("longest", "first", "second")
+WINDOW_POOLINGS = ("mean", "max")
+#: What ``path`` says instead of a directory where the data is to come from the hub.
+HUB = "hub"
+
+
+@dataclass
+class HubConfig:
+    """Where a task lies on the Hugging Face hub; read with ``task.path=hub``.
+
+    Args:
+        repository: Of parquet files, as ``owner/name``.
+        subset: Its configuration.
+        revision: The commit that is read, so that the data never changes.
+        splits: Names there of ``train``, ``steering_file``, ``test`` and ``unlabelled``.
+        columns: Names there of columns that the task's own files call otherwise.
+    """
+
+    repository: str = ""
+    subset: str | None = None
+    revision: str | None = None
+    splits: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -27,14 +55,25 @@ class TaskConfig:
 
     Args:
         name: Name in records and reports.
-        kind: ``classification`` or ``regression``.
-        path: A directory that the other files are relative to, or the one file of the task.
-        train: Training examples: CSV, TSV or JSONL by suffix, ``.gz`` allowed.
+        kind: ``classification``, ``regression``, or ``choice`` between options.
+        path: A directory that the other files are relative to, or the one file of the task, or ``hub``.
+        folder: The task's own folder in the whole download, so that ``path`` may be either.
+        format: ``table`` for CSV, TSV and JSONL with columns, or the layout of ``copa``, ``multirc``, ``record``, ``wic``, ``wsc``
+            (SuperGLUE) or ``race``, which tell for themselves what text, label and options are.
+        train: Training examples: CSV, TSV or JSONL by suffix, ``.gz`` allowed; a folder for RACE.
         steering_file: Steering examples, where they have a file of their own.
         test: Labelled held-out examples, where they have a file of their own.
+        unlabelled: A site's test set without labels, for which predictions are written; may be absent.
+        hub: Where the same data lies on the hub.
         text: One column, or two for a pair: a list, or names with a comma between.
-        label: Column of the label or of the regression target.
-        labels: Label values in the order of their class index, or a mapping from value to name. Found in train where not given.
+        unlabelled_text: The same in the unlabelled file where it differs; that file then names its columns in its first row.
+        label: Column of the label, of the regression target, or of the right option (number from 0, letter, column or text).
+        labels: Label values in the order of their class index (of the options, for a choice), or a mapping from value to name.
+            Found in train where not given.
+        options: Columns of the options of a choice, or the one column of JSONL that holds a list of them.
+        placeholder: What an option takes the place of in the last text, such as ``_``; it is appended where absent.
+        id: Column that names an example in a submission; its number from 0 where not given.
+        group: Column of what examples are judged and split together by, such as a question with several answers.
         filter: Only rows whose columns have these values are read.
         metrics: Metrics to report; the first decides on steering examples. By kind where empty.
         header: Whether the first row names the columns. Without one, columns are named by position from ``0``.
@@ -44,19 +83,36 @@ class TaskConfig:
         train_examples: Limit on the train split, for a low-data setting. A smaller limit takes a subset of a larger one.
         steering: Share of the file for steering (below 1) or number of examples (1 or more).
         heldout: Share of the file for the held-out split (below 1) or number of examples (1 or more).
-        max_length: Tokens of an example, special ones included; longer ones are cut.
+        max_length: Tokens of a sequence, special ones included; in longer ones a text gives way.
+        truncate: Which text gives way: ``longest``, or always the ``first`` or ``second`` (the passage, never the question).
+        windows: Windows, at most, in which that text is read; with 1 it is cut.
+        overlap: Tokens that neighbouring windows share.
+        window_pooling: Whether an example's logits are the ``mean`` or the ``max`` of those of its windows.
+        margin: For a choice: by how many logits training asks right options to be ahead of wrong ones.
+        train_options: For a choice: options that training reads of an example, at most; the right ones are among them.
+        submission: File name of a submission that a site accepts, such as ``CoLA.tsv``.
+        submission_labels: Its words by label name, where they are not the names themselves.
         seed: Decides the split and the subset, not the training.
     """
 
     name: str = "custom"
     kind: str = "classification"
     path: str | None = None
+    folder: str | None = None
+    format: str = "table"
     train: str | None = None
     steering_file: str | None = None
     test: str | None = None
+    unlabelled: str | None = None
+    hub: HubConfig = field(default_factory=HubConfig)
     text: Any = "text"
+    unlabelled_text: Any = None
     label: str = "label"
     labels: Any = None
+    options: Any = None
+    placeholder: str | None = None
+    id: str | None = None
+    group: str | None = None
     filter: dict[str, str] = field(default_factory=dict)
     metrics: list[str] = field(default_factory=list)
     header: bool = True
@@ -67,6 +123,14 @@ class TaskConfig:
     steering: float = 0.1
     heldout: float = 0.2
     max_length: int = 128
+    truncate: str = "longest"
+    windows: int = 1
+    overlap: int = 32
+    window_pooling: str = "mean"
+    margin: float = 0.0
+    train_options: int | None = None
+    submission: str = ""
+    submission_labels: dict[str, str] = field(default_factory=dict)
     seed: int = 0
 
     def check(self) -> None:
@@ -75,17 +139,23 @@ class TaskConfig:
         Raises:
             ConfigurationError: A value cannot be used.
         """
-        if self.kind not in KINDS:
-            raise ConfigurationError("task.kind", self.kind, f"use one of {', '.join(KINDS)}")
-        if self.malformed not in MALFORMED:
-            raise ConfigurationError("task.malformed", self.malformed, f"use one of {', '.join(MALFORMED)}")
-        if self.path is None and self.train is None:
+        for key, accepted in (
+            ("kind", KINDS),
+            ("format", FORMATS),
+            ("malformed", MALFORMED),
+            ("truncate", TRUNCATE),
+            ("window_pooling", WINDOW_POOLINGS),
+        ):
+            if getattr(self, key) not in accepted:
+                raise ConfigurationError(f"task.{key}", getattr(self, key), f"use one of {', '.join(accepted)}")
+        if all(name is None for name in (self.path, self.train, self.test, self.unlabelled)):
             raise ConfigurationError("task.train", None, "name a CSV, TSV or JSONL file of labelled examples: task.train=FILE")
+        if self.path == HUB and not self.hub.repository:
+            raise ConfigurationError("task.path", HUB, "this task has no task.hub.repository, so name a directory")
         self.text_columns()
         self.label_names()
-        for metric in self.metrics:
-            if metric not in METRICS[self.kind]:
-                raise ConfigurationError("task.metrics", metric, f"for {self.kind} use some of {', '.join(METRICS[self.kind])}")
+        self._check_choice()
+        self._check_metrics()
         for key in ("steering", "heldout"):
             value = getattr(self, key)
             if not math.isfinite(value) or value <= 0 or (value > 1 and value != int(value)):
@@ -96,21 +166,51 @@ class TaskConfig:
             raise ConfigurationError("task.max_length", self.max_length, "at least 4 tokens are needed for a pair")
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ConfigurationError("task.delimiter", self.delimiter, "one character")
+        if self.windows < 1:
+            raise ConfigurationError("task.windows", self.windows, "at least 1 window is needed")
+        if self.windows > 1 and not 0 <= self.overlap < self.max_length - 3:
+            raise ConfigurationError("task.overlap", self.overlap, "fewer tokens than task.max_length leaves for a text")
+        if self.windows > 1 and self.truncate == "longest" and self.format == "table" and len(self.text_columns()) == 2:
+            raise ConfigurationError("task.truncate", self.truncate, "of a pair one text is read in windows: first or second")
 
-    def text_columns(self) -> list[str]:
-        """Returns the names of the one or two text columns.
+    def _check_choice(self) -> None:
+        tabular = self.format == "table"
+        if self.kind == "choice" and tabular and not self.option_columns():
+            raise ConfigurationError("task.options", self.options, "name the columns of the options: COLUMN,COLUMN2")
+        if self.kind != "choice" and self.options is not None:
+            raise ConfigurationError("task.options", self.options, "only task.kind=choice has options")
+        if self.train_options is not None and self.train_options < 2:
+            raise ConfigurationError("task.train_options", self.train_options, "at least 2 options, or null for all")
+        if not math.isfinite(self.margin) or self.margin < 0:
+            raise ConfigurationError("task.margin", self.margin, "a number of logits of at least 0")
+
+    def _check_metrics(self) -> None:
+        for metric in self.metrics:
+            if metric not in METRICS[self.kind]:
+                raise ConfigurationError("task.metrics", metric, f"for {self.kind} use some of {', '.join(METRICS[self.kind])}")
+            if metric in GROUPED and self.format == "table" and self.group is None:
+                raise ConfigurationError("task.metrics", metric, "it judges groups of examples, so task.group has to name a column")
+
+    def text_columns(self, key: str = "train") -> list[str]:
+        """Returns the names of the one or two text columns of a file.
+
+        Args:
+            key: The key that names the file.
 
         Raises:
             ConfigurationError: ``text`` is not one or two names.
         """
-        if isinstance(self.text, str):
-            columns = [name.strip() for name in self.text.split(",")]
-        elif isinstance(self.text, (list, tuple)):
-            columns = [str(name).strip() for name in self.text]
+        apart = key == "unlabelled" and self.unlabelled_text is not None
+        text = self.unlabelled_text if apart else self.text
+        if isinstance(text, str):
+            columns = [name.strip() for name in text.split(",")]
+        elif isinstance(text, (list, tuple)):
+            columns = [str(name).strip() for name in text]
         else:
-            columns = [str(self.text)] if isinstance(self.text, int) else []
+            columns = [str(text)] if isinstance(text, int) else []
         if len(columns) not in (1, 2) or not all(columns) or len(set(columns)) != len(columns):
-            raise ConfigurationError("task.text", self.text, "one column, or two different ones for a pair: COLUMN,COLUMN2")
+            name = "task.unlabelled_text" if apart else "task.text"
+            raise ConfigurationError(name, text, "one column, or two different ones for a pair: COLUMN,COLUMN2")
         return columns
 
     def label_names(self) -> dict[str, str] | None:
@@ -133,3 +233,17 @@ class TaskConfig:
         if len(names) < 2 or len(names) != len(labels) or len(set(names.values())) != len(names):
             raise ConfigurationError("task.labels", self.labels, "at least two different labels, as a list or as value: name")
         return names
+
+    def option_columns(self) -> list[str]:
+        """Returns the columns of the options: several, or the one that holds a list; none for another kind of task.
+
+        Raises:
+            ConfigurationError: A name is empty or repeated.
+        """
+        if self.options is None:
+            return []
+        given = self.options.split(",") if isinstance(self.options, str) else list(self.options)
+        columns = [str(name).strip() for name in given]
+        if not columns or not all(columns) or len(set(columns)) != len(columns):
+            raise ConfigurationError("task.options", self.options, "different columns, with a comma between: COLUMN,COLUMN2")
+        return columns

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bort.tasks.metrics import Array, weighted_scores
-from bort.tasks.task import Task
+from bort.tasks.metrics import Array, weighted
+from bort.tasks.task import Example, Task
 
 
 def seed_interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, Any]:
@@ -44,7 +45,8 @@ def bootstrap_interval(
     """Returns the percentile interval of a score under resampling of the held-out examples.
 
     Each resample is scored for every training seed and the mean taken, so the interval belongs to the mean that is reported and
-    shows what another draw of examples would have given.
+    shows what another draw of examples would have given. Examples of one ``unit``, such as the questions on a passage, are drawn
+    together, because they are not independent.
 
     Args:
         task: Its held-out examples are resampled.
@@ -57,17 +59,23 @@ def bootstrap_interval(
     Returns:
         ``low`` and ``high``.
     """
-    truth = np.array([example.label for example in task.heldout], dtype=np.float64)
+    owners = _units(task.heldout)
     generator = np.random.Generator(np.random.Philox(seed))
     scores: list[Array] = []
-    count = len(truth)
+    count = int(owners.max()) + 1
     # In portions, so that the weights of a large task do not fill the memory.
-    portion = max(1, min(resamples, 4_000_000 // count))
-    classes = max(2, len(task.labels))
+    portion = max(1, min(resamples, 4_000_000 // len(owners)))
     for start in range(0, resamples, portion):
         draws = generator.multinomial(count, np.full(count, 1 / count), size=min(portion, resamples - start))
-        weights = draws.astype(np.float64)
-        found = [weighted_scores(metric, np.asarray(one, dtype=np.float64), truth, weights, classes) for one in predictions]
+        weights = draws.astype(np.float64)[:, owners]
+        found = [weighted(task, metric, one, task.heldout, weights) for one in predictions]
         scores.append(np.mean(found, axis=0))
     low, high = np.quantile(np.concatenate(scores), [(1 - confidence) / 2, (1 + confidence) / 2])
     return {"low": float(low), "high": float(high)}
+
+
+def _units(examples: Sequence[Example]) -> NDArray[np.int64]:
+    """Returns the number of the unit that each example belongs to, [N]; one without a unit is one by itself."""
+    numbers: dict[str, int] = {}
+    keys = (example.unit or example.group or f"\x1e{place}" for place, example in enumerate(examples))
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)

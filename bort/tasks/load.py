@@ -1,21 +1,26 @@
-"""From a task's configuration to its examples, in three splits that share no text."""
+"""From a task's configuration to its examples, in splits that share no text."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bort.errors import BortError, ConfigurationError
 from bort.events import Observer, Quiet
-from bort.files import file_digest
-from bort.tasks.config import METRICS, TaskConfig
-from bort.tasks.read import Layout, Row, read_rows
+from bort.tasks.config import HUB, METRICS, TaskConfig
+from bort.tasks.formats import Raw, from_rows, read_format
+from bort.tasks.number import Numbering, found_labels, raw_of_row
+from bort.tasks.read import Layout, columns_of, read_rows
+from bort.tasks.sources import FILES, hub_rows, source_digests, task_files
 from bort.tasks.split import share, spread, take, text_key
 from bort.tasks.task import Example, Task
 
+#: An example as its source has it, and where it stands, for messages.
+Placed = tuple[Raw, str]
 
-def load_task(config: TaskConfig, observer: Observer | None = None) -> Task:
+
+def load_task(config: TaskConfig, observer: Observer | None = None, *, training: bool = True) -> Task:
     """Reads a task and splits it.
 
     Train never holds a text that steering or held-out hold, in whatever spelling; where files come apart already, such rows
@@ -24,6 +29,8 @@ def load_task(config: TaskConfig, observer: Observer | None = None) -> Task:
     Args:
         config: The task.
         observer: Told of rows that were dropped.
+        training: Whether a model is to be trained, which needs all three splits. Without it, what there is of train, held-out and
+            unlabelled examples is read, for scores and submissions.
 
     Raises:
         ConfigurationError: A setting, a file or a column cannot be used.
@@ -31,98 +38,124 @@ def load_task(config: TaskConfig, observer: Observer | None = None) -> Task:
     """
     config.check()
     observer = observer or Quiet()
-    files = _files(config)
-    known = config.label_names()
-    parts: dict[str, list[tuple[Row, Path]]] = {}
-    source: dict[str, object] = {"files": {}, "malformed": 0}
-    for split, path in files.items():
-        rows, skipped = _rows(config, split, path)
+    there = [key for key in (config.hub.splits if config.path == HUB else task_files(config)) if key in FILES]
+    if training and "train" not in there:
+        raise ConfigurationError("task.train", config.train, f"{config.name} has nothing to train on; it can only be evaluated")
+    parts: dict[str, list[Placed]] = {}
+    malformed = 0
+    for key in there:
+        if key == "unlabelled" and training:
+            continue
+        parts[key], skipped = _read(config, key)
         if skipped:
-            observer.warn(f"{path}: {skipped} malformed rows were skipped.")
-        source["malformed"] = int(str(source["malformed"])) + skipped
-        source["files"] |= {split: {"name": path.name, "sha256": file_digest(path)}}  # type: ignore[operator]
-        parts[split] = [(row, path) for row in rows]
+            observer.warn(f"{config.name}, task.{key}: {skipped} malformed rows were skipped.")
+        malformed += skipped
+    known = config.label_names()
     if config.kind == "classification" and known is None:
-        known = {value: value for value in _found(row.values[config.label].strip() for row, _ in parts["train"])}
-    examples = {split: [_example(config, row, path, known, split) for row, path in rows] for split, rows in parts.items()}
+        known = found_labels(raw.label.strip() for key in parts for raw, _ in parts[key] if raw.label and key == _labelling(parts))
+    numbering = Numbering(config, known)
+    examples = {key: [numbering.example(raw, place, key) for raw, place in rows] for key, rows in parts.items()}
+    unlabelled = examples.pop("unlabelled", [])
+    if unlabelled and "train" not in examples and "test" not in examples and all(example.labelled for example in unlabelled):
+        # Diagnostic sets are published with their labels: they are for a score as well as for a submission.
+        examples["test"] = unlabelled
+    answerless = _drop_answerless(config, examples, observer)
     train, steering, heldout, dropped = _split(config, examples)
     if dropped:
         observer.warn(f"{config.name}: {dropped} examples whose text also stands in a split for judging were taken out of train.")
+    source = {"files": source_digests(config), "malformed": malformed, "overlapping": dropped, "seed": config.seed}
     task = Task(
         name=config.name,
         kind=config.kind,
-        labels=list(known.values()) if known else [],
+        labels=list(known.values()) if known and config.kind == "classification" else [],
         metrics=list(config.metrics) or [METRICS[config.kind][0]],
         train=train,
         steering=steering,
         heldout=heldout,
         max_length=config.max_length,
-        source={**source, "overlapping": dropped, "seed": config.seed},
+        source=source | ({"answerless": answerless} if answerless else {}),
+        unlabelled=unlabelled,
+        placeholder=config.placeholder,
+        truncate=config.truncate,
+        windows=config.windows,
+        overlap=config.overlap,
+        window_pooling=config.window_pooling,
+        margin=config.margin,
+        train_options=config.train_options,
+        submission=config.submission,
+        submission_labels=dict(config.submission_labels),
     )
-    _check(task, config)
+    _check(task, config, training)
     return task
 
 
-def _files(config: TaskConfig) -> dict[str, Path]:
-    """Returns the file of each split that has one."""
-    folder = Path(config.path).expanduser() if config.path is not None else None
-    if folder is not None and config.train is None:
-        if folder.is_dir():
-            raise ConfigurationError("task.train", None, f"{folder} is a directory, so task.train has to name a file in it")
-        return {"train": folder} | _named(config, folder.parent, ("steering_file", "test"))
-    files = _named(config, folder, ("train", "steering_file", "test"))
-    missing = [path for path in files.values() if not path.is_file()]
-    if missing and folder is not None:
-        tree = "\n".join(
-            [f"{folder}/", *(f"  {path.relative_to(folder)}" for path in files.values() if path.is_relative_to(folder))]
-        )
-        raise ConfigurationError("task.path", folder, f"there is no {missing[0].name}; this layout is expected:\n{tree}\n")
-    return files
+def _labelling(parts: Mapping[str, object]) -> str:
+    """Returns the split whose labels are the task's."""
+    return "train" if "train" in parts else "test"
 
 
-def _named(config: TaskConfig, folder: Path | None, keys: Sequence[str]) -> dict[str, Path]:
-    named = {key: getattr(config, key) for key in keys if getattr(config, key) is not None}
-    return {key: (folder or Path()) / Path(name).expanduser() for key, name in named.items()}
+def _read(config: TaskConfig, key: str) -> tuple[list[Placed], int]:
+    """Returns the examples of one file or split of the hub, and how many rows of it were malformed."""
+    if config.path == HUB:
+        rows = hub_rows(config, key, _hub_columns(config, key) if config.format == "table" else None)
+        places = [(f"{config.hub.repository}:{config.hub.splits[key]}:{row.line}", row.values) for row in rows]
+        if config.format != "table":
+            raws = from_rows(config.format, places)
+        else:
+            texts = config.text_columns(key)
+            raws = [
+                raw_of_row(config, values, place, texts, str(values.get(config.id or "", number)))
+                for number, (place, values) in enumerate(places)
+            ]
+            if "gender_parity" in config.metrics:
+                # The hub leaves out the names of the pairs; the texts of a pair follow each other.
+                raws = [replace(raw, group=f"{number // 2}", unit=f"{number // 2}") for number, raw in enumerate(raws)]
+        return [(raw, raw.identity) for raw in raws], 0
+    path = task_files(config)[key]
+    if config.format != "table":
+        return [(raw, raw.identity) for raw in read_format(config.format, path)], 0
+    return _read_table(config, key, path)
 
 
-def _rows(config: TaskConfig, split: str, path: Path) -> tuple[list[Row], int]:
-    columns = {"task.text": config.text_columns(), "task.label": [config.label], "task.filter": list(config.filter)}
-    layout = Layout(config.header, config.delimiter, config.quoted, config.malformed)
-    rows, skipped = read_rows(path, f"task.{split}", columns, layout)
+def _hub_columns(config: TaskConfig, key: str) -> list[str]:
+    return [*config.text_columns(key), config.label, *config.option_columns(), *([config.id] if config.id else [])]
+
+
+def _read_table(config: TaskConfig, key: str, path: Path) -> tuple[list[Placed], int]:
+    texts = config.text_columns(key)
+    header = config.header or (key == "unlabelled" and config.unlabelled_text is not None)
+    listed = tuple(config.option_columns()) if len(config.option_columns()) == 1 else ()
+    layout = Layout(header, config.delimiter, config.quoted, config.malformed, listed)
+    columns = {"task.text": texts, "task.options": config.option_columns(), "task.filter": list(config.filter)}
+    if key == "unlabelled":
+        # Nothing but the texts has to be there; a row's number is its name where it has no other.
+        at_hand = columns_of(path, f"task.{key}", layout)
+        optional = {"task.label": config.label, "task.group": config.group, "task.id": config.id}
+        columns |= {name: [column] for name, column in optional.items() if column is not None and column in at_hand}
+    else:
+        columns["task.label"] = [config.label]
+        columns["task.group"] = [config.group] if config.group else []
+    rows, skipped = read_rows(path, f"task.{key}", columns, layout)
     kept = [row for row in rows if all(row.values[name] == str(value) for name, value in config.filter.items())]
     if not kept:
         wanted = f" with {', '.join(f'{name}={value}' for name, value in config.filter.items())}" if config.filter else ""
-        raise ConfigurationError(f"task.{split}", path, f"it has no rows{wanted}")
-    return kept, skipped
+        raise ConfigurationError(f"task.{key}", path, f"it has no rows{wanted}")
+    placed = []
+    for number, row in enumerate(kept):
+        index = str(row.values.get(config.id or "", number)).strip()
+        raw = raw_of_row(config, row.values, f"{path.name}:{row.line}", texts, index)
+        placed.append((raw, f"{path}, line {row.line}"))
+    return placed, skipped
 
 
-def _found(values: object) -> list[str]:
-    """Returns the different label values: as numbers where all of them are, else by letter."""
-    unique = set(values)  # type: ignore[call-overload]
-    try:
-        return sorted(unique, key=float)
-    except ValueError:
-        return sorted(unique)
-
-
-def _example(config: TaskConfig, row: Row, path: Path, known: dict[str, str] | None, split: str) -> Example:
-    texts = tuple(row.values[name].strip() for name in config.text_columns())
-    value = row.values[config.label].strip()
-    identity = f"{path.name}:{row.line}"
-    if known is None:
-        try:
-            target = float(value)
-        except ValueError:
-            target = math.nan
-        if not math.isfinite(target):
-            raise BortError(f"{path}, line {row.line}: the regression target '{value}' under '{config.label}' is not a number.")
-        return Example(identity, texts, target)
-    if value not in known:
-        shown = ", ".join(list(known)[:20])
-        where = "task.labels" if config.labels is not None else f"train, which has {shown}"
-        expected = f"not in {where}" + (f" ({shown})" if config.labels is not None else "")
-        raise BortError(f"{path}, line {row.line} (task.{split}): the label '{value}' under '{config.label}' is {expected}.")
-    return Example(identity, texts, list(known).index(value))
+def _drop_answerless(config: TaskConfig, examples: dict[str, list[Example]], observer: Observer) -> int:
+    """Takes out of train the questions none of whose options is right: there is nothing to learn from them."""
+    whole = examples.get("train", [])
+    kept = [example for example in whole if config.kind != "choice" or example.right]
+    if len(kept) < len(whole):
+        examples["train"] = kept
+        observer.warn(f"{config.name}: {len(whole) - len(kept)} train examples have no right option and were left out.")
+    return len(whole) - len(kept)
 
 
 def _split(config: TaskConfig, examples: dict[str, list[Example]]) -> tuple[list[Example], list[Example], list[Example], int]:
@@ -133,17 +166,17 @@ def _split(config: TaskConfig, examples: dict[str, list[Example]]) -> tuple[list
         return spread(pool, strata, config.seed)
 
     dropped = 0
-    train = examples["train"]
+    train = examples.get("train", [])
     steering = examples.get("steering_file", [])
     heldout = examples.get("test", [])
-    judged = {text_key(example.texts) for example in heldout}
+    judged = {text_key(example) for example in heldout}
     if heldout and steering:
-        kept = [example for example in steering if text_key(example.texts) not in judged]
+        kept = [example for example in steering if text_key(example) not in judged]
         dropped += len(steering) - len(kept)
         steering = kept
-    judged |= {text_key(example.texts) for example in steering}
+    judged |= {text_key(example) for example in steering}
     if judged:
-        kept = [example for example in train if text_key(example.texts) not in judged]
+        kept = [example for example in train if text_key(example) not in judged]
         dropped += len(train) - len(kept)
         train = kept
     groups, total = ordered(train), len(train)
@@ -158,14 +191,18 @@ def _split(config: TaskConfig, examples: dict[str, list[Example]]) -> tuple[list
     return rest, steering, heldout, dropped
 
 
-def _check(task: Task, config: TaskConfig) -> None:
+def _check(task: Task, config: TaskConfig, training: bool) -> None:
     sizes = {"train": task.train, "steering": task.steering, "held-out": task.heldout}
     for name, examples in sizes.items():
-        if not examples:
+        if training and not examples:
             counts = ", ".join(f"{key} {len(value)}" for key, value in sizes.items())
             remedy = "give more rows or change task.steering or task.heldout"
             raise BortError(f"task {task.name}: the {name} split is empty ({counts}); {remedy}.")
-    if task.kind == "regression":
+    if task.kind != "classification":
+        return
+    if "f1" in task.metrics and len(task.labels) != 2:
+        raise ConfigurationError("task.metrics", "f1", f"it is for two labels and there are {len(task.labels)}; use macro_f1")
+    if not training:
         return
     trained = {int(example.label) for example in task.train}
     for name in ("steering", "held-out"):
@@ -178,5 +215,3 @@ def _check(task: Task, config: TaskConfig) -> None:
             )
     if len(trained) < 2:
         raise BortError(f"task {task.name}: train has only the label '{task.labels[trained.pop()]}'; at least two are needed.")
-    if "f1" in task.metrics and len(task.labels) != 2:
-        raise ConfigurationError("task.metrics", "f1", f"it is for two labels and there are {len(task.labels)}; use macro_f1")

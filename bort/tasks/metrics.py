@@ -1,34 +1,60 @@
-"""Accuracy, F1, Matthews correlation, Pearson and Spearman correlation, and the score of a model that has learnt nothing.
+"""The metrics of GLUE, SuperGLUE and RACE, and the score of a model that has learnt nothing.
 
 The class metrics are written as functions of confusion matrices, many at once, because an interval over examples needs a thousand
-of them; scikit-learn and scipy are the reference they are tested against.
+of them; scikit-learn and scipy are the reference they are tested against. The others are means over what they judge: an answer,
+all answers to a question, a pair.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.tasks.task import Task
+from bort.tasks.answers import answer_exact, answer_f1
+from bort.tasks.task import Example, Task
 
 Array = NDArray[np.float64]
+#: Gives a value for each thing that is judged, and the example whose weight it has.
+Judge = Callable[[Sequence[float], Sequence[Example]], tuple[Array, list[int]]]
 
 
-def score(task: Task, predictions: Sequence[float], targets: Sequence[float]) -> dict[str, float]:
+def score(task: Task, predictions: Sequence[float], examples: Sequence[Example]) -> dict[str, float]:
     """Returns every metric of the task.
 
     Args:
         task: Says which metrics.
-        predictions: Class indices, or numbers for a regression; length N.
-        targets: The truth; length N.
+        predictions: Indices of classes or options, or numbers for a regression; length N.
+        examples: With the truth; length N.
     """
-    found, truth = np.asarray(predictions, dtype=np.float64), np.asarray(targets, dtype=np.float64)
-    weights = np.ones((1, len(truth)))
-    return {name: float(weighted_scores(name, found, truth, weights, max(2, len(task.labels)))[0]) for name in task.metrics}
+    weights = np.ones((1, len(examples)))
+    return {name: float(weighted(task, name, predictions, examples, weights)[0]) for name in task.metrics}
+
+
+def weighted(task: Task, metric: str, predictions: Sequence[float], examples: Sequence[Example], weights: Array) -> Array:
+    """Returns one metric under several weightings of the examples.
+
+    Args:
+        task: Says of what kind the predictions are.
+        metric: Its name.
+        predictions: Indices of classes or options, or numbers; length N.
+        examples: With the truth; length N. Those that a metric judges together must have the same weight.
+        weights: How often each example counts, [R, N].
+
+    Returns:
+        The scores, [R]: in [0, 1], or in [−1, 1] for correlations. Where a score has no value (nothing varies), it is 0.
+    """
+    judge = _accuracy_of_options if task.kind == "choice" and metric == "accuracy" else _JUDGES.get(metric)
+    if judge is not None:
+        values, owners = judge(predictions, examples)
+        chosen = weights[:, owners]
+        return _ratio(chosen @ values, chosen.sum(axis=1))
+    found = np.asarray(predictions, dtype=np.float64)
+    truth = np.array([example.label for example in examples], dtype=np.float64)
+    return weighted_scores(metric, found, truth, weights, max(2, len(task.labels)))
 
 
 def weighted_scores(metric: str, predictions: Array, targets: Array, weights: Array, classes: int) -> Array:
@@ -88,7 +114,56 @@ def _matthews(confusion: Array) -> Array:
     return _ratio(covariance, np.sqrt(np.maximum(spread, 0)))
 
 
-_CONFUSED = {"accuracy": _accuracy, "f1": _f1, "macro_f1": _macro_f1, "matthews_correlation": _matthews}
+# F1a of MultiRC is the F1 of "this answer is right" over all answers to all questions.
+_CONFUSED = {"accuracy": _accuracy, "f1": _f1, "f1a": _f1, "macro_f1": _macro_f1, "matthews_correlation": _matthews}
+
+
+def _accuracy_of_options(predictions: Sequence[float], examples: Sequence[Example]) -> tuple[Array, list[int]]:
+    values = [float(int(found) in example.right) for found, example in zip(predictions, examples, strict=True)]
+    return np.array(values), list(range(len(values)))
+
+
+def _of_answers(judge: Callable[[str, Sequence[str]], float]) -> Judge:
+    """Returns the metric that compares the text of the chosen option with those of the right answers, as ReCoRD is scored."""
+
+    def values(predictions: Sequence[float], examples: Sequence[Example]) -> tuple[Array, list[int]]:
+        found = []
+        for index, example in zip(predictions, examples, strict=True):
+            right = example.answers or [example.options[option] for option in sorted(example.right)]
+            chosen = example.options[int(index)] if example.options else ""
+            found.append(judge(chosen, right))
+        return np.array(found), list(range(len(found)))
+
+    return values
+
+
+def _groups(predictions: Sequence[float], examples: Sequence[Example]) -> list[tuple[int, list[tuple[float, float]]]]:
+    """Returns the first member of each group, and prediction and truth of all of them; an example without one stands alone."""
+    members: dict[str, list[tuple[int, float, float]]] = defaultdict(list)
+    for place, (found, example) in enumerate(zip(predictions, examples, strict=True)):
+        members[example.group or f"\x1e{place}"].append((place, found, example.label))
+    return [(group[0][0], [(found, truth) for _, found, truth in group]) for group in members.values()]
+
+
+def _question_exact(predictions: Sequence[float], examples: Sequence[Example]) -> tuple[Array, list[int]]:
+    """Whether all answers to a question are judged rightly: the exact match of MultiRC."""
+    groups = _groups(predictions, examples)
+    values = [float(all(found == truth for found, truth in pairs)) for _, pairs in groups]
+    return np.array(values), [place for place, _ in groups]
+
+
+def _parity(predictions: Sequence[float], examples: Sequence[Example]) -> tuple[Array, list[int]]:
+    """Whether texts that differ by a pronoun's gender alone are judged alike: the gender parity of Winogender (AX-g)."""
+    groups = _groups(predictions, examples)
+    return np.array([float(len({found for found, _ in pairs}) == 1) for _, pairs in groups]), [place for place, _ in groups]
+
+
+_JUDGES: dict[str, Judge] = {
+    "answer_f1": _of_answers(answer_f1),
+    "answer_exact_match": _of_answers(answer_exact),
+    "question_exact_match": _question_exact,
+    "gender_parity": _parity,
+}
 
 
 def _pearson(predictions: Array, targets: Array, weights: Array) -> Array:
@@ -114,19 +189,27 @@ def majority_baseline(task: Task) -> dict[str, Any]:
     """Scores the model that always gives the most frequent label of train (or its mean target) on held-out.
 
     On unbalanced labels accuracy alone flatters; the baseline is therefore given in every metric of the task, and beside it the
-    best that any constant answer reaches in each (all-positive, for an F1 whose positive class is rare).
+    best that any constant answer reaches in each (all-positive, for an F1 whose positive class is rare). For a choice the answer
+    is a position among the options; where there is no train, held-out tells what is frequent.
 
     Returns:
         ``label``, ``metrics`` by name, ``best_constant`` by metric.
     """
-    truth = [example.label for example in task.heldout]
+    known = [example for example in (task.train or task.heldout) if example.right]
     if task.kind == "regression":
-        mean = float(np.mean([example.label for example in task.train]))
-        metrics = score(task, [mean] * len(truth), truth)
+        mean = float(np.mean([example.label for example in known]))
+        metrics = score(task, [mean] * len(task.heldout), task.heldout)
         return {"label": mean, "metrics": metrics, "best_constant": dict(metrics)}
-    counts = Counter(int(example.label) for example in task.train)
+    counts = Counter(min(example.right) for example in known)
     # Ties go to the lower index, so that the baseline does not depend on the order of the examples.
     majority = min(counts, key=lambda index: (-counts[index], index))
-    constants = {index: score(task, [index] * len(truth), truth) for index in range(len(task.labels))}
+    answers = range(len(task.labels)) if task.labels else range(max(len(example.options) for example in task.heldout))
+    constants = {index: score(task, [_nearest(index, one) for one in task.heldout], task.heldout) for index in answers}
     best = {name: max(scores[name] for scores in constants.values()) for name in task.metrics}
-    return {"label": task.labels[majority], "metrics": constants[majority], "best_constant": best}
+    label = task.labels[majority] if task.labels else f"option {majority}"
+    return {"label": label, "metrics": constants.get(majority, best), "best_constant": best}
+
+
+def _nearest(index: int, example: Example) -> int:
+    """Returns the index, or that of the last option where there are fewer."""
+    return min(index, len(example.options) - 1) if example.options else index

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,20 +20,25 @@ _FORMATS = {".csv": ",", ".tsv": "\t", ".txt": "\t", ".jsonl": None, ".ndjson": 
 
 @dataclass(frozen=True)
 class Row:
-    """The wanted columns of one row, and its line in the file."""
+    """The wanted columns of one row, and its line in the file; a column of options holds a list."""
 
     line: int
-    values: Mapping[str, str]
+    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file is laid out; see :class:`bort.tasks.config.TaskConfig`."""
+    """How a file is laid out; see :class:`bort.tasks.config.TaskConfig`.
+
+    Args:
+        lists: Columns of JSONL that hold lists of texts.
+    """
 
     header: bool = True
     delimiter: str | None = None
     quoted: bool | None = None
     malformed: str = "refuse"
+    lists: tuple[str, ...] = ()
 
 
 def read_rows(path: Path, key: str, columns: Mapping[str, Sequence[str]], layout: Layout) -> tuple[list[Row], int]:
@@ -51,6 +57,30 @@ def read_rows(path: Path, key: str, columns: Mapping[str, Sequence[str]], layout
         ConfigurationError: The file is missing, has another format, or lacks a column.
         BortError: The file is not readable text, or a row is malformed.
     """
+    with _opened(path, key, layout) as (file, delimiter, quoted):
+        if delimiter is None:
+            return _read_json_lines(file, path, columns, layout)
+        return _read_table(file, path, columns, layout, delimiter, quoted)
+
+
+def columns_of(path: Path, key: str, layout: Layout) -> list[str]:
+    """Returns the names of a file's columns: those of its first row or object, or numbers where the rows have no header.
+
+    Raises:
+        ConfigurationError: The file is missing or has another format.
+        BortError: The file is not readable text, or empty.
+    """
+    with _opened(path, key, layout) as (file, delimiter, quoted):
+        if delimiter is None:
+            for _, record in _records(file, path):
+                return list(record)
+            raise BortError(f"{path} is empty.")
+        return _header(_table_reader(file, delimiter, quoted), path, layout)[0]
+
+
+@contextmanager
+def _opened(path: Path, key: str, layout: Layout) -> Iterator[tuple[IO[str], str | None, bool]]:
+    """Yields the open file, its separator (none for JSONL) and whether its fields are quoted."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     compressed = suffixes[-1:] == [".gz"]
     suffix = (suffixes[:-1] if compressed else suffixes)[-1:] or [""]
@@ -63,48 +93,54 @@ def read_rows(path: Path, key: str, columns: Mapping[str, Sequence[str]], layout
     # Where nothing is quoted, a carriage return inside a field is text: some of GLUE's files have them.
     newline = "" if quoted and delimiter is not None else "\n"
     opener: Any = gzip.open if compressed else open
+    limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline=newline) as file:
-            if delimiter is None:
-                return _read_json_lines(file, path, columns, layout)
-            return _read_table(file, path, columns, layout, delimiter, quoted)
+            yield file, delimiter, quoted
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise BortError(f"{path} cannot be read as UTF-8 text: {error}.") from error
     except csv.Error as error:
         remedy = "mend the quotation marks or set task.quoted=false" if quoted else "is it a table?"
         raise BortError(f"{path} cannot be read as a table: {error}; {remedy}.") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _table_reader(file: IO[str], delimiter: str, quoted: bool) -> Any:
+    lines = file if quoted else (line.rstrip("\r\n").replace("\r", " ") for line in file)
+    return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=quoted)
+
+
+def _header(reader: Any, path: Path, layout: Layout) -> tuple[list[str], list[str]]:
+    """Returns the names of the columns, and the first row."""
+    first = next(reader, None)
+    if first is None:
+        raise BortError(f"{path} is empty.")
+    return ([name.strip() for name in first] if layout.header else [str(position) for position in range(len(first))]), first
 
 
 def _read_table(
     file: IO[str], path: Path, columns: Mapping[str, Sequence[str]], layout: Layout, delimiter: str, quoted: bool
 ) -> tuple[list[Row], int]:
-    limit = csv.field_size_limit(_LONGEST_FIELD)
-    try:
-        lines = file if quoted else (line.rstrip("\r\n").replace("\r", " ") for line in file)
-        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=quoted)
-        first = next(reader, None)
-        if first is None:
-            raise BortError(f"{path} is empty.")
-        names = [name.strip() for name in first] if layout.header else [str(position) for position in range(len(first))]
-        positions = _positions(path, columns, names)
-        rows: list[Row] = []
-        skipped = 0
-        for line, fields in _numbered(reader, None if layout.header else first):
-            if not fields:
-                continue
-            # A table with a header tells how many columns a row has. Rows may be longer: a trailing separator does no harm.
-            if len(fields) <= max(positions.values()) or (layout.header and len(fields) < len(names)):
-                if layout.malformed == "refuse":
-                    raise BortError(
-                        f"{path}, line {line}: {len(fields)} columns where {len(names)} are needed; "
-                        "mend it or set task.malformed=skip."
-                    )
-                skipped += 1
-                continue
-            rows.append(Row(line, {name: fields[position] for name, position in positions.items()}))
-        return rows, skipped
-    finally:
-        csv.field_size_limit(limit)
+    reader = _table_reader(file, delimiter, quoted)
+    names, first = _header(reader, path, layout)
+    positions = _positions(path, columns, names)
+    rows: list[Row] = []
+    skipped = 0
+    for line, fields in _numbered(reader, None if layout.header else first):
+        if not fields:
+            continue
+        # A table with a header tells how many columns a row has. A trailing separator does no harm.
+        uneven = layout.header and (len(fields) < len(names) or any(field.strip() for field in fields[len(names) :]))
+        if len(fields) <= max(positions.values()) or uneven:
+            if layout.malformed == "refuse":
+                raise BortError(
+                    f"{path}, line {line}: {len(fields)} columns where {len(names)} are needed; mend it or set task.malformed=skip."
+                )
+            skipped += 1
+            continue
+        rows.append(Row(line, {name: fields[position] for name, position in positions.items()}))
+    return rows, skipped
 
 
 def _numbered(reader: Any, first: list[str] | None) -> Iterator[tuple[int, list[str]]]:
@@ -117,6 +153,40 @@ def _numbered(reader: Any, first: list[str] | None) -> Iterator[tuple[int, list[
 def _read_json_lines(file: IO[str], path: Path, columns: Mapping[str, Sequence[str]], layout: Layout) -> tuple[list[Row], int]:
     rows: list[Row] = []
     skipped = 0
+    wanted = [name for names in columns.values() for name in names]
+    for line, record in _records(file, path):
+        if not rows and not skipped:
+            _positions(path, columns, list(record))
+        lacking = [name for name in wanted if not _usable(record.get(name), name in layout.lists)]
+        if lacking:
+            if layout.malformed == "refuse":
+                kind = "list of texts" if lacking[0] in layout.lists else "text or number"
+                raise BortError(f"{path}, line {line}: no {kind} under '{lacking[0]}'; mend it or set task.malformed=skip.")
+            skipped += 1
+            continue
+        rows.append(Row(line, {name: _text(record[name]) for name in wanted}))
+    if not rows and not skipped:
+        raise BortError(f"{path} is empty.")
+    return rows, skipped
+
+
+def read_records(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Reads the objects of a JSONL file as they stand, each with its line.
+
+    Raises:
+        BortError: The file cannot be read, is empty, or a line is no JSON object.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            records = list(_records(file, path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BortError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+    if not records:
+        raise BortError(f"{path} is empty.")
+    return records
+
+
+def _records(file: IO[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for line, text in enumerate(file, start=1):
         if not text.strip():
             continue
@@ -126,19 +196,13 @@ def _read_json_lines(file: IO[str], path: Path, columns: Mapping[str, Sequence[s
             raise BortError(f"{path}, line {line}: not valid JSON ({error.msg}).") from error
         if not isinstance(record, dict):
             raise BortError(f"{path}, line {line}: an object with named columns is needed.")
-        if not rows and not skipped:
-            _positions(path, columns, list(record))
-        wanted = [name for names in columns.values() for name in names]
-        lacking = [name for name in wanted if record.get(name) is None or isinstance(record[name], (dict, list))]
-        if lacking:
-            if layout.malformed == "refuse":
-                raise BortError(f"{path}, line {line}: no text or number under '{lacking[0]}'; mend it or set task.malformed=skip.")
-            skipped += 1
-            continue
-        rows.append(Row(line, {name: _text(record[name]) for name in wanted}))
-    if not rows and not skipped:
-        raise BortError(f"{path} is empty.")
-    return rows, skipped
+        yield line, record
+
+
+def _usable(value: Any, is_list: bool) -> bool:
+    if is_list:
+        return isinstance(value, list) and bool(value) and all(_usable(item, False) for item in value)
+    return value is not None and not isinstance(value, (dict, list))
 
 
 def _positions(path: Path, columns: Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[str, int]:
@@ -152,7 +216,9 @@ def _positions(path: Path, columns: Mapping[str, Sequence[str]], names: Sequence
     return positions
 
 
-def _text(value: Any) -> str:
+def _text(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_text(item) for item in value]
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)

@@ -22,8 +22,9 @@ class _WithoutPunctuation(dict[int, str | None]):
 _TABLE = _WithoutPunctuation()
 
 
-def text_key(texts: Sequence[str]) -> str:
-    """Returns the key under which texts are the same example: case, spacing, punctuation and Unicode form do not count."""
+def text_key(example: Example) -> str:
+    """Returns the key under which examples are the same: case, spacing, punctuation and Unicode form of a text do not count."""
+    texts = (*example.texts, *example.options)
     keys = [unicodedata.normalize("NFKC", text).casefold().translate(_TABLE) or text.strip() for text in texts]
     return "\x1f".join(keys)
 
@@ -31,9 +32,9 @@ def text_key(texts: Sequence[str]) -> str:
 def spread(examples: Sequence[Example], strata: Sequence[Hashable], seed: int) -> list[list[Example]]:
     """Orders examples so that every prefix is a random sample with the strata in proportion.
 
-    Each group of examples with the same text gets a pseudo-random rank within its stratum, from a digest of seed and text; sorting
-    by rank over stratum size interleaves the strata. A prefix is therefore stratified, a shorter one is a subset of a longer one,
-    and neither depends on the order of the file.
+    Each group of examples with the same text (or the same ``unit``) gets a pseudo-random rank within its stratum, from a digest of
+    seed and text; sorting by rank over stratum size interleaves the strata. A prefix is therefore stratified, a shorter one is a
+    subset of a longer one, and neither depends on the order of the file.
 
     Args:
         examples: The examples.
@@ -41,14 +42,14 @@ def spread(examples: Sequence[Example], strata: Sequence[Hashable], seed: int) -
         seed: Another seed gives another order.
 
     Returns:
-        Groups of examples with the same text, in order.
+        Groups of examples with the same text or unit, in order.
     """
     groups: dict[str, list[tuple[Example, Hashable]]] = defaultdict(list)
     for example, stratum in zip(examples, strata, strict=True):
-        groups[text_key(example.texts)].append((example, stratum))
+        groups[f"\x1e{example.unit}" if example.unit else text_key(example)].append((example, stratum))
     ranked: dict[Hashable, list[tuple[str, list[Example]]]] = defaultdict(list)
     for key, members in groups.items():
-        members.sort(key=lambda member: (member[0].texts, member[0].label))
+        members.sort(key=lambda member: (member[0].texts, member[0].options, member[0].label, member[0].index))
         mark = hashlib.sha256(f"{seed}\x1f{key}".encode()).hexdigest()
         ranked[members[0][1]].append((mark, [example for example, _ in members]))
     ordered = []

@@ -60,7 +60,7 @@ def test_spellings_of_one_text_stay_in_one_split(tmp_path):
     doubled = [(spelling.format(index), index % 2) for index in range(60) for spelling in ("a film, no {}", "A  Film no {} !")]
     for seed in range(3):
         task = load_task(config(tmp_path, doubled, seed))
-        keys = [{text_key(example.texts) for example in split} for split in (task.train, task.steering, task.heldout)]
+        keys = [{text_key(example) for example in split} for split in (task.train, task.steering, task.heldout)]
         assert not keys[0] & keys[1]
         assert not keys[0] & keys[2]
         assert not keys[1] & keys[2]
@@ -94,7 +94,7 @@ def test_train_texts_that_are_judged_elsewhere_leave_train_with_a_warning(tmp_pa
     warnings = Warnings()
     task = load_task(TaskConfig(train=train, test=test), warnings)
     assert len(task.heldout) == 2
-    assert not {text_key(example.texts) for example in task.train} & {text_key(example.texts) for example in task.heldout}
+    assert not {text_key(example) for example in task.train} & {text_key(example) for example in task.heldout}
     assert "1 examples" in warnings.said[0]
     assert task.source["overlapping"] == 1
 

@@ -1,0 +1,146 @@
+"""From the labels that a file has to the numbers that training needs, with the names that travel with a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from bort.errors import BortError
+from bort.tasks.config import TaskConfig
+from bort.tasks.formats import Raw
+from bort.tasks.task import Example
+
+#: How many labels a message lists.
+_SHOWN = 20
+
+
+def found_labels(values: Iterable[str]) -> dict[str, str]:
+    """Returns the different label values in their order, each its own name: by number where all are numbers, else by letter."""
+    unique = set(values)
+    try:
+        ordered = sorted(unique, key=float)
+    except ValueError:
+        ordered = sorted(unique)
+    return {value: value for value in ordered}
+
+
+class Numbering:
+    """Numbers the labels of a task's examples.
+
+    Args:
+        config: The task.
+        known: Name of each label value in the order of the classes; ``None`` for a regression.
+    """
+
+    def __init__(self, config: TaskConfig, known: Mapping[str, str] | None) -> None:
+        self._config, self._known = config, dict(known or {})
+        self._positions = {value: index for index, value in enumerate(self._known)}
+        # Other sources of the same data call its labels by name, in one case or another.
+        for index, (value, name) in enumerate(self._known.items()):
+            for spelling in (name, value.casefold(), name.casefold()):
+                self._positions.setdefault(spelling, index)
+        self._columns = config.option_columns()
+
+    def example(self, raw: Raw, place: str, key: str) -> Example:
+        """Returns an example with its label as a number; NaN where the label is not told.
+
+        Args:
+            raw: The example as its source has it.
+            place: Where it stands, for messages.
+            key: The key that named the file.
+
+        Raises:
+            BortError: The label is not known, or there is none where one is needed.
+        """
+        label = math.nan
+        if raw.label is not None:
+            label = float(self._number(raw, raw.label.strip(), place, key))
+        made = Example(raw.identity, raw.texts, label, raw.options, raw.answers, raw.group, raw.unit, raw.index)
+        if made.answers and made.right:
+            made = replace(made, label=float(min(made.right)))
+        if key != "unlabelled" and not made.labelled:
+            raise BortError(f"{place} (task.{key}): the label under '{self._config.label}' is missing.")
+        return made
+
+    def _number(self, raw: Raw, value: str, place: str, key: str) -> float:
+        if self._config.kind == "regression":
+            return self._target(value, place)
+        return self._option(raw, value, place) if self._config.kind == "choice" else self._class(value, place, key)
+
+    def _target(self, value: str, place: str) -> float:
+        try:
+            target = float(value)
+        except ValueError:
+            target = math.nan
+        if not math.isfinite(target):
+            raise BortError(f"{place}: the regression target '{value}' under '{self._config.label}' is not a number.")
+        return target
+
+    def _class(self, value: str, place: str, key: str) -> float:
+        position = self._positions.get(value, self._positions.get(value.casefold()))
+        if position is not None:
+            return position
+        if key == "unlabelled":
+            # Some test sets have a dummy where the label is hidden.
+            return math.nan
+        shown = ", ".join(list(self._known)[:_SHOWN])
+        given = self._config.labels is not None
+        expected = f"not in task.labels ({shown})" if given else f"not in train, which has {shown}"
+        raise BortError(f"{place} (task.{key}): the label '{value}' under '{self._config.label}' is {expected}.")
+
+    def _option(self, raw: Raw, value: str, place: str) -> int:
+        position: int | None = None
+        if self._known:
+            position = self._positions.get(value)
+        elif value in self._columns:
+            position = self._columns.index(value)
+        elif value in raw.options:
+            position = raw.options.index(value)
+        elif value.isdecimal():
+            position = int(value)
+        elif len(value) == 1 and value.upper().isalpha() and value.isascii():
+            position = ord(value.upper()) - ord("A")
+        if position is None or position >= len(raw.options):
+            accepted = "its column, its text, its letter from A or its number from 0"
+            if self._known:
+                accepted = f"one of {', '.join(self._known)}"
+            raise BortError(
+                f"{place}: '{value}' under '{self._config.label}' is none of the {len(raw.options)} options; {accepted} is needed, "
+                "and task.labels=[…] tells another order."
+            )
+        return position
+
+
+def raw_of_row(config: TaskConfig, values: Mapping[str, object], identity: str, texts: Sequence[str], index: str) -> Raw:
+    """Returns the example that a row of a table holds.
+
+    Args:
+        config: The task.
+        values: The row's columns.
+        identity: Where it stands.
+        texts: Names of its text columns.
+        index: Its name in a submission.
+    """
+    label = values.get(config.label)
+    hidden = label is None or not str(label).strip()
+    columns = config.option_columns()
+    options: tuple[str, ...] = ()
+    if columns:
+        content = values[columns[0]]
+        listed = content if len(columns) == 1 and isinstance(content, list) else [values[name] for name in columns]
+        options = tuple(str(option).strip() for option in listed)
+    group = str(values[config.group]) if config.group is not None and config.group in values else ""
+    return Raw(
+        identity,
+        tuple(str(values[name]).strip() for name in texts),
+        None if hidden else _text(label),
+        options,
+        group=group,
+        unit=group,
+        index=index,
+    )
+
+
+def _text(value: object) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
