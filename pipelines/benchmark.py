@@ -14,6 +14,8 @@ from pipelines.stage import Run, Stage
 #: What can be measured, and the module (and primary configuration) of the stage that does it; the chain knows ``latency`` alone.
 KINDS = {
     "latency": "benchmark",
+    "distill": "benchmark_distill",
+    "objectives": "benchmark_objectives",
 }
 
 

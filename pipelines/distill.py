@@ -21,7 +21,7 @@ def work(run: Run) -> dict[str, Any]:
 def needs(config: Config) -> tuple[str, ...]:
     """The stages that the student's shape and its loss ask for."""
     stages = ["corpus"]
-    if config.loss.targets:
+    if config.loss.targets or config.distill.against_teacher:
         stages.append("teacher")
     if config.student.architecture == "winner":
         stages.append("search")
@@ -33,12 +33,15 @@ def check(config: Config) -> None:
     for part in (config.student, config.loss, config.train, config.budget, config.impl):
         part.check()
     config.train.with_theta(config.distill.twin_theta)
+    config.train.check_parts(config.impl.devices * config.impl.nodes)
 
 
+#: What says how long a student is trained.
+LENGTH = ("budget.steps", "budget.tokens", "budget.seconds")
 STAGE = Stage(
     name="distill",
     work=work,
-    settings=lambda config: ("student", "loss", "train", "budget.steps", "masking", "distill", "seed"),
+    settings=lambda config: ("student", "loss", "train", *LENGTH, "masking", "distill", "seed"),
     needs=needs,
     sources=lambda config: {},
     show=tables.distill,

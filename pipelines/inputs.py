@@ -13,6 +13,7 @@ from pipelines.stage import Run
 
 if TYPE_CHECKING:
     from bort.corpus import Corpus
+    from bort.distillation.live import LiveTargets
     from bort.teacher import Targets, Teacher
 
 #: The files of a model in transformers layout that decide what it computes.
@@ -75,12 +76,15 @@ def open_corpus(run: Run) -> Corpus:
     return Corpus.open(made["directory"])
 
 
-def open_targets(run: Run, teacher: Teacher, corpus: Corpus) -> Targets | None:
-    """Opens the soft targets that the teacher stage made; none where the loss needs none."""
+def open_targets(run: Run, teacher: Teacher, corpus: Corpus) -> Targets | LiveTargets | None:
+    """Opens the soft targets that the teacher stage made, or has the teacher run along; none where no stage needs any."""
+    from bort.distillation.live import LiveTargets
     from bort.teacher import Targets, targets_identity
 
     if "teacher" not in run.inputs:
         return None
+    if not run.config.impl.cache:
+        return LiveTargets(teacher, corpus, run.config.masking, run.config.targets)
     expected = targets_identity(teacher, corpus, run.config.masking, run.config.targets)
     return Targets.open(run.inputs["teacher"]["directory"], expected)
 

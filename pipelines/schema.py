@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from bort.corpus.config import CorpusConfig, MaskingConfig
-from bort.distillation.config import BudgetConfig, ImplConfig, LossConfig, StudentConfig, TrainConfig
+from bort.distillation.config import BudgetConfig, ImplConfig, LossConfig, SpeedConfig, StudentConfig, TrainConfig
 from bort.errors import ConfigurationError
 from bort.export.config import ExportConfig
 from bort.finetuning.config import FinetuningConfig
@@ -48,10 +48,13 @@ class DistillConfig:
     Args:
         twin: Whether the same shape is also trained without the teacher, by masked LM, for as many steps on the same blocks.
         twin_theta: Training settings that replace the student's for the twin: what suits distillation need not suit masked LM.
+        against_teacher: Whether held-out figures compare the student with the teacher also where the loss does without one; only
+            blocks with targets are then trained on, so that students of any loss read the same.
     """
 
     twin: bool = True
     twin_theta: dict[str, Any] = field(default_factory=dict)
+    against_teacher: bool = False
 
 
 @dataclass
@@ -124,6 +127,7 @@ class Config:
     finetuning: FinetuningConfig = MISSING
     export: ExportConfig = MISSING
     benchmark: BenchmarkConfig = MISSING
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

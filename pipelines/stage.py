@@ -18,7 +18,20 @@ from pipelines.console import ConsoleObserver, console
 from pipelines.schema import Config, chosen
 
 #: Every stage, in the order in which the chain runs them; each lives in the module of its name.
-STAGES = ("corpus", "teacher", "search", "distill", "finetune", "evaluate", "export", "benchmark", "report", "reproduce")
+STAGES = (
+    "corpus",
+    "teacher",
+    "search",
+    "distill",
+    "finetune",
+    "evaluate",
+    "export",
+    "benchmark",
+    "benchmark_distill",
+    "benchmark_objectives",
+    "report",
+    "reproduce",
+)
 
 
 @dataclass(frozen=True)

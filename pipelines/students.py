@@ -11,7 +11,16 @@ from bort.events import Observer
 from pipelines.inputs import open_corpus, open_targets, open_teacher
 from pipelines.stage import Run
 
-_FIGURES = ("tokens", "tokens_per_second", "processor_seconds", "parameters")
+_FIGURES = (
+    "tokens",
+    "tokens_per_second",
+    "mfu",
+    "processor_seconds",
+    "gpu_seconds",
+    "peak_memory_bytes",
+    "data_wait",
+    "parameters",
+)
 
 
 class Students:
@@ -31,11 +40,12 @@ class Students:
     def distilled(self) -> dict[str, Any]:
         """Trains the student by the loss that was asked for."""
         run, config = self._run, self._config
-        shown = {"architecture": str(self._architecture), "loss": "+".join(config.loss.terms), "steps": config.budget.steps}
-        run.tracked.params(shown)
+        run.tracked.params({"architecture": str(self._architecture), "loss": "+".join(config.loss.terms)})
         result = self._train(run.directory, run.observer, loss=config.loss, student=config.student, train=config.train)
+        run.tracked.params({"steps": result["steps"]})
         run.tracked.metrics(_figures(result))
-        return result
+        # The pass is made once, for every student that reads these blocks; its cost is told beside each of them.
+        return {**result, "teacher_processor_seconds": run.inputs.get("teacher", {}).get("processor_seconds", 0.0)}
 
     def twin(self) -> dict[str, Any]:
         """Trains the same shape from random weights by masked LM alone; the soft targets only measure it."""
@@ -51,7 +61,7 @@ class Students:
             student=replace(config.student, initialisation="random"),
             train=config.train.with_theta(config.distill.twin_theta),
         )
-        tracked.params({"architecture": str(self._architecture), "loss": "masked_lm", "steps": config.budget.steps})
+        tracked.params({"architecture": str(self._architecture), "loss": "masked_lm", "steps": result["steps"]})
         tracked.metrics(_figures(result))
         tracked.finish()
         return result
@@ -60,6 +70,7 @@ class Students:
         from bort.distillation import distill
 
         config = self._config
+        tokens_per_step = differing["train"].batch_size * self._corpus.block_length
         return dict(
             distill(
                 self._architecture,
@@ -67,7 +78,8 @@ class Students:
                 corpus=self._corpus,
                 targets=self._targets,
                 masking=config.masking,
-                steps=config.budget.steps,
+                steps=config.budget.length(tokens_per_step),
+                seconds=config.budget.seconds,
                 checkpoint_every=config.budget.checkpoint_every,
                 impl=config.impl,
                 seed=config.seed,
@@ -80,4 +92,4 @@ class Students:
 
 def _figures(result: dict[str, Any]) -> dict[str, float]:
     figures = {f"heldout.{name}": value for name, value in result["heldout"].items() if value is not None}
-    return figures | {name: result[name] for name in _FIGURES}
+    return figures | {name: result[name] for name in _FIGURES if result[name] is not None}

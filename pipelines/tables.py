@@ -69,7 +69,12 @@ def distill(result: dict[str, Any]) -> RenderableType:
     rows = [(name, *(_number(model["heldout"].get(name)) for model in present.values())) for name in figures]
     rows += [
         (name, *(f"{model[key]:,.0f}" for model in present.values()))
-        for name, key in (("tokens", "tokens"), ("processor-seconds", "processor_seconds"), ("parameters", "parameters"))
+        for name, key in (
+            ("tokens", "tokens"),
+            ("tokens a second", "tokens_per_second"),
+            ("processor-seconds", "processor_seconds"),
+            ("parameters", "parameters"),
+        )
     ]
     return table(f"Distilled {result['architecture']}", ("held out", *present), rows)
 
@@ -114,6 +119,42 @@ def benchmark(result: dict[str, Any]) -> RenderableType:
     return table(title, ("model", "batch", "length", "p50", "p90", "p99"), rows)
 
 
+def benchmark_distill(result: dict[str, Any]) -> RenderableType:
+    """Each variant of the loop: its speed, its ratios to the usual one, its memory and how far its loss is from the usual one's."""
+    rows = [
+        (
+            f"{row['variant']} ({row['implementation']})",
+            f"{row['tokens_per_second']:,.0f}",
+            _ratio(row["faster"]),
+            _ratio(row["faster_by_processor"]),
+            _ratio(row["student_step_faster"]),
+            f"{(row['peak_device_memory_bytes'] or row['peak_memory_bytes']) / 1e6:,.0f} MB",
+            "–" if row["mfu"] is None else f"{row['mfu']:.0%}",
+            f"{row['loss_difference']:.0e}",
+        )
+        for row in result["rows"]
+    ]
+    title = f"Distillation of {result['student']} from {result['teacher']} on {result['device']}"
+    columns = ("loop", "tokens/s", "faster", "by processor", "student's step", "peak memory", "MFU", "loss differs by")
+    return table(title, columns, rows)
+
+
+def benchmark_objectives(result: dict[str, Any]) -> RenderableType:
+    """Each objective's held-out figures over seeds, and what they cost with and without the teacher's pass."""
+    figures = list(dict.fromkeys(name for row in result["rows"] for name in row["end"]))
+    rows = [
+        (
+            row["name"],
+            *(_score(row["end"][name]) if name in row["end"] else "–" for name in figures),
+            f"{row['processor_seconds']['mean']:.0f}",
+            f"{row['teacher_seconds']:.0f}",
+        )
+        for row in result["rows"]
+    ]
+    columns = ("objective", *figures, "processor-seconds", "and the teacher's pass")
+    return table(f"Objectives after {result['rows'][0]['steps']:,} steps", columns, rows)
+
+
 def report(result: dict[str, Any]) -> RenderableType:
     """Where the page lies."""
     return table("Report", ("page", "sections"), [(result["page"], ", ".join(result["sections"]))])
@@ -139,6 +180,10 @@ def reproduce(result: dict[str, Any]) -> RenderableType:
     costs = [(stage, f"{seconds:.1f}") for stage, seconds in result["seconds"].items()]
     costs.append(("total", f"{sum(result['seconds'].values()):.1f}"))
     return Group(table("What was found", ("", ""), found), table("\nWhat it cost", ("stage", "seconds"), costs))
+
+
+def _ratio(ratio: Mapping[str, float]) -> str:
+    return f"{ratio['ratio']:.2f}× [{ratio['low']:.2f}, {ratio['high']:.2f}]"
 
 
 def _number(value: float | None) -> str:

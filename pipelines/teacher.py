@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def work(run: Run) -> dict[str, Any]:
     """Fits a head where one is needed and missing, and computes the soft targets."""
-    from bort.teacher import build_targets
+    from bort.teacher import build_targets, targets_identity
 
     config, corpus, teacher = run.config, open_corpus(run), open_teacher(run)
     fitted = None
@@ -28,7 +28,11 @@ def work(run: Run) -> dict[str, Any]:
         fitted = fitted_head(run, corpus)
         teacher = open_teacher(run, fitted["directory"])
     directory = kept(run)
-    record = build_targets(teacher, corpus, config.masking, config.targets, directory, observer=run.observer)
+    if config.impl.cache:
+        record = build_targets(teacher, corpus, config.masking, config.targets, directory, observer=run.observer)
+    else:
+        # The teacher will run along: nothing is kept, and as the folder is not there, a run with a cache makes it.
+        record = {"identity": targets_identity(teacher, corpus, config.masking, config.targets)}
     run.tracked.params({"teacher": config.teacher.name, "targets.kind": config.targets.kind})
     return {
         **record,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from bort.teacher.targets import targets_identity
@@ -39,14 +38,10 @@ class LiveTargets:
 
     def complete(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Returns the batch with what the teacher makes of it, under the names that stored outputs have."""
-        made: dict[str, Tensor] = {}
+        found = []
         if self.kind != "logits" and "input_ids" in batch:
-            hidden, layer_input = self.teacher.represent(batch["input_ids"])
-            # A gradient may be taken beside a copy only: the teacher's own tensors are marked as never having one.
-            made["hidden"], made["layer_input"] = hidden.clone(), layer_input.clone()
+            found.append(self.teacher.targets_of(batch["input_ids"]))
         if self.kind != "representation" and "masked_ids" in batch:
-            hidden, _ = self.teacher.represent(batch["masked_ids"])
-            positions = batch["positions"].to(hidden.device).unsqueeze(-1).expand(-1, -1, hidden.shape[-1])
-            with torch.no_grad():
-                made["transformed"] = self.teacher.transform(hidden.gather(1, positions)).clone()
+            found.append(self.teacher.targets_of(batch["masked_ids"], batch["positions"]))
+        made = {name: value for targets in found for name, value in vars(targets).items() if value is not None}
         return {**batch, **made}

@@ -1,0 +1,175 @@
+"""The usual distillation loop and this one, taken apart: each variant in a process of its own, in turns, on the same batches.
+
+The usual loop runs the teacher at every step and projects both models to the vocabulary at every position, as DistilBERT's script
+does. Each next variant leaves out one thing that need not be done: ``masked`` the projections of positions that are not masked,
+``cached`` the teacher, and ``compiled`` what a compiler and narrower numbers can save.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bort.architecture import BORT, ROBERTA_LARGE, Architecture
+from bort.distillation.config import ImplConfig, SpeedConfig
+from bort.errors import BortError
+from bort.events import Observer, Quiet
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from bort.teacher import TeacherConfig
+
+#: Tokens that the paper's student read, by the reading of its released checkpoint: 44,100 steps of 1,024 blocks of 512.
+PAPER_TOKENS = 44_100 * 1024 * 512
+
+
+def scaled_bort(teacher: Architecture) -> Architecture:
+    """Returns Bort's released shape ⟨4, 8, 1024, 768⟩ in the proportions that it has to RoBERTa-large, its teacher."""
+    depth = max(1, round(teacher.depth * BORT.depth / ROBERTA_LARGE.depth))
+    hidden = teacher.hidden * BORT.hidden // ROBERTA_LARGE.hidden
+    intermediate = max(1, teacher.intermediate * BORT.intermediate // ROBERTA_LARGE.intermediate)
+    heads = max(1, teacher.heads * BORT.heads // ROBERTA_LARGE.heads)
+    while hidden % heads:
+        heads -= 1
+    return Architecture(depth, heads, hidden, intermediate)
+
+
+def compare_speed(
+    config: SpeedConfig, teacher: TeacherConfig, impl: ImplConfig, *, observer: Observer | None = None
+) -> dict[str, Any]:
+    """Trains the same student in every variant, in turns, and returns what each of them took.
+
+    Args:
+        config: Variants, shapes, batches and rounds.
+        teacher: The teacher, where ``config`` names no shape for one of random weights.
+        impl: Device, threads and precision of all variants; ``compiled`` adds what it is for.
+        observer: Told of progress.
+
+    Returns:
+        ``variants`` (by name: ``milliseconds`` and ``processor_milliseconds`` of a step by round, ``teacher_milliseconds`` of them,
+        ``losses`` by step, ``peak_memory_bytes``, ``idle_memory_bytes``, ``data_wait``, ``implementation`` …), ``cache`` (what the
+        teacher's one pass took, and the size of what it left), ``student``, ``teacher``, ``tokens_per_step``.
+
+    Raises:
+        BortError: A process failed; its reason is named.
+    """
+    config.check()
+    listener = observer or Quiet()
+    with tempfile.TemporaryDirectory(prefix="bort-speed-") as folder:
+        processes = _Processes()
+        order = np.random.Generator(np.random.Philox(config.seed))
+        try:
+            cache = processes.start("cache", (config, teacher, impl, folder))
+            made = cache.ask("run", 0)
+            cache.end()
+            workers = {name: processes.start(name, (config, teacher, impl, folder)) for name in config.variants}
+            answers: dict[str, dict[str, Any]] = {name: {} for name in config.variants}
+            for turn in range(config.rounds + 1):
+                steps = config.steps if turn else config.warmup
+                for name in order.permutation(list(workers)):
+                    listener.progress("rounds", turn, config.rounds + 1, str(name))
+                    _add(answers[str(name)], workers[str(name)].ask("run", steps), counted=turn > 0)
+            listener.progress("rounds", config.rounds + 1, config.rounds + 1)
+            facts = {name: worker.ask("facts", 0) for name, worker in workers.items()}
+        finally:
+            processes.end()
+    variants = {name: {**answers[name], **facts[name]} for name in config.variants}
+    first = next(iter(variants.values()))
+    shared = {key: first[key] for key in ("student", "teacher", "student_parameters", "teacher_parameters", "vocab_size", "device")}
+    return {"variants": variants, "cache": made, "tokens_per_step": config.batch_size * config.block_length, **shared}
+
+
+def _add(sums: dict[str, Any], answer: Mapping[str, Any], *, counted: bool) -> None:
+    """Adds a round's answer: losses of all steps; times of the rounds that count, as means over their steps."""
+    sums.setdefault("losses", []).extend(answer["losses"])
+    for name in ("milliseconds", "processor_milliseconds", "teacher_milliseconds"):
+        series = sums.setdefault(name, [])
+        if counted:
+            series.append(answer[name])
+
+
+class _Worker:
+    """A process, and the connection to it."""
+
+    def __init__(self, process: Any, connection: Connection) -> None:
+        self.process, self.connection = process, connection
+
+    def ask(self, what: str, steps: int) -> dict[str, Any]:
+        """Sends a request and returns the answer."""
+        try:
+            self.connection.send((what, steps))
+            answer: dict[str, Any] = self.connection.recv()
+        except (EOFError, OSError) as error:
+            self.process.join()
+            raise BortError(f"A process of the benchmark ended with exit status {self.process.exitcode}.") from error
+        if "error" in answer:
+            raise BortError(answer["error"])
+        return answer
+
+    def end(self) -> None:
+        """Ends the process and waits for it."""
+        self.connection.close()
+        self.process.terminate()
+        self.process.join()
+
+
+class _Processes:
+    """Processes that share the time of importing what all of them need, and nothing else."""
+
+    def __init__(self) -> None:
+        import multiprocessing
+
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["bort.distillation.speed_variants"])
+        self._workers: list[_Worker] = []
+
+    def start(self, name: str, arguments: tuple[Any, ...]) -> _Worker:
+        """Starts the process of a variant."""
+        mine, theirs = self._context.Pipe()
+        process = self._context.Process(target=_serve, args=(theirs, name, *arguments), daemon=True)
+        process.start()
+        theirs.close()
+        worker = _Worker(process, mine)
+        self._workers.append(worker)
+        return worker
+
+    def end(self) -> None:
+        """Ends those that still run."""
+        for worker in self._workers:
+            worker.end()
+
+
+def _serve(connection: Connection, *arguments: Any) -> None:
+    # Imported here, so that the process that only asks need not load what the others train with.
+    from bort.distillation.speed_variants import serve
+
+    serve(connection, *arguments)
+
+
+class Stopwatch:
+    """Times the steps of a round, wall and processor, and the teacher's part of them.
+
+    Attributes:
+        teacher: Seconds of the teacher's part since the last reset; added to by whoever runs the teacher.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts a round."""
+        self._wall, self._processor, self.teacher = time.perf_counter(), time.process_time(), 0.0
+
+    def read(self, steps: int) -> dict[str, float]:
+        """Returns the means over the round's steps, in milliseconds."""
+        scale = 1000.0 / max(1, steps)
+        return {
+            "milliseconds": (time.perf_counter() - self._wall) * scale,
+            "processor_milliseconds": (time.process_time() - self._processor) * scale,
+            "teacher_milliseconds": self.teacher * scale,
+        }

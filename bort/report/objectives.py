@@ -1,0 +1,158 @@
+"""Students that differ in their loss alone: compared at equal steps, at equal cost, and with the teacher's pass charged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from bort.report.drawing import Drawing, canvas, finish
+from bort.report.theme import LIGHT
+
+#: Held-out figures that are compared, with their titles; the first is the claim's.
+FIGURES = {
+    "mlm_accuracy": "masked-LM accuracy",
+    "cross_entropy": "cross-entropy, nats a masked token",
+    "kl": "KL to the teacher, nats a masked token",
+}
+#: What a loss is called, by its terms.
+NAMES = {"masked_lm": "masked LM", "soft_targets": "KD", "masked_lm+soft_targets": "mix of both"}
+_COLOURS = ("twin", "student", "front", "teacher")
+
+
+@dataclass(frozen=True)
+class ObjectiveRun:
+    """One training.
+
+    Args:
+        objective: The terms of its loss, joined by ``+``.
+        seed: Its seed.
+        steps: Steps in all.
+        processor_seconds: What the student's training cost.
+        teacher_seconds: Processor seconds of the teacher's pass that its targets come from; 0 where the loss uses none.
+        heldout: Held-out figures at the end.
+        curve: The points of its learning curve.
+    """
+
+    objective: str
+    seed: int
+    steps: int
+    processor_seconds: float
+    teacher_seconds: float
+    heldout: Mapping[str, float]
+    curve: Sequence[Mapping[str, Any]]
+
+    def line(self, figure: str) -> list[tuple[int, float]]:
+        """Returns the (step, value) pairs of a held-out figure."""
+        key = f"heldout_{figure}"
+        return [(point["step"], point[key]) for point in self.curve if point.get(key) is not None]
+
+    def at(self, figure: str, seconds: float) -> float | None:
+        """Returns a held-out figure after so many processor seconds, its steps taken to cost the same; none outside the curve."""
+        line, per_step = self.line(figure), self.processor_seconds / self.steps
+        for (before, low), (after, high) in pairwise(line):
+            if before * per_step <= seconds <= after * per_step * (1 + 1e-9):
+                share = (seconds / per_step - before) / (after - before)
+                return low + min(1.0, share) * (high - low)
+        return None
+
+
+def compare_objectives(runs: Sequence[ObjectiveRun]) -> list[dict[str, Any]]:
+    """Returns a row for each objective: its figures over seeds, at equal steps and at equal cost.
+
+    ``end`` holds each figure after the same steps. ``equal_cost`` holds it after as many processor seconds as the cheapest training
+    took in all, ``equal_cost_with_teacher`` the same with the teacher's pass charged to those that use it: absent where the
+    pass alone costs more than that. Intervals are Student's, at 95 %, over seeds.
+
+    Args:
+        runs: At least one run of each objective.
+    """
+    cheapest = min(run.processor_seconds for run in runs)
+    rows = []
+    for objective in dict.fromkeys(run.objective for run in runs):
+        mine = [run for run in runs if run.objective == objective]
+        present = [name for name in FIGURES if all(name in run.heldout for run in mine)]
+        rows.append(
+            {
+                "objective": objective,
+                "name": NAMES.get(objective, objective),
+                "seeds": [run.seed for run in mine],
+                "steps": mine[0].steps,
+                "processor_seconds": interval([run.processor_seconds for run in mine]),
+                "teacher_seconds": mine[0].teacher_seconds,
+                "end": {name: interval([run.heldout[name] for run in mine]) for name in present},
+                "equal_cost": {name: _at(mine, name, cheapest, charged=False) for name in present},
+                "equal_cost_with_teacher": {name: _at(mine, name, cheapest, charged=True) for name in present},
+            }
+        )
+    return rows
+
+
+def interval(values: Sequence[float]) -> dict[str, float | None]:
+    """Returns mean, and low and high of Student's 95 % interval; the two are absent for a single value."""
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return {"mean": mean, "low": None, "high": None}
+    from scipy.stats import t
+
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    half = float(t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def draw_objectives(runs: Sequence[ObjectiveRun]) -> Drawing:
+    """Draws each held-out figure against the steps and against the processor time, the teacher's pass charged or not.
+
+    Args:
+        runs: At least one run of each objective, with held-out points in its curve.
+    """
+    objectives = list(dict.fromkeys(run.objective for run in runs))
+    shown = [name for name in FIGURES if any(run.line(name) for run in runs)]
+    with canvas(len(shown), rows=2, width=9.6, height=5.6, squeeze=False, sharey="col") as drawn:
+        for column, name in enumerate(shown):
+            steps, cost = drawn.axes[column], drawn.axes[len(shown) + column]
+            for number, objective in enumerate(objectives):
+                mine = [run for run in runs if run.objective == objective and run.line(name)]
+                if not mine:
+                    continue
+                colour = LIGHT[_COLOURS[number % len(_COLOURS)]]
+                places, mean, low, high = _band(mine, name)
+                seconds = sum(run.processor_seconds for run in mine) / len(mine) / mine[0].steps
+                label = NAMES.get(objective, objective)
+                steps.plot(places, mean, color=colour, linewidth=1.7, label=label)
+                steps.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
+                cost.plot([place * seconds for place in places], mean, color=colour, linewidth=1.7)
+                if mine[0].teacher_seconds:
+                    charged = [place * seconds + mine[0].teacher_seconds for place in places]
+                    cost.plot(charged, mean, color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
+            steps.set_title(FIGURES[name], fontsize=8.5, weight="normal", color=LIGHT["muted"])
+            steps.set_xlabel("training steps")
+            cost.set_xlabel("processor seconds (dashed: with the teacher's pass)")
+        handles, labels = drawn.axes[0].get_legend_handles_labels()
+        drawn.figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8)
+        rows = [row for row in compare_objectives(runs) if shown[0] in row["end"]]
+        ends = [f"{row['name']} {row['end'][shown[0]]['mean']:.4g}" for row in rows]
+        text = (
+            "Held-out figures of students that differ in their loss alone, mean and 95 % interval over seeds, against steps and "
+            f"against processor seconds. {FIGURES[shown[0]].capitalize()} at the end: {', '.join(ends)}."
+        )
+        return finish(drawn, "objectives", "Masked LM, knowledge distillation, and their mix", text)
+
+
+def _band(runs: Sequence[ObjectiveRun], figure: str) -> tuple[list[int], list[float], list[float], list[float]]:
+    """Returns steps, means, lows and highs over the seeds, at the steps that all of them have."""
+    lines = [dict(run.line(figure)) for run in runs]
+    places = sorted(set.intersection(*(set(line) for line in lines)))
+    bands = [interval([line[place] for line in lines]) for place in places]
+    means = [float(band["mean"] or 0.0) for band in bands]
+    lows = [means[i] if band["low"] is None else band["low"] for i, band in enumerate(bands)]
+    highs = [means[i] if band["high"] is None else band["high"] for i, band in enumerate(bands)]
+    return places, means, lows, highs
+
+
+def _at(runs: Sequence[ObjectiveRun], figure: str, seconds: float, *, charged: bool) -> dict[str, float | None] | None:
+    values = [run.at(figure, seconds - (run.teacher_seconds if charged else 0.0)) for run in runs]
+    known = [value for value in values if value is not None]
+    return interval(known) if known and len(known) == len(values) else None

@@ -1,0 +1,86 @@
+"""`bort benchmark objectives`: distillations that differ in loss and seed alone, compared in a table and a figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bort.errors import ConfigurationError
+from bort.files import digest, file_digest, read_json
+from bort.record import MANIFEST, RESULT
+from pipelines import tables
+from pipelines.app import entry
+from pipelines.schema import Config
+from pipelines.stage import Run, Stage
+
+if TYPE_CHECKING:
+    from bort.report.objectives import ObjectiveRun
+
+#: The settings of a distillation in which the runs may differ.
+_VARIED = ("loss", "seed")
+
+
+def found(config: Config) -> list[Path]:
+    """Returns the folders of the finished distillations below the source: the sweep's, by default."""
+    source = Path(config.report.source or Path(config.outputs) / config.name)
+    return sorted(path.parent for path in source.glob(f"**/distill/{RESULT}"))
+
+
+def work(run: Run) -> dict[str, Any]:
+    """Compares the runs and draws them."""
+    from bort.report.objectives import compare_objectives, draw_objectives
+
+    runs = [_read(folder) for folder in found(run.config)]
+    runs.sort(key=lambda item: (item.objective.count("+"), item.objective, item.seed))
+    drawing = draw_objectives(runs)
+    drawing.write(run.directory)
+    run.tracked.artifact(run.directory / f"{drawing.name}.png")
+    return {"rows": compare_objectives(runs), "figure": str(run.directory / f"{drawing.name}.svg"), "runs": len(runs)}
+
+
+def check(config: Config) -> None:
+    """Refuses a source without at least two objectives, or whose runs differ in more than loss and seed."""
+    source = config.report.source or Path(config.outputs) / config.name
+    manifests = [read_json(folder / MANIFEST) for folder in found(config)]
+    settings = [manifest["settings"] for manifest in manifests]
+    if len({digest(item["loss"]) for item in settings}) < 2:
+        accepted = "a folder with distillations by at least two losses is needed; run `bort distill -m` with several first"
+        raise ConfigurationError("report.source", source, accepted)
+    corpora = {manifest["inputs"]["corpus"] for manifest in manifests}
+    same = {key: {digest(item[key]) for item in settings} for key in settings[0] if key not in _VARIED}
+    differing = [key for key, digests in same.items() if len(digests) > 1] + (["corpus"] if len(corpora) > 1 else [])
+    if differing:
+        accepted = f"its distillations differ in {', '.join(differing)}, and may differ in loss and seed alone"
+        raise ConfigurationError("report.source", source, accepted)
+
+
+def _read(folder: Path) -> ObjectiveRun:
+    from bort.report.objectives import ObjectiveRun
+
+    result, settings = read_json(folder / RESULT), read_json(folder / MANIFEST)["settings"]
+    terms = [name for name in ("masked_lm", "soft_targets", "hidden", "relations") if settings["loss"][name] > 0]
+    uses = terms != ["masked_lm"]
+    return ObjectiveRun(
+        "+".join(terms),
+        settings["seed"],
+        result["steps"],
+        result["processor_seconds"],
+        result.get("teacher_processor_seconds", 0.0) if uses else 0.0,
+        {name: value for name, value in result["heldout"].items() if value is not None},
+        result["curve"],
+    )
+
+
+STAGE = Stage(
+    name="benchmark_objectives",
+    work=work,
+    settings=lambda config: ("name",),
+    sources=lambda config: {"results": digest([[str(path), file_digest(path / RESULT)] for path in found(config)])},
+    show=tables.benchmark_objectives,
+    headline=lambda result: f"{result['runs']} runs of {len(result['rows'])} objectives",
+    check=check,
+)
+main = entry("benchmark_objectives")
+
+if __name__ == "__main__":
+    main()
