@@ -16,6 +16,8 @@ KINDS = {
     "latency": "benchmark",
     "distill": "benchmark_distill",
     "objectives": "benchmark_objectives",
+    "search": "benchmark_search",
+    "collect": "benchmark_collect",
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from bort.architecture import Architecture
+from bort.architecture import POSITIONS, Architecture
 from bort.distillation.config import LossConfig
 from bort.errors import ConfigurationError
 from bort.search.config import (
@@ -30,7 +30,14 @@ def counts(config: Config) -> Any:
     """Returns the counts that fix p, i and T: the teacher's, or the paper's where errors come without a teacher."""
     from bort.teacher.shape import TeacherShape, teacher_shape
 
-    return teacher_shape(config.teacher) if config.error.name == "distill" else TeacherShape()
+    if isinstance(config.error, DistillErrorConfig):
+        return teacher_shape(config.teacher)
+    rows = config.error.embedding_rows if isinstance(config.error, TableErrorConfig) else None
+    if rows is None:
+        return TeacherShape()
+    if rows <= POSITIONS:
+        raise ConfigurationError("error.embedding_rows", rows, f"more than {POSITIONS} rows, those of the positions, are needed")
+    return TeacherShape(vocab_size=rows - POSITIONS)
 
 
 def problem(run: Run) -> Any:
@@ -42,6 +49,22 @@ def problem(run: Run) -> Any:
         point = _maximum_point(config, space)
         latency = latencies.measured(run, list(dict.fromkeys([*space, point])), shape)
     return _problem(config, _estimator(run), run.inputs, latency)
+
+
+def error_table(config: Config) -> TableErrorConfig:
+    """Returns where the table of errors is that is to be replayed.
+
+    Raises:
+        ConfigurationError: The errors come from elsewhere.
+    """
+    if not isinstance(config.error, TableErrorConfig):
+        raise ConfigurationError("error", config.error.name, "replays need error=bortbench, or error=table with error.path=FILE")
+    return config.error
+
+
+def table_problem(config: Config) -> Any:
+    """Returns the search that the configuration asks for, with errors from a table or a formula."""
+    return _problem(config, _untrained(config), {}, latencies.counted(config))
 
 
 def check(config: Config) -> None:
@@ -92,8 +115,9 @@ def _maximum_point(config: Config, space: Any) -> Architecture:
 def sources(config: Config) -> Mapping[str, str]:
     """Returns the digest of the error table, where errors are read from one."""
     from bort.files import file_digest
+    from bort.search.table import table_path
 
-    return {"table": file_digest(config.error.path)} if isinstance(config.error, TableErrorConfig) else {}
+    return {"table": file_digest(table_path(config.error.path))} if isinstance(config.error, TableErrorConfig) else {}
 
 
 def _problem(config: Config, estimator: Any, inputs: Mapping[str, Mapping[str, Any]], latency: latencies.Latency) -> Any:

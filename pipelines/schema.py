@@ -17,6 +17,7 @@ from bort.finetuning.config import FinetuningConfig
 from bort.measure.config import BenchmarkConfig
 from bort.redaction import redact
 from bort.search import config as search
+from bort.search.bench_config import CollectConfig, ReplayConfig
 from bort.tasks.config import TaskConfig
 from bort.teacher.config import TargetConfig, TeacherConfig
 from bort.tracking.config import TrackingConfig
@@ -30,7 +31,12 @@ VARIANTS: dict[str, dict[str, type]] = {
         "nsga2": search.Nsga2Config,
         "bound": search.BoundConfig,
     },
-    "error": {"distill": search.DistillErrorConfig, "table": search.TableErrorConfig, "proxy": search.ProxyErrorConfig},
+    "error": {
+        "distill": search.DistillErrorConfig,
+        "table": search.TableErrorConfig,
+        "proxy": search.ProxyErrorConfig,
+        "bortbench": search.TableErrorConfig,
+    },
     "latency": {
         "operations": search.OperationsLatencyConfig,
         "cpu": search.CpuLatencyConfig,
@@ -127,6 +133,8 @@ class Config:
     finetuning: FinetuningConfig = MISSING
     export: ExportConfig = MISSING
     benchmark: BenchmarkConfig = MISSING
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    collect: CollectConfig = field(default_factory=CollectConfig)
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)

@@ -29,6 +29,8 @@ STAGES = (
     "benchmark",
     "benchmark_distill",
     "benchmark_objectives",
+    "benchmark_search",
+    "benchmark_collect",
     "report",
     "reproduce",
 )

@@ -119,6 +119,43 @@ def benchmark(result: dict[str, Any]) -> RenderableType:
     return table(title, ("model", "batch", "length", "p50", "p90", "p99"), rows)
 
 
+def benchmark_search(result: Mapping[str, Any]) -> RenderableType:
+    """How often each strategy found the exhaustive winner at each budget, and by how much it fell short."""
+    budgets, strategies = result["settings"]["budgets"], result["settings"]["strategies"]
+    shown: list[RenderableType] = []
+    for kind in result["settings"]["tables"]:
+        cells = {(row["strategy"], row["budget"]): row for row in result["rows"] if row["table"] == kind}
+        head = ("strategy", *(f"{budget:.0%} of the steps" for budget in budgets))
+        found = [(name, *(_share(cells[name, budget]["success"], 0) for budget in budgets)) for name in strategies]
+        regret = [(name, *(_share(cells[name, budget]["regret"], 2) for budget in budgets)) for name in strategies]
+        replays = max(row["replays"] for row in cells.values())
+        shown.append(table(f"Found the exhaustive winner, {replays} replays on {kind} tables", head, found))
+        shown.append(table("Mean regret in W", head, regret))
+    return Group(*shown)
+
+
+def replay_headline(result: Mapping[str, Any]) -> str:
+    """How often the first strategy found the winner at a tenth of the steps, or at the first budget above."""
+    name = result["settings"]["strategies"][0]
+    rows = [row for row in result["rows"] if row["strategy"] == name]
+    row = next((row for row in rows if row["budget"] >= 0.1), rows[-1])
+    share = _share(row["success"], 1)
+    return f"{name} found the exhaustive winner in {share} of {row['replays']} replays with {row['budget']:.0%} of its steps"
+
+
+def benchmark_collect(result: Mapping[str, Any]) -> RenderableType:
+    """What a table for replays holds."""
+    rows = [
+        ("architectures", result["architectures"]),
+        ("with several seeds", result["several_seeds"]),
+        ("seeds", ", ".join(str(seed) for seed in result["seeds"])),
+        ("steps", ", ".join(str(steps) for steps in result["steps"])),
+        ("columns", ", ".join(result["columns"])),
+        ("table", result["table"]),
+    ]
+    return table(f"{result['rows']:,} errors of {len(result['searches'])} searches", ("", ""), rows)
+
+
 def benchmark_distill(result: dict[str, Any]) -> RenderableType:
     """Each variant of the loop: its speed, its ratios to the usual one, its memory and how far its loss is from the usual one's."""
     rows = [
@@ -188,6 +225,11 @@ def _ratio(ratio: Mapping[str, float]) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def _share(value: Mapping[str, float], digits: int) -> str:
+    """A share with its interval, in per cent."""
+    return f"{value['value']:.{digits}%} [{100 * value['low']:.{digits}f}, {100 * value['high']:.{digits}f}]"
 
 
 def _score(score: Mapping[str, Any]) -> str:

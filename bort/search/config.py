@@ -218,11 +218,19 @@ class TableErrorConfig(ErrorConfig):
     """Errors read from a table instead of trained for.
 
     Args:
-        path: A CSV file with the columns depth, heads, hidden, intermediate, steps and error.
+        path: A CSV file with the columns depth, heads, hidden, intermediate, steps and error, or ``bortbench`` for the table that
+            comes with Bort.
+        column: The column that is e.
+        seed: Which rows are read where there is a column ``seed``; null for the lowest seed.
+        embedding_rows: Rows of all embeddings together (words, positions, token types), which p counts; null for the paper's
+            50,265 words and 512 positions.
     """
 
     name: str = "table"
     path: str = REQUIRED
+    column: str = "error"
+    seed: int | None = None
+    embedding_rows: int | None = None
 
 
 @dataclass
@@ -253,13 +261,6 @@ class LatencyConfig:
     name: str = REQUIRED
     sequence_length: int = 128
 
-
-@dataclass
-class OperationsLatencyConfig(LatencyConfig):
-    """The paper's surrogate: multiply-adds of one forward pass, counted in closed form."""
-
-    name: str = "operations"
-
     def check(self) -> None:
         """Refuses a sequence of no tokens.
 
@@ -271,16 +272,10 @@ class OperationsLatencyConfig(LatencyConfig):
 
 
 @dataclass
-class StorageConfig:
-    """Where the study is kept, so that any number of workers share it and it survives them.
+class OperationsLatencyConfig(LatencyConfig):
+    """The paper's surrogate: multiply-adds of one forward pass, counted in closed form."""
 
-    Args:
-        name: ``journal``, ``postgres`` or ``memory`` (for replays: nothing is kept).
-        study: The study's name within the storage.
-    """
-
-    name: str = REQUIRED
-    study: str = "search"
+    name: str = "operations"
 
 
 @dataclass
@@ -332,6 +327,19 @@ class OnnxLatencyConfig(MeasuredLatencyConfig):
     """ONNX Runtime on the processor. Every shape is converted first, which takes some seconds each."""
 
     name: str = "onnx"
+
+
+@dataclass
+class StorageConfig:
+    """Where the study is kept, so that any number of workers share it and it survives them.
+
+    Args:
+        name: ``journal``, ``postgres`` or ``memory`` (for replays: nothing is kept).
+        study: The study's name within the storage.
+    """
+
+    name: str = REQUIRED
+    study: str = "search"
 
 
 @dataclass

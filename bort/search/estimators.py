@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bort.architecture import Architecture
@@ -14,23 +13,23 @@ from bort.errors import BortError, ConfigurationError
 from bort.events import Observer
 from bort.search.config import ProxyErrorConfig, TableErrorConfig
 from bort.search.space import SearchSpace
-
-COLUMNS = ("depth", "heads", "hidden", "intermediate", "steps", "error")
+from bort.search.table import read_table, refused
 
 
 class TableEstimator:
     """Errors read from a CSV file; its rungs are the steps that it holds.
 
     The table must hold every architecture of the space at every step that it holds at all; architectures outside the space are
-    ignored. An error of 0 or ``inf`` stands for a candidate whose training failed.
+    ignored. An error of 0 or ``inf`` stands for a candidate whose training failed. Where the table has a column ``seed``, the
+    errors of one seed are read.
 
     Args:
-        config: Where the file is.
+        config: Where the file is, and what of it is read.
         space: The space to be searched, for which the table must be complete; unchecked when not given.
 
     Raises:
-        ConfigurationError: The file cannot be read, lacks a column or a row, or holds a repeated row, a negative error or one
-            that is not a number.
+        ConfigurationError: The file cannot be read, lacks a column, a row or the seed, or holds a repeated row, a negative error
+            or one that is not a number.
     """
 
     name = "table"
@@ -38,8 +37,9 @@ class TableEstimator:
     immediate = True
 
     def __init__(self, config: TableErrorConfig, space: SearchSpace | None = None) -> None:
-        self._path = Path(config.path)
-        self._errors, self.fingerprint = _read(self._path)
+        table = read_table(config)
+        self._path, self.fingerprint = table.path, table.digest if config.seed is None else f"{table.digest} {config.seed}"
+        self._errors: Mapping[tuple[Architecture, int], float] = table.of_seed(config.seed)
         shapes = {shape for shape, _ in self._errors}
         wanted = list(space) if space is not None else sorted(shapes)
         inside = set(wanted)
@@ -48,7 +48,7 @@ class TableEstimator:
         if missing:
             shape, steps = missing[0]
             where = f"{shape} at {steps} steps" if self._rungs else str(shape)
-            raise _refused(
+            raise refused(
                 self._path,
                 f"it must hold every architecture of the search space at every step, and lacks {len(missing)}: first {where}",
             )
@@ -57,6 +57,17 @@ class TableEstimator:
     def rungs(self) -> Sequence[int]:
         """The steps that the table holds, ascending."""
         return self._rungs
+
+    def with_errors(self, errors: Mapping[tuple[Architecture, int], float], fingerprint: str) -> TableEstimator:
+        """Returns an estimator with the same rungs and other errors, for replays.
+
+        Args:
+            errors: By architecture and steps, for all that this one has errors of.
+            fingerprint: What they are known by.
+        """
+        other = copy.copy(self)
+        other._errors, other.fingerprint = errors, fingerprint
+        return other
 
     def evaluate(self, architecture: Architecture, theta: Theta, steps: int, directory: Path, observer: Observer) -> Evaluation:
         """Looks the error up; nothing is written to ``directory``. θ is not a column, so a table answers for the default θ alone.
@@ -101,44 +112,3 @@ class ProxyEstimator:
     def evaluate(self, architecture: Architecture, theta: Theta, steps: int, directory: Path, observer: Observer) -> Evaluation:
         """Returns the law's error."""
         return Evaluation(steps=steps, error=(self._scale / architecture.encoder_parameters()) ** self._exponent)
-
-
-def _refused(path: Path, accepted: str) -> ConfigurationError:
-    return ConfigurationError("error.path", path, accepted)
-
-
-def _read(path: Path) -> tuple[dict[tuple[Architecture, int], float], str]:
-    """Reads and checks the rows of a table; returns the errors and the digest of the bytes that were read."""
-    errors: dict[tuple[Architecture, int], float] = {}
-    try:
-        content = path.read_bytes()
-        reader = csv.DictReader(content.decode("utf-8-sig").splitlines(), skipinitialspace=True)
-        absent = [column for column in COLUMNS if column not in (reader.fieldnames or [])]
-        if absent:
-            raise _refused(path, f"a CSV file with the columns {', '.join(COLUMNS)} is needed, and it lacks {', '.join(absent)}")
-        for row in reader:
-            key, error = _parse(path, reader.line_num, row)
-            if key in errors:
-                raise _refused(path, f"line {reader.line_num} repeats {key[0]} at {key[1]} steps; each may stand there once")
-            errors[key] = error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _refused(path, f"a readable CSV file is needed ({error})") from error
-    if not errors:
-        raise _refused(path, "the table holds no rows")
-    return errors, hashlib.sha256(content).hexdigest()
-
-
-def _parse(path: Path, line: int, row: dict[str, str]) -> tuple[tuple[Architecture, int], float]:
-    try:
-        depth, heads, hidden, intermediate, steps = (int(row[column]) for column in COLUMNS[:5])
-        error = float(row["error"])
-        shape = Architecture(depth, heads, hidden, intermediate)
-    except (TypeError, ValueError) as problem:
-        raise _refused(path, f"line {line} must hold whole numbers and an error ({problem})") from problem
-    except BortError as problem:
-        raise _refused(path, f"line {line} holds no architecture ({problem})") from problem
-    if steps < 1:
-        raise _refused(path, f"line {line} has steps={steps}; at least 1 is needed")
-    if math.isnan(error) or error < 0:
-        raise _refused(path, f"line {line} has error={row['error']}; a number of at least 0 is needed (inf where training failed)")
-    return (shape, steps), error

@@ -15,6 +15,7 @@ from bort.search.ledger import COMPLETE, Entry, Ledger
 from bort.search.objective import sensitivity
 from bort.search.problem import Problem
 from bort.search.run import candidate_record
+from bort.search.table import TABLE, search_rows, write_table
 
 WINNER_FIELDS = (
     "name", "depth", "heads", "hidden", "intermediate", "theta", "w", "parameters", "operations", "latency", "percentiles",
@@ -25,7 +26,7 @@ WINNER_FIELDS = (
 def build_result(
     problem: Problem, strategy: StrategyConfig, seed: int, ledger: Ledger, report: dict[str, Any], directory: Path
 ) -> dict[str, Any]:
-    """Returns the result of a finished study, and writes its ``certificate.json``.
+    """Returns the result of a finished study, and writes its ``certificate.json`` and, of what was trained, its ``table.csv``.
 
     Raises:
         BortError: No candidate was trained to the last rung with a usable error.
@@ -67,6 +68,9 @@ def build_result(
         "candidates": [candidate_record(entry, problem).as_dict() for entry in entries],
     }
     write_json(Path(directory) / "certificate.json", certificate)
+    # What was read off a table or a formula is no measurement.
+    if not getattr(problem.estimator, "immediate", False):
+        write_table(Path(directory) / TABLE, search_rows(problem, entries))
     return result
 
 

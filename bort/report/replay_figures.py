@@ -1,0 +1,112 @@
+"""Figures of replayed searches: how often each strategy finds the exhaustive winner, and what it loses where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bort.report.drawing import Canvas, Drawing, canvas, finish
+from bort.report.reading import is_number
+from bort.report.theme import LIGHT
+from bort.report.words import percent
+
+Row = Mapping[str, Any]
+
+COLOURS = {
+    "bound": LIGHT["student"],
+    "ose": LIGHT["twin"],
+    "tpe": LIGHT["teacher"],
+    "nsga2": LIGHT["front"],
+    "random": LIGHT["muted"],
+}
+MARKERS = {"bound": "o", "ose": "s", "tpe": "^", "nsga2": "D", "random": "v"}
+_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def replay_figures(result: Mapping[str, Any]) -> list[Drawing]:
+    """Returns a figure for each kind of table that was replayed, the drawn ones first."""
+    drawn = []
+    for kind in ("drawn", "measured"):
+        rows = [row for row in result.get("rows") or [] if row.get("table") == kind and _usable(row)]
+        if len({row["budget"] for row in rows}) > 1:
+            drawn.append(_figure(kind, rows, result))
+    return drawn
+
+
+def _usable(row: Row) -> bool:
+    return all(is_number((row.get(name) or {}).get("value")) for name in ("success", "regret")) and row.get("strategy") in COLOURS
+
+
+def _figure(kind: str, rows: Sequence[Row], result: Mapping[str, Any]) -> Drawing:
+    strategies = list(dict.fromkeys(str(row["strategy"]) for row in rows))
+    with canvas(2, height=3.7) as drawn:
+        for axes, name, label in zip(
+            drawn.axes,
+            ("success", "regret"),
+            ("found the exhaustive winner   (more is better →)", "mean regret in W   (← less is better)"),
+            strict=True,
+        ):
+            axes.set_xscale("log")
+            # The first strategy is what the figure is about: it lies above the others.
+            for place, strategy in enumerate(reversed(strategies)):
+                _line(drawn, axes, [row for row in rows if row["strategy"] == strategy], name, place)
+            shares = [float(row["cost"]["mean"]) for row in rows]
+            ticks = [tick for tick in _TICKS if 0.95 * min(shares) <= tick <= 1.05 * max(shares)]
+            axes.set_xticks(ticks, [f"{tick:.3g}" for tick in (100 * tick for tick in ticks)])
+            axes.minorticks_off()
+            axes.set_xlabel("training steps spent (% of the exhaustive search)")
+            axes.set_ylabel(label)
+            axes.yaxis.set_major_formatter(lambda value, _position: f"{100 * value:.3g} %")
+        drawn.axes[0].set_ylim(-0.03, 1.03)
+        drawn.axes[1].set_ylim(bottom=0.0)
+        _legend(drawn, strategies)
+        name = "replay" if kind == "drawn" else "replay_measured"
+        return finish(drawn, name, f"Strategies at equal cost, on {kind} tables", _words(kind, rows, strategies, result))
+
+
+def _line(drawn: Canvas, axes: Any, rows: Sequence[Row], name: str, place: int) -> None:
+    strategy = str(rows[0]["strategy"])
+    colour = COLOURS[strategy]
+    x = [float(row["cost"]["mean"]) for row in rows]
+    y, low, high = ([float(row[name][key]) for row in rows] for key in ("value", "low", "high"))
+    axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0, zorder=2)
+    main = place == 4 or strategy == "bound"
+    axes.plot(x, y, color=colour, linewidth=2.0 if main else 1.3, zorder=3 + place)
+    for row, a, b, c, d in zip(rows, x, y, low, high, strict=True):
+        dot = axes.plot(a, b, MARKERS[strategy], color=colour, markersize=5 if main else 4, zorder=4 + place)[0]
+        drawn.hint(
+            dot,
+            f"{strategy}, {percent(row['budget'], 0)} allowed, {percent(a)} spent: {name} {percent(b, 2)} ({percent(c, 2)} to "
+            f"{percent(d, 2)}), {row['replays']} replays",
+        )
+
+
+def _legend(drawn: Canvas, strategies: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    marks = [
+        Line2D([], [], color=COLOURS[name], marker=MARKERS[name], markersize=5, linewidth=2 if name == "bound" else 1.3, label=name)
+        for name in strategies
+    ]
+    drawn.figure.legend(handles=marks, loc="outside upper center", ncols=len(marks), fontsize=8.5, handletextpad=0.5)
+
+
+def _words(kind: str, rows: Sequence[Row], strategies: Sequence[str], result: Mapping[str, Any]) -> str:
+    confidence = percent((result.get("settings") or {}).get("confidence", 0.95), 0)
+    bench = result.get("benchmark") or {}
+    first = strategies[0]
+    budget = next((row["budget"] for row in rows if row["budget"] >= 0.1), rows[-1]["budget"])
+    shares = {row["strategy"]: row["success"]["value"] for row in rows if row["budget"] == budget}
+    others = ", ".join(f"{name} in {percent(shares[name], 0)}" for name in strategies[1:] if name in shares)
+    where = (
+        "each replay has a table of its own, drawn from the seeds that were measured"
+        if kind == "drawn"
+        else "all replays have the measured table, on which a strategy that draws nothing is replayed once"
+    )
+    return (
+        f"Up to {max(row['replays'] for row in rows)} replays of each strategy at each budget on a table of "
+        f"{bench.get('candidates', '?')} architectures; {where}. Bands are {confidence} intervals. Each point lies at the mean of "
+        f"what was really spent, which is less than the budget where a strategy stops by itself. With {percent(budget, 0)} of the "
+        f"exhaustive steps {first} found the exhaustive winner in {percent(shares.get(first), 0)} of replays"
+        f"{', ' + others if others else ''}."
+    )

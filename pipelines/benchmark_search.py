@@ -1,0 +1,61 @@
+"""`bort benchmark search`: how often each strategy finds the exhaustive winner, and at what cost, replayed on a table of errors."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from bort.errors import ConfigurationError
+from pipelines import candidates, tables
+from pipelines.app import entry
+from pipelines.schema import Config
+from pipelines.stage import Run, Stage
+
+
+def work(run: Run) -> dict[str, Any]:
+    """Replays every strategy, and draws success and regret against cost."""
+    from bort.report.replay_figures import replay_figures
+    from bort.search.replay import replay
+    from bort.search.table import write_rows
+
+    config = run.config
+    result: dict[str, Any] = replay(
+        functools.partial(candidates.table_problem, config),
+        candidates.error_table(config),
+        config.replay,
+        workers=config.impl.workers,
+        observer=run.observer,
+    )
+    write_rows(run.directory / "outcomes.csv", result.pop("outcomes"))
+    for drawing in replay_figures(result):
+        drawing.write(run.directory / "figures")
+    run.tracked.artifact(run.directory / "figures", "figures")
+    run.tracked.artifact(run.directory / "outcomes.csv")
+    for row in result["rows"]:
+        name, step = f"{row['table']}.{row['strategy']}", round(1000 * row["budget"])
+        run.tracked.metric_batch((f"{figure}.{name}", row[figure]["value"], step) for figure in ("success", "regret"))
+    return result
+
+
+def check(config: Config) -> None:
+    """Refuses errors that are not in a table, and replays that cannot be run."""
+    if config.latency.name != "operations":
+        raise ConfigurationError("latency", config.latency.name, "replays count operations: use latency=operations")
+    config.replay.check()
+    candidates.error_table(config)
+    candidates.table_problem(config).check()
+
+
+STAGE = Stage(
+    name="benchmark_search",
+    work=work,
+    settings=lambda config: ("search_space", "error", "latency", "search", "replay"),
+    sources=candidates.sources,
+    show=tables.benchmark_search,
+    headline=tables.replay_headline,
+    check=check,
+)
+main = entry("benchmark_search")
+
+if __name__ == "__main__":
+    main()
