@@ -27,12 +27,9 @@ def kept(run: Run) -> Path:
 
 def corpus_sources(config: Config) -> dict[str, str]:
     """Returns the digests of the text and of the tokenizer."""
-    from bort.corpus.readers import files_of, is_hub
+    from bort.corpus.sources import describe
 
-    if is_hub(config.corpus):
-        text = digest([config.corpus.path, config.corpus.revision, config.corpus.subset, config.corpus.split])
-    else:
-        text = digest([_file(path) for path in files_of(config.corpus)])
+    text = digest(describe(config.corpus))
     return {"text": text, "tokenizer": _model(config.teacher.path, config.teacher.revision, ("*.json", "*.txt", "*.model"))}
 
 

@@ -1,16 +1,15 @@
-"""Text to blocks: read, tokenise, split by document, pack; interrupted at any point, it goes on from there.
+"""Text to blocks: read, clean, tokenise, split by document, pack; interrupted at any point, it goes on from there.
 
-Every document is tokenised, in reading order, into parts that are written whole (:mod:`bort.corpus.parts`); then the documents are
-put into a seeded order, split and packed (:mod:`bort.corpus.pack`).
+Every document is cleaned and tokenised, in reading order, into parts that are written whole (:mod:`bort.corpus.parts`); then the
+documents are put into a seeded order, freed of duplicates, split and packed (:mod:`bort.corpus.pack`).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,17 @@ import numpy as np
 from bort.corpus.config import CorpusConfig
 from bort.corpus.pack import pack
 from bort.corpus.parts import write_parts
-from bort.corpus.readers import files_of, is_hub
+from bort.corpus.sources import bytes_of, commits_of, describe
 from bort.corpus.store import RECORD, SCHEMA, WORDS
 from bort.corpus.tokenizer import bare_tokenizer, special_ids, tokenizer_digest
 from bort.corpus.words import word_marks
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.events import Observer, Quiet
-from bort.files import atomic_path, digest, file_digest, read_json, write_json
+from bort.files import atomic_path, digest, read_json, write_json
+from bort.record import exclusive
+
+#: Settings of a source that say where its text is, not what it is.
+_PLACES = ("name", "path", "pattern", "streaming")
 
 
 def build_corpus(
@@ -40,14 +43,15 @@ def build_corpus(
     """Builds a corpus of blocks in ``directory``.
 
     Args:
-        config: Where the text comes from and how it is cut.
+        config: Where the text comes from, what is taken out of it and how it is cut.
         tokenizer: A fast tokenizer of transformers: the teacher's.
         directory: Where the corpus is written. What an interrupted call with the same settings left there is used.
-        workers: Threads that tokenise; the result is the same for any number.
+        workers: Processes that clean and tokenise; the result is the same for any number.
         observer: Hears of progress.
 
     Returns:
-        The record, as in ``corpus.json``: ``digest``, ``documents``, ``tokens`` and ``blocks`` of each split, ``sources`` …
+        The record, as in ``corpus.json``: ``digest``, ``documents``, ``tokens`` and ``blocks`` of each split, ``sources``,
+        ``cleaning`` …
 
     Raises:
         BortError: The text cannot be read, or there is too little of it; the message names the key and the file.
@@ -55,46 +59,66 @@ def build_corpus(
     """
     observer = observer or Quiet()
     directory = Path(directory)
-    started = time.perf_counter(), time.process_time()
     config.check()
     bare, special = bare_tokenizer(tokenizer), special_ids(tokenizer)
-    files = [] if is_hub(config) else files_of(config)
     plan = {
-        "settings": {key: value for key, value in asdict(config).items() if key not in ("name", "path", "pattern")},
-        "sources": _sources(config, files),
-        "tokenizer": tokenizer_digest(tokenizer),
+        "settings": _settings(config),
+        "sources": describe(config),
+        "tokenizer": tokenizer_digest(tokenizer, bare),
     }
-    if (directory / RECORD).exists():
-        record = read_json(directory / RECORD)
-        if record.get("plan") != digest(plan):
-            raise RecordError(
-                f"{directory} holds a corpus of other settings, text or tokenizer; choose another folder or remove it."
-            )
-        return dict(record)
+    try:
+        with exclusive(directory):
+            if (directory / RECORD).exists():
+                return _finished(directory, plan)
+            return _build(config, tokenizer, bare, special, directory, plan, workers, observer)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise BortError(f"The disk of {directory} is full; make room there and run again: what is written is used.") from error
+    finally:
+        if {path.name for path in directory.glob("*")} <= {".lock"}:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _build(
+    config: CorpusConfig,
+    tokenizer: Any,
+    bare: Any,
+    special: dict[str, int],
+    directory: Path,
+    plan: dict[str, Any],
+    workers: int,
+    observer: Observer,
+) -> dict[str, Any]:
+    started = time.perf_counter(), _processor_seconds()
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.int32)
     parts = directory / "parts"
-    if parts.exists() and not ((parts / "plan.json").exists() and read_json(parts / "plan.json") == plan):
-        shutil.rmtree(parts)
-    if not parts.exists():
-        write_json(parts / "plan.json", plan)
+    begun = read_json(parts / "plan.json") if (parts / "plan.json").exists() else {}
+    if begun.get("plan") != plan:
+        shutil.rmtree(parts, ignore_errors=True)
+        # A branch may move: what was begun with one commit goes on with it.
+        begun = {"plan": plan, "commits": commits_of(config)}
+        write_json(parts / "plan.json", begun)
     try:
-        with _threads(workers):
-            documents = write_parts(config, files, bare, dtype, parts, observer)
+        documents = write_parts(
+            config, begun["commits"], bare, dtype, parts, observer, workers=workers, total=bytes_of(plan["sources"])
+        )
         packed = pack(config, special, dtype, documents, directory, observer)
         with atomic_path(directory / WORDS) as temporary:
             np.save(temporary, word_marks(tokenizer), allow_pickle=False)
     except BortError as error:
         # Settings that are refused will be others the next time, and would not use these parts.
-        if isinstance(error, ConfigurationError) or not any(parts.glob("*.npy")):
+        if isinstance(error, ConfigurationError) or not any(parts.glob("*.safetensors")):
             shutil.rmtree(parts)
-        if not any(directory.iterdir()):
-            directory.rmdir()
         raise
     record = {
         "schema": SCHEMA,
         "name": config.name,
         "plan": digest(plan),
-        "sources": plan["sources"],
+        "sources": [
+            {**source, "commit": commit} if commit else source
+            for source, commit in zip(plan["sources"], begun["commits"], strict=True)
+        ],
         "settings": plan["settings"],
         "tokenizer": plan["tokenizer"],
         "block_length": config.block_length,
@@ -104,29 +128,31 @@ def build_corpus(
     }
     record["digest"] = digest({key: record[key] for key in ("tokenizer", "block_length", "vocab_size", "special", "digests")})
     record["seconds"] = time.perf_counter() - started[0]
-    record["processor_seconds"] = time.process_time() - started[1]
+    record["processor_seconds"] = _processor_seconds() - started[1]
     write_json(directory / RECORD, record)
     shutil.rmtree(parts)
     return record
 
 
-def _sources(config: CorpusConfig, files: list[Path]) -> list[dict[str, Any]]:
-    if not files:
-        return [{"hub": config.path, "revision": config.revision, "subset": config.subset, "split": config.split}]
-    return [{"name": file.name, "bytes": file.stat().st_size, "digest": file_digest(file)} for file in files]
+def _finished(directory: Path, plan: dict[str, Any]) -> dict[str, Any]:
+    record = read_json(directory / RECORD)
+    if record.get("plan") != digest(plan):
+        raise RecordError(f"{directory} holds a corpus of other settings, text or tokenizer; choose another folder or remove it.")
+    return dict(record)
 
 
-@contextmanager
-def _threads(workers: int) -> Iterator[None]:
-    """Sets how many threads the tokenizer uses: the library reads these two variables, the second when it first runs."""
-    wanted = {"TOKENIZERS_PARALLELISM": "true" if workers > 1 else "false", "RAYON_NUM_THREADS": str(max(1, workers))}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+def _settings(config: CorpusConfig) -> dict[str, Any]:
+    """Returns what changes the blocks beside the text itself."""
+    settings = {key: value for key, value in asdict(config).items() if key not in _PLACES}
+    settings["sources"] = (
+        [{key: value for key, value in asdict(source).items() if key not in _PLACES[1:]} for _, source in config.all_sources()]
+        if config.sources
+        else []
+    )
+    return settings
+
+
+def _processor_seconds() -> float:
+    """Returns the processor time of this process and of those it has waited for."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system

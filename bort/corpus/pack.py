@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.corpus.config import CorpusConfig
+from bort.corpus.duplicates import near_duplicates
 from bort.corpus.parts import Parts
 from bort.corpus.store import SPLITS
 from bort.errors import BortError, ConfigurationError
@@ -37,15 +38,16 @@ def pack(
         observer: Hears of progress.
 
     Returns:
-        ``documents``, ``tokens``, ``blocks``, ``dropped_tokens`` and ``digests`` of each split, and counts of what was left out.
+        ``documents``, ``tokens``, ``blocks``, ``dropped_tokens`` and ``digests`` of each split, documents and tokens ``by_source``,
+        and counts of what was left out, by step under ``cleaning``.
 
     Raises:
         ConfigurationError: There is too little text for a block of each split.
     """
     usable = np.flatnonzero(parts.lengths)
     if not len(usable):
-        raise ConfigurationError("corpus.path", config.path, "it holds no text")
-    order = usable[np.argsort(parts.keys[usable], kind="stable")]
+        raise ConfigurationError(*_nothing(config, parts))
+    order, removed = _without_duplicates(config, parts, usable[np.argsort(parts.keys[usable], kind="stable")])
     boundary = _boundary(config, parts.keys[order])
     members = {"train": order[boundary:], "heldout": order[:boundary]}
     inner = config.block_length - 2
@@ -56,7 +58,7 @@ def pack(
         blocks[split], dropped[split] = divmod(tokens[split] + max(0, len(chosen) - 1), inner)
         if not blocks[split] and (split == "train" or config.heldout):
             key, value = ("block_length", config.block_length) if split == "train" else ("heldout", config.heldout)
-            reason = f"the {split} documents of {config.path} have only {tokens[split]} tokens, which fill no block"
+            reason = f"the {split} documents have only {tokens[split]} tokens, which fill no block"
             raise ConfigurationError(f"corpus.{key}", value, f"{reason} of {config.block_length}")
     _check_space(directory, sum(blocks.values()) * config.block_length * dtype.itemsize)
     digests = {}
@@ -72,8 +74,67 @@ def pack(
         "dropped_tokens": dropped,
         "digests": digests,
         "unknown_tokens": parts.count_token(special["unk"]) if "unk" in special else 0,
-        **parts.counts,
+        **{name: parts.counts[name] for name in ("empty_documents", "invalid_documents", "characters")},
+        "by_source": _by_source(config, parts, members),
+        "cleaning": _cleaning(config, parts, removed),
     }
+
+
+def _without_duplicates(
+    config: CorpusConfig, parts: Parts, order: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
+    """Returns the documents that are kept, and those that each step removes."""
+    removed: dict[str, NDArray[np.int64]] = {}
+    if config.cleaning.duplicates:
+        repeated = np.r_[False, parts.keys[order[1:]] == parts.keys[order[:-1]]]
+        removed["duplicates"], order = order[repeated], order[~repeated]
+    if config.cleaning.near_duplicates is not None:
+        standing = order
+        repeated = near_duplicates(len(order), lambda chosen: parts.signatures[standing[chosen]], config.cleaning.near_duplicates)
+        removed["near_duplicates"], order = order[repeated], order[~repeated]
+    return order, removed
+
+
+def _cleaning(config: CorpusConfig, parts: Parts, removed: dict[str, NDArray[np.int64]]) -> dict[str, dict[str, int]]:
+    """Returns for each step that was asked for how many documents it changed or removed, and how much of them."""
+    steps = {
+        "tables": config.cleaning.tables,
+        "markup": any(source.markup for _, source in config.all_sources()),
+        "short": config.cleaning.min_words > 0,
+        "language": config.cleaning.language is not None,
+    }
+    counted = {
+        name: {what: parts.counts[f"{name}_{what}"] for what in ("documents", "characters")}
+        for name, wanted in steps.items()
+        if wanted
+    }
+    for name, chosen in removed.items():
+        counted[name] = {"documents": len(chosen), "tokens": int(parts.lengths[chosen].sum())}
+    return counted
+
+
+def _by_source(config: CorpusConfig, parts: Parts, members: dict[str, NDArray[np.int64]]) -> list[dict[str, Any]]:
+    chosen = np.concatenate(list(members.values()))
+    sources = config.all_sources()
+    documents = np.bincount(parts.sources[chosen], minlength=len(sources))
+    tokens = np.bincount(parts.sources[chosen], weights=parts.lengths[chosen], minlength=len(sources))
+    return [
+        {"name": source.name, "documents": int(documents[place]), "tokens": int(tokens[place])}
+        for place, (_, source) in enumerate(sources)
+    ]
+
+
+def _nothing(config: CorpusConfig, parts: Parts) -> tuple[str, object, str]:
+    """Returns what a refusal of a corpus without documents says."""
+    left_out = {
+        "corpus.cleaning.language": ("language", config.cleaning.language),
+        "corpus.cleaning.min_words": ("short", config.cleaning.min_words),
+        "corpus.invalid_utf8": ("invalid", config.invalid_utf8),
+    }
+    for key, (step, value) in left_out.items():
+        if parts.counts[f"{step}_documents"]:
+            return key, value, f"it leaves none of the {parts.seen} documents"
+    return "corpus.path", config.path or "; ".join(source.path for source in config.sources), "it holds no text"
 
 
 def _boundary(config: CorpusConfig, keys: NDArray[np.uint64]) -> int:
@@ -87,7 +148,7 @@ def _boundary(config: CorpusConfig, keys: NDArray[np.uint64]) -> int:
         raise ConfigurationError(
             "corpus.heldout",
             config.heldout,
-            f"the {len(keys)} document(s) of {config.path} cannot be split; tell them apart with corpus.document, or use 0",
+            f"the {len(keys)} document(s) cannot be split; tell them apart with corpus.document, or use 0",
         )
     return boundary
 
@@ -110,10 +171,12 @@ def _write_split(
         separator = np.array([special["sep"]], dtype=dtype)
         row, gathered = 0, 0
         pending: list[NDArray[Any]] = []
-        for place, document in enumerate(chosen):
-            pending += [parts.tokens(document), separator]
-            gathered += int(parts.lengths[document]) + 1
-            if gathered >= PACK_TOKENS or place == len(chosen) - 1:
+        tokens = parts.tokens
+        spans = zip(parts.starts[chosen].tolist(), parts.lengths[chosen].tolist(), strict=True)
+        for place, (start, size) in enumerate(spans, 1):
+            pending += [tokens[start : start + size], separator]
+            gathered += size + 1
+            if gathered >= PACK_TOKENS or place == len(chosen):
                 run = np.concatenate(pending)
                 rows = min(len(run) // (length - 2), blocks - row)
                 array[row : row + rows, 1:-1] = run[: rows * (length - 2)].reshape(rows, length - 2)

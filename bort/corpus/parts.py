@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
+import os
 from collections.abc import Iterator
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,173 +12,187 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.corpus.config import CorpusConfig
-from bort.corpus.readers import Document, documents
-from bort.errors import BortError, RecordError
+from bort.corpus.documents import Document
+from bort.corpus.duplicates import MINIMA, Signatures
+from bort.corpus.encode import COUNTS, Encoded
+from bort.corpus.sources import Reader
+from bort.corpus.workers import Batch, encode
+from bort.errors import RecordError
 from bort.events import Observer
 from bort.files import atomic_path, read_json, write_json
 
-#: Characters of a part: a kill loses at most one part's work, and a part's memory stays small.
+#: Characters of a part: a kill loses at most a few parts' work, and a part's memory stays small.
 PART_CHARACTERS = 4_000_000
-#: Longer documents reach the tokenizer in pieces, cut after a line's end, so that one of them does not occupy one thread alone.
-PIECE_CHARACTERS = 50_000
 DONE = "done.json"
-_COUNTS = ("empty_documents", "invalid_documents", "characters")
+TOKENS, SIGNATURES = "tokens.bin", "signatures.bin"
 
 
 class Parts:
-    """The parts in a folder, opened; a part that cannot be read counts as not written, with all behind it.
+    """The parts in a folder, opened; a part whose data cannot be read counts as not written, with all behind it.
+
+    The tokens of all parts stand in one file, and so do their signatures. A part counts once its index is there, and
+    whatever stands behind the last of them is overwritten by the next: a kill leaves nothing half-written.
+
+    Args:
+        folder: Where the parts are.
+        dtype: The type of stored tokens.
 
     Attributes:
         count: How many parts there are.
         complete: Whether the whole corpus is in them.
-        seen: How many documents were read for them, the rejected included.
+        seen: How many documents were read for them, those left out included.
+        position: Where the reader stood behind the last of them; ``None`` before the first.
         lengths: Tokens of each document that was kept, int64 [N].
+        starts: The place of each document's first token, int64 [N].
         keys: A digest of each document's text and the seed, uint64 [N].
-        counts: ``empty_documents``, ``invalid_documents`` and ``characters``.
+        sources: The number of each document's source, int32 [N].
+        counts: What :data:`bort.corpus.encode.COUNTS` names.
+        tokens: The tokens of all documents, memory-mapped, [T].
+        signatures: Their signatures, memory-mapped, [N, minima]; empty where near-duplicates are not looked for.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dtype: np.dtype[Any]) -> None:
         indices: list[dict[str, NDArray[Any]]] = []
-        self._tokens: list[NDArray[Any]] = []
-        while (opened := _open_part(folder, len(indices))) is not None:
-            indices.append(opened[0])
-            self._tokens.append(opened[1])
+        there = {name: _size(folder / name) for name in (TOKENS, SIGNATURES)}
+        while (index := _index(folder, len(indices))) is not None:
+            if any(there[name] < int(end) for name, end in zip(there, index["ends"], strict=True)):
+                break
+            indices.append(index)
         self.count = len(indices)
+        self.ends = {name: int(indices[-1]["ends"][place]) if indices else 0 for place, name in enumerate(there)}
         self.complete = (folder / DONE).exists() and read_json(folder / DONE)["parts"] == self.count
         self.seen = sum(int(index["seen"][0]) for index in indices)
-        self.counts = {name: sum(int(index[name][0]) for index in indices) for name in _COUNTS}
-        self.lengths: NDArray[np.int64] = np.concatenate([np.zeros(0, dtype=np.int64), *(index["lengths"] for index in indices)])
-        self.keys: NDArray[np.uint64] = np.concatenate([np.zeros(0, dtype=np.uint64), *(index["keys"] for index in indices)])
-        self._part = np.repeat(np.arange(self.count), [len(index["lengths"]) for index in indices])
-        starts = [np.cumsum(index["lengths"]) - index["lengths"] for index in indices]
-        self._starts: NDArray[np.int64] = np.concatenate([np.zeros(0, dtype=np.int64), *starts])
-
-    def tokens(self, document: int) -> NDArray[Any]:
-        """Returns the tokens of a document, [its length], memory-mapped."""
-        start = self._starts[document]
-        return self._tokens[self._part[document]][start : start + self.lengths[document]]
+        self.position: dict[str, Any] | None = json.loads(indices[-1]["position"].tobytes()) if indices else None
+        self.counts = {name: sum(int(index["counts"][place]) for index in indices) for place, name in enumerate(COUNTS)}
+        self.lengths: NDArray[np.int64] = _joined([index["lengths"] for index in indices], np.int64)
+        self.starts: NDArray[np.int64] = np.cumsum(self.lengths) - self.lengths
+        self.keys: NDArray[np.uint64] = _joined([index["keys"] for index in indices], np.uint64)
+        self.sources: NDArray[np.int32] = _joined([index["sources"] for index in indices], np.int32)
+        self.tokens: NDArray[Any] = _mapped(folder / TOKENS, dtype, self.ends[TOKENS])
+        minima = _mapped(folder / SIGNATURES, np.dtype(np.uint32), self.ends[SIGNATURES])
+        self.signatures: Signatures = minima.reshape(-1, MINIMA)
 
     def count_token(self, token: int) -> int:
         """Returns how often ``token`` occurs."""
-        return sum(int((part == token).sum()) for part in self._tokens)
+        step = 1 << 24
+        return sum(int(np.count_nonzero(self.tokens[at : at + step] == token)) for at in range(0, len(self.tokens), step))
 
 
 def write_parts(
-    config: CorpusConfig, files: list[Path], bare: Any, dtype: np.dtype[Any], folder: Path, observer: Observer
+    config: CorpusConfig,
+    commits: list[str | None],
+    bare: Any,
+    dtype: np.dtype[Any],
+    folder: Path,
+    observer: Observer,
+    *,
+    workers: int = 1,
+    total: int = 0,
 ) -> Parts:
     """Tokenises the documents that are not in ``folder`` yet, and returns all parts.
 
     Args:
-        config: How documents are read.
-        files: The files; none for a hub data set.
+        config: How documents are read and cleaned.
+        commits: The commits of hub data sets, as :func:`bort.corpus.sources.commits_of` gives them.
         bare: The tokenizer, as :func:`bort.corpus.tokenizer.bare_tokenizer` gives it.
         dtype: The type of stored tokens.
         folder: Where the parts are.
         observer: Hears of progress.
+        workers: Processes that tokenise.
+        total: Bytes of all local files, to guess the way from.
 
     Raises:
         BortError: A document cannot be read.
     """
-    parts = Parts(folder)
+    parts = Parts(folder, dtype)
     if parts.complete:
         return parts
-    from safetensors.numpy import save_file
-
-    number, seen, characters = parts.count, parts.seen, parts.counts["characters"]
-    total = sum(file.stat().st_size for file in files)
-    for batch in _batches(islice(documents(config, files), seen, config.max_documents)):
-        counts = dict.fromkeys(_COUNTS, 0)
-        kept = [encoded for encoded in (_accept(document, config, counts) for document in batch) if encoded]
-        pieces = [_pieces(text) for text, _ in kept]
-        encodings = iter(bare.encode_batch_fast(list(chain.from_iterable(pieces)), add_special_tokens=False))
-        ids = [[token for piece in islice(encodings, len(group)) for token in piece.ids] for group in pieces]
-        lengths = np.array([len(tokens) for tokens in ids], dtype=np.int64)
-        index = {
-            "lengths": lengths,
-            "keys": np.array([_key(raw, config.seed) for _, raw in kept], dtype=np.uint64),
-            "seen": np.array([len(batch)], dtype=np.int64),
-            **{name: np.array([value], dtype=np.int64) for name, value in counts.items()},
-        }
-        # The index comes last: a part without one does not count.
-        with atomic_path(_path(folder, number, "npy")) as temporary:
-            np.save(temporary, np.fromiter(chain.from_iterable(ids), dtype=dtype, count=int(lengths.sum())), allow_pickle=False)
-        with atomic_path(_path(folder, number, "safetensors")) as temporary:
-            save_file(index, temporary)
-        number, seen, characters = number + 1, seen + len(batch), characters + counts["characters"]
+    number, ends, seen, characters = parts.count, parts.ends, parts.seen, parts.counts["characters"]
+    batches = _batches(Reader(config, commits, parts.position))
+    for encoded, position in encode(config, bare, dtype, batches, workers):
+        ends = _write_part(folder, number, ends, encoded, position)
+        number, seen, characters = number + 1, seen + encoded.seen, characters + encoded.counts["characters"]
         # Bytes on disk against characters: right for plain English text, and a fair guess of the way for the rest.
         observer.progress("tokenise", characters, max(total, characters), f"{seen} documents")
     write_json(folder / DONE, {"parts": number})
-    parts = Parts(folder)
+    parts = Parts(folder, dtype)
     if not parts.complete:
         raise RecordError(f"The tokens just written to {folder} cannot be read back; check the disk and run again.")
     return parts
 
 
-def _path(folder: Path, number: int, suffix: str) -> Path:
-    return folder / f"{number:06d}.{suffix}"
+def _write_part(folder: Path, number: int, ends: dict[str, int], encoded: Encoded, position: dict[str, Any]) -> dict[str, int]:
+    from safetensors.numpy import save_file
+
+    ends = {
+        TOKENS: _append(folder / TOKENS, ends[TOKENS], encoded.tokens),
+        SIGNATURES: _append(folder / SIGNATURES, ends[SIGNATURES], encoded.signatures),
+    }
+    index = {
+        "lengths": encoded.lengths,
+        "keys": encoded.keys,
+        "sources": encoded.sources,
+        "ends": np.array(list(ends.values()), dtype=np.int64),
+        "seen": np.array([encoded.seen], dtype=np.int64),
+        "counts": np.array([encoded.counts[name] for name in COUNTS], dtype=np.int64),
+        "position": np.frombuffer(json.dumps(position).encode("utf-8"), dtype=np.uint8),
+    }
+    # The index comes last: a part without one does not count.
+    with atomic_path(_path(folder, number)) as temporary:
+        save_file(index, temporary)
+    return ends
 
 
-def _open_part(folder: Path, number: int) -> tuple[dict[str, NDArray[Any]], NDArray[Any]] | None:
+def _append(path: Path, end: int, values: NDArray[Any] | None) -> int:
+    """Writes behind the first ``end`` bytes of a file, and returns its new end."""
+    if values is None:
+        return end
+    with path.open("r+b" if path.exists() else "x+b") as file:
+        file.truncate(end)
+        file.seek(end)
+        file.write(values.tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell()
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.safetensors"
+
+
+def _index(folder: Path, number: int) -> dict[str, NDArray[Any]] | None:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        index = load_file(_path(folder, number, "safetensors"))
-        length = int(index["lengths"].sum())
-        tokens = np.load(_path(folder, number, "npy"), mmap_mode="r" if length else None, allow_pickle=False)
-    except (SafetensorError, OSError, ValueError, EOFError):
+        return dict(load_file(_path(folder, number)))
+    except (SafetensorError, OSError):
         return None
-    return (index, tokens) if tokens.shape == (length,) else None
 
 
-def _batches(stream: Iterator[Document]) -> Iterator[list[Document]]:
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _mapped(path: Path, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
+    if not size:
+        return np.zeros(0, dtype=dtype)
+    # A plain view: slices of a memory map are ten times slower to make.
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(size // dtype.itemsize,)))
+
+
+def _joined(arrays: list[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    return np.concatenate([np.zeros(0, dtype=dtype), *arrays])
+
+
+def _batches(reader: Reader) -> Iterator[Batch]:
     batch: list[Document] = []
     size = 0
-    for document in stream:
+    for document in reader:
         batch.append(document)
         size += len(document.text)
         if size >= PART_CHARACTERS:
-            yield batch
+            yield batch, reader.position()
             batch, size = [], 0
     if batch:
-        yield batch
-
-
-def _accept(document: Document, config: CorpusConfig, counts: dict[str, int]) -> tuple[str, bytes] | None:
-    """Returns a document's text and bytes, or nothing for one that is empty or, if so configured, not valid UTF-8."""
-    # White space around a document tells of its neighbours, and byte-level tokenizers would make tokens of it.
-    text = document.text.strip()
-    if not text:
-        counts["empty_documents"] += 1
-        return None
-    try:
-        raw = text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        if config.invalid_utf8 == "refuse":
-            raise BortError(
-                f"The document at {document.place} is not valid UTF-8 (its character {error.start}); "
-                "mend the file, or leave such documents out with corpus.invalid_utf8=skip."
-            ) from error
-        counts["invalid_documents"] += 1
-        return None
-    counts["characters"] += len(text)
-    return text, raw
-
-
-def _pieces(text: str) -> list[str]:
-    pieces: list[str] = []
-    start = 0
-    while len(text) - start > PIECE_CHARACTERS:
-        end = text.rfind("\n", start, start + PIECE_CHARACTERS) + 1
-        if end <= start:
-            end = text.rfind(" ", start, start + PIECE_CHARACTERS)
-        if end <= start:
-            end = start + PIECE_CHARACTERS
-        pieces.append(text[start:end])
-        start = end
-    pieces.append(text[start:])
-    return pieces
-
-
-def _key(raw: bytes, seed: int) -> int:
-    return int.from_bytes(hashlib.blake2b(raw, digest_size=8, key=str(seed).encode("ascii")).digest(), "little")
+        yield batch, reader.position()

@@ -1,4 +1,4 @@
-"""Documents out of files and hub data sets, one at a time, with a place to name when one cannot be used."""
+"""Documents out of local files, one at a time, with a place to name when one cannot be used."""
 
 from __future__ import annotations
 
@@ -6,82 +6,120 @@ import csv
 import fnmatch
 import gzip
 import json
-import logging
 import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from bort.corpus.config import CorpusConfig
+from bort.corpus.config import SourceConfig
+from bort.corpus.documents import Document, grouped, text_of
 from bort.errors import BortError, ConfigurationError
 
 #: What can be read, by the end of the file's name; ``.gz`` may follow all but parquet.
 FORMATS = (".txt", ".text", ".raw", ".md", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+#: How the datasets library names the files of a split.
+_SHARD = re.compile(r"(?P<split>\w+)-\d{5}-of-\d{5}\b.*\.parquet")
+#: Rows of a parquet file that are in memory at once.
+_ROWS = 512
 
 
-@dataclass(frozen=True)
-class Document:
-    """One document and where it was read, as ``file:line``."""
+def files_of(source: SourceConfig, key: str = "corpus") -> list[Path]:
+    """Returns the files that ``path`` and ``pattern`` name, sorted.
 
-    text: str
-    place: str
-
-
-def is_hub(config: CorpusConfig) -> bool:
-    """Whether ``corpus.path`` names a hub data set rather than something on this machine."""
-    path = Path(config.path).expanduser()
-    return not path.exists() and not path.parent.is_dir() and _HUB_ID.fullmatch(config.path) is not None
-
-
-def files_of(config: CorpusConfig) -> list[Path]:
-    """Returns the files that ``corpus.path`` and ``corpus.pattern`` name, sorted.
+    Of parquet files named as the datasets library names them (``train-00000-of-00002.parquet``) those of the wanted split are
+    taken, and of a folder that holds folders of the wanted subset and split, those.
 
     Raises:
         ConfigurationError: The path is missing, or nothing in it can be read.
     """
-    path = Path(config.path).expanduser()
+    path = Path(source.path).expanduser()
     if path.is_file():
         if _format(path) not in FORMATS:
-            raise ConfigurationError("corpus.path", config.path, f"files ending in {', '.join(FORMATS)} (also .gz) can be read")
+            raise ConfigurationError(f"{key}.path", source.path, f"files ending in {', '.join(FORMATS)} (also .gz) can be read")
         return [path]
     if not path.is_dir():
-        raise ConfigurationError("corpus.path", config.path, "it does not exist; name a file or a folder of text")
-    found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-    if config.pattern:
+        raise ConfigurationError(f"{key}.path", source.path, "it does not exist; name a file or a folder of text")
+    for part in (source.folder, source.subset):
+        if part and (path / part).is_dir():
+            path = path / part
+            if (path / source.split).is_dir():
+                path = path / source.split
+    found = visible_files(path)
+    if source.pattern:
         # A pattern may name a file that ends in none of the known ways: it is then read as plain text.
-        found = [file for file in found if any(_matches(file, path, pattern) for pattern in config.pattern)]
-        accepted = f"no file in it matches corpus.pattern=[{','.join(config.pattern)}]"
+        found = [file for file in found if any(_matches(file, path, pattern) for pattern in source.pattern)]
+        accepted = f"no file in it matches {key}.pattern=[{','.join(source.pattern)}]"
     else:
         found = [file for file in found if _format(file) in FORMATS]
         accepted = f"it holds no file ending in {', '.join(FORMATS)} (also .gz)"
     if not found:
-        raise ConfigurationError("corpus.path", config.path, accepted)
-    return found
+        raise ConfigurationError(f"{key}.path", source.path, accepted)
+    return _of_split(found, source, key)
 
 
-def documents(config: CorpusConfig, files: list[Path]) -> Iterator[Document]:
-    """Yields the documents of local files, or of the hub data set where ``files`` is empty, always in the same order.
+def visible_files(folder: Path) -> list[Path]:
+    """Returns the files in a folder at any depth, sorted; what begins with a dot is left out, folders too."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    )
 
-    Raises:
-        BortError: A file cannot be read; the message names it and the line.
+
+class FileRows:
+    """The documents of local files, from a place where an earlier reading stopped.
+
+    Args:
+        source: How the files are read.
+        key: The dotted key of its settings.
+        files: The files, in reading order.
+        state: What :meth:`state` returned after the last document that was used.
     """
-    if not files:
-        yield from _hub(config)
-    for file in files:
+
+    def __init__(self, source: SourceConfig, key: str, files: list[Path], state: dict[str, Any] | None = None) -> None:
+        self._source, self._key, self._files = source, key, files
+        self._file, self._read = (int(state["file"]), int(state["documents"])) if state else (0, 0)
+
+    def state(self) -> dict[str, Any]:
+        """Returns the place after the last document that was yielded, as JSON-like values."""
+        return {"file": self._file, "documents": self._read}
+
+    def __iter__(self) -> Iterator[Document]:
+        for number in range(self._file, len(self._files)):
+            self._file = number
+            for document in islice(self._documents(self._files[number]), self._read, None):
+                self._read += 1
+                yield document
+            self._read = 0
+
+    def _documents(self, file: Path) -> Iterator[Document]:
         kind = _format(file)
         try:
             if kind == ".parquet":
-                yield from _parquet(file, config)
-                continue
+                yield from grouped(_parquet(file, self._source, self._key), self._source)
+                return
             # Bytes that are not UTF-8 come through as lone surrogates, so that the caller can find, count and name them.
             with _open(file) as stream:
-                yield from _READERS.get(kind, _plain)(file, stream, config)
+                if kind in _TABLES:
+                    yield from grouped(_TABLES[kind](file, stream, self._source, self._key), self._source)
+                else:
+                    yield from _plain(file, stream, self._source)
         except (OSError, EOFError, zlib.error) as error:
             raise BortError(f"{file} cannot be read: {error}.") from error
+
+
+def _of_split(found: list[Path], source: SourceConfig, key: str) -> list[Path]:
+    splits = [match.group("split") if (match := _SHARD.fullmatch(file.name)) else None for file in found]
+    named = sorted({split for split in splits if split})
+    if not named:
+        return found
+    chosen = [file for file, split in zip(found, splits, strict=True) if split == source.split]
+    if not chosen:
+        raise ConfigurationError(f"{key}.split", source.split, f"{source.path} holds files of {', '.join(named)}")
+    return chosen
 
 
 def _format(path: Path) -> str:
@@ -103,13 +141,11 @@ def _open(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig", errors="surrogateescape")
 
 
-def _plain(file: Path, stream: IO[str], config: CorpusConfig) -> Iterator[Document]:
-    starts = re.compile(config.document).match if config.document is not None else None
+def _plain(file: Path, stream: IO[str], source: SourceConfig) -> Iterator[Document]:
+    starts = re.compile(source.document).match if source.document is not None else None
     lines: list[str] = []
     first = 1
     for number, line in enumerate(stream, 1):
-        if "\0" in line:
-            raise BortError(f"{file} cannot be read as text: line {number} holds a zero byte, as binary files do.")
         if (starts(line) is not None) if starts else not line.strip():
             if lines:
                 yield Document("".join(lines), f"{file}:{first}")
@@ -119,88 +155,55 @@ def _plain(file: Path, stream: IO[str], config: CorpusConfig) -> Iterator[Docume
         yield Document("".join(lines), f"{file}:{first}")
 
 
-def _json_lines(file: Path, stream: IO[str], config: CorpusConfig) -> Iterator[Document]:
+def _json_lines(file: Path, stream: IO[str], source: SourceConfig, key: str) -> Iterator[Document]:
     for number, line in enumerate(stream, 1):
         if not line.strip():
             continue
+        place = f"{file}:{number}"
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise BortError(f"{file}:{number} is not a line of JSON: {error}.") from error
+            raise BortError(f"{place} is not a line of JSON: {error}.") from error
         if not isinstance(row, dict):
-            raise BortError(f"{file}:{number} is not a JSON object with the column '{config.text_column}'.")
-        yield Document(_text(row, config, f"{file}:{number}"), f"{file}:{number}")
+            raise BortError(f"{place} is not a JSON object with the column '{source.text_column}'.")
+        yield Document(text_of(row, source, key, place), place)
 
 
-def _table(file: Path, stream: IO[str], config: CorpusConfig) -> Iterator[Document]:
+def _table(file: Path, stream: IO[str], source: SourceConfig, key: str) -> Iterator[Document]:
     csv.field_size_limit(sys.maxsize)
     reader = csv.DictReader(stream, delimiter="\t" if _format(file) == ".tsv" else ",")
     try:
         for row in reader:
-            yield Document(_text(row, config, f"{file}:{reader.line_num}"), f"{file}:{reader.line_num}")
+            place = f"{file}:{reader.line_num}"
+            yield Document(text_of(row, source, key, place), place)
     except csv.Error as error:
         raise BortError(f"{file}:{reader.line_num} cannot be read as a table: {error}.") from error
 
 
-def _parquet(file: Path, config: CorpusConfig) -> Iterator[Document]:
+def _parquet(file: Path, source: SourceConfig, key: str) -> Iterator[Document]:
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow import parquet
 
     try:
         table = parquet.ParquetFile(file)
-        if config.text_column not in table.schema_arrow.names:
-            _text(dict.fromkeys(table.schema_arrow.names), config, str(file))
+        schema = table.schema_arrow
+        if source.text_column not in schema.names:
+            text_of(dict.fromkeys(schema.names), source, key, str(file))
+        kind = schema.field(source.text_column).type
+        text = pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
         number = 0
-        for batch in table.iter_batches(columns=[config.text_column]):
-            for row in batch.to_pylist():
+        for batch in table.iter_batches(_ROWS, columns=[source.text_column]):
+            # Read as bytes, so that text that is not valid UTF-8 can be counted like that of other files.
+            column = batch.column(0).cast(pyarrow.large_binary()) if text else batch.column(0)
+            for value in column.to_pylist():
                 number += 1
-                yield Document(_text(row, config, f"{file}:{number}"), f"{file}:{number}")
+                place = f"{file}:{number}"
+                yield Document(text_of({source.text_column: value}, source, key, place), place)
     except pyarrow.ArrowException as error:
         raise BortError(f"{file} cannot be read as parquet: {error}.") from error
 
 
-def _hub(config: CorpusConfig) -> Iterator[Document]:
-    import datasets
-
-    # The hub's client prints a line for each of its retries; the sentence below says it once.
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        rows = datasets.load_dataset(config.path, name=config.subset, split=config.split, revision=config.revision, streaming=True)
-        for number, row in enumerate(rows, 1):
-            yield Document(_text(row, config, f"{config.path}:{number}"), f"{config.path}:{number}")
-    except (OSError, RuntimeError, ValueError, datasets.exceptions.DatasetsError) as error:
-        at = f" at revision {config.revision}" if config.revision else ""
-        raise BortError(
-            f"corpus.path={config.path} is not on this machine, and no data set of that name could be read from the hub: "
-            f"download its parquet files{f' of {config.subset}' if config.subset else ''}{at} into a folder and set "
-            f"corpus.path=FOLDER ({_first_line(error)})."
-        ) from error
-    finally:
-        logger.setLevel(level)
-
-
-def _text(row: dict[str, Any], config: CorpusConfig, place: str) -> str:
-    if config.text_column not in row:
-        names = ", ".join(str(name) for name in row if name is not None)
-        raise ConfigurationError("corpus.text_column", config.text_column, f"{place} has these columns: {names}")
-    value = row[config.text_column]
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise ConfigurationError(
-            "corpus.text_column", config.text_column, f"{place} holds a {type(value).__name__} there, and text is needed"
-        )
-    return value
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
-
-
-_READERS: dict[str, Callable[[Path, IO[str], CorpusConfig], Iterator[Document]]] = {
+_TABLES: dict[str, Callable[[Path, IO[str], SourceConfig, str], Iterator[Document]]] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".csv": _table,

@@ -48,13 +48,23 @@ def bare_tokenizer(tokenizer: Any) -> Any:
             "The teacher has no fast tokenizer; save one with it (tokenizer.json), e.g. by AutoTokenizer…save_pretrained."
         )
     bare = Tokenizer.from_str(backend.to_str())
-    bare.no_truncation()
-    bare.no_padding()
-    bare.encode_special_tokens = True
+    read_text_alone(bare)
     return bare
 
 
-def tokenizer_digest(tokenizer: Any) -> str:
-    """Returns the SHA-256 (hexadecimal) of what decides the tokens of a text: vocabulary, normaliser, merges, special tokens."""
-    described = bare_tokenizer(tokenizer).to_str() + repr(sorted(special_ids(tokenizer).items()))
+def read_text_alone(core: Any) -> None:
+    """Makes a Rust tokenizer neither truncate nor pad, and read ``[MASK]`` in a text as text: it does not save the last."""
+    core.no_truncation()
+    core.no_padding()
+    core.encode_special_tokens = True
+
+
+def tokenizer_digest(tokenizer: Any, bare: Any | None = None) -> str:
+    """Returns the SHA-256 (hexadecimal) of what decides the tokens of a text: vocabulary, normaliser, merges, special tokens.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers.
+        bare: What :func:`bare_tokenizer` made of it, where it is at hand: making it takes a tenth of a second.
+    """
+    described = (bare or bare_tokenizer(tokenizer)).to_str() + repr(sorted(special_ids(tokenizer).items()))
     return hashlib.sha256(described.encode("utf-8")).hexdigest()

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bort.corpus import Corpus, CorpusConfig, build_corpus, parts
+from bort.corpus import Corpus, CorpusConfig, build_corpus, encode, parts
+from bort.corpus.config import CleaningConfig, SourceConfig
 from bort.corpus.tokenizer import bare_tokenizer, special_ids, tokenizer_digest
 from bort.errors import BortError, ConfigurationError, RecordError
+from bort.events import Quiet
 from bort.files import read_json
 
 
@@ -61,7 +63,6 @@ def test_the_result_depends_on_text_and_seed_alone(
     config: CorpusConfig, tiny_documents: list[str], tiny_tokenizer: Any, tmp_path: Path
 ):
     first = build_corpus(config, tiny_tokenizer, tmp_path / "first")
-    assert build_corpus(config, tiny_tokenizer, tmp_path / "threads", workers=2)["digest"] == first["digest"]
     renamed = tmp_path / "text"
     renamed.mkdir()
     (renamed / "z.txt").write_text("\n\n".join(tiny_documents[:3]) + "\n", encoding="utf-8")
@@ -88,42 +89,70 @@ def test_a_second_call_finds_the_corpus(config: CorpusConfig, tiny_tokenizer: An
     assert build_corpus(config, tiny_tokenizer, tmp_path) == record
 
 
-@pytest.mark.parametrize("damage", [False, True])
+class Stop(Exception):
+    pass
+
+
+class Interrupting(Quiet):
+    """Stops a build after so many parts."""
+
+    def __init__(self, parts: int) -> None:
+        self.parts = parts
+        self.read: list[int] = []
+
+    def progress(self, label: str, done: float, total: float, note: str = "") -> None:
+        self.read.append(int(note.split()[0]))
+        if len(self.read) == self.parts:
+            raise Stop
+
+
+@pytest.mark.parametrize("damage", ["none", "tokens", "index", "behind"])
 def test_an_interrupted_build_goes_on(
-    config: CorpusConfig, tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bool
+    config: CorpusConfig, tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ):
     monkeypatch.setattr(parts, "PART_CHARACTERS", 1500)
+    config.cleaning = CleaningConfig(near_duplicates=0.9, min_words=20)
     whole = build_corpus(config, tiny_tokenizer, tmp_path / "whole")
-    read: list[int] = []
-
-    class Stop(Exception):
-        pass
-
-    class Interrupting:
-        def progress(self, label: str, done: float, total: float, note: str = "") -> None:
-            read.append(int(note.split()[0]))
-            if len(read) == 4:
-                raise Stop
-
-        def metrics(self, *_: object) -> None: ...
-
-        def warn(self, *_: object) -> None: ...
-
+    observer = Interrupting(4)
     with pytest.raises(Stop):
-        build_corpus(config, tiny_tokenizer, tmp_path / "killed", observer=Interrupting())
-    written = sorted((tmp_path / "killed" / "parts").glob("*.npy"))
-    assert len(written) == 4
-    if damage:
-        written[2].write_bytes(written[2].read_bytes()[:100])
-    before = written[0].stat().st_mtime_ns
-    texts: list[str] = []
-    accept = parts._accept
-    monkeypatch.setattr(parts, "_accept", lambda document, *rest: (texts.append(document.text), accept(document, *rest))[1])
+        build_corpus(config, tiny_tokenizer, tmp_path / "killed", observer=observer)
+    folder = tmp_path / "killed" / "parts"
+    assert len(list(folder.glob("*.safetensors"))) == 4
+    tokens, third = folder / "tokens.bin", folder / "000002.safetensors"
+    if damage == "tokens":
+        tokens.write_bytes(tokens.read_bytes()[:-10])
+    elif damage == "index":
+        third.write_bytes(third.read_bytes()[:100])
+    elif damage == "behind":
+        # What a kill leaves between the tokens and their index.
+        tokens.write_bytes(tokens.read_bytes() + b"half a part")
+    kept = {"none": 4, "behind": 4, "tokens": 3, "index": 2}[damage]
+    seen = 0
+    call = encode.Encoder.__call__
+
+    def counting(self: encode.Encoder, documents: list[Any]) -> encode.Encoded:
+        nonlocal seen
+        seen += len(documents)
+        return call(self, documents)
+
+    monkeypatch.setattr(encode.Encoder, "__call__", counting)
     resumed = build_corpus(config, tiny_tokenizer, tmp_path / "killed")
     assert content(resumed) == content(whole)
-    assert written[0].exists() is False
-    assert before
-    assert len(texts) == 80 - read[1 if damage else 3]
+    assert seen == 80 - observer.read[kept - 1]
+
+
+def test_the_result_is_the_same_for_any_number_of_processes(
+    config: CorpusConfig, tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(parts, "PART_CHARACTERS", 1500)
+    first = build_corpus(config, tiny_tokenizer, tmp_path / "one")
+    with pytest.raises(Stop):
+        build_corpus(config, tiny_tokenizer, tmp_path / "two", workers=2, observer=Interrupting(2))
+    assert content(build_corpus(config, tiny_tokenizer, tmp_path / "two")) == content(first)
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"text": "' + "the cat " * 400 + '"}\n{"text": "a \\ud800 b"}\n', encoding="utf-8")
+    with pytest.raises(BortError, match=r"broken\.jsonl:2 is not valid UTF-8"):
+        build_corpus(replace(config, path=str(broken)), tiny_tokenizer, tmp_path / "three", workers=2)
 
 
 def test_an_interrupted_build_of_other_text_is_begun_again(
@@ -153,6 +182,10 @@ def test_broken_utf8_is_refused_or_skipped_and_counted(tiny_text_directory: Path
     (folder / "broken.txt").write_bytes(b"a good one\n\na bad \xff\xfe one\n")
     config = CorpusConfig(path=str(folder), block_length=32)
     with pytest.raises(BortError, match=r"broken\.txt:2 is not valid UTF-8.*corpus\.invalid_utf8=skip"):
+        build_corpus(config, tiny_tokenizer, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    (folder / "broken.txt").write_bytes(b"a good one\n\nan odd\nline \0 here\n")
+    with pytest.raises(BortError, match=r"broken\.txt:2 holds a zero byte, as binary files do"):
         build_corpus(config, tiny_tokenizer, tmp_path / "refused")
     record = build_corpus(replace(config, invalid_utf8="skip"), tiny_tokenizer, tmp_path / "skipped")
     assert record["invalid_documents"] == 1
@@ -187,12 +220,40 @@ def test_too_little_text_is_refused(text: str, change: dict[str, Any], sentence:
         ({"seed": -1}, "corpus.seed"),
         ({"invalid_utf8": "guess"}, "corpus.invalid_utf8"),
         ({"document": "("}, "corpus.document"),
+        ({"rows_per_document": 0}, "corpus.rows_per_document"),
+        ({"markup": ["tex"]}, "corpus.markup"),
+        ({"sources": [SourceConfig(path="a"), SourceConfig(path="b")]}, "corpus.sources"),
+        ({"sources": [SourceConfig(name="a")]}, "corpus.sources.0.path"),
+        ({"sources": [SourceConfig(name="a", path="b")], "path": "./nowhere"}, "corpus.path"),
+        ({"cleaning": CleaningConfig(min_words=-1)}, "corpus.cleaning.min_words"),
+        ({"cleaning": CleaningConfig(language="xx")}, "corpus.cleaning.language"),
+        ({"cleaning": CleaningConfig(language_score=0.0)}, "corpus.cleaning.language_score"),
+        ({"cleaning": CleaningConfig(near_duplicates=0.1)}, "corpus.cleaning.near_duplicates"),
+        ({"cleaning": CleaningConfig(shingle_words=0)}, "corpus.cleaning.shingle_words"),
     ],
 )
 def test_settings_out_of_range_are_refused(config: CorpusConfig, change: dict[str, Any], key: str):
     with pytest.raises(ConfigurationError) as refused:
         replace(config, **change).check()
     assert refused.value.key == key
+
+
+def test_sources_are_mixed_and_counted(tiny_documents: list[str], tiny_tokenizer: Any, tmp_path: Path):
+    import json
+
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "a.txt").write_text("\n\n".join(tiny_documents[:40]), encoding="utf-8")
+    lines = [json.dumps({"story": text}) for text in tiny_documents[40:]]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    rows = SourceConfig(name="rows", path=str(tmp_path / "rows.jsonl"), text_column="story")
+    config = CorpusConfig(path=str(tmp_path), sources=[SourceConfig(name="plain", path="far/away"), rows], block_length=32)
+    record = build_corpus(config, tiny_tokenizer, tmp_path / "corpus")
+    assert [(source["name"], source["documents"]) for source in record["by_source"]] == [("plain", 40), ("rows", 40)]
+    assert sum(source["tokens"] for source in record["by_source"]) == sum(record["tokens"].values())
+    whole = tmp_path / "whole.txt"
+    whole.write_text("\n\n".join(tiny_documents), encoding="utf-8")
+    other = build_corpus(CorpusConfig(path=str(whole), block_length=32), tiny_tokenizer, tmp_path / "other")
+    assert record["digest"] == other["digest"]
 
 
 def test_special_tokens_in_a_text_are_text(tiny_tokenizer: Any, tmp_path: Path):
@@ -244,8 +305,8 @@ def test_damaged_corpora_are_refused(config: CorpusConfig, tiny_tokenizer: Any, 
 
 
 def test_a_long_document_is_cut_into_pieces_without_loss(tiny_documents: list[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(parts, "PIECE_CHARACTERS", 100)
+    monkeypatch.setattr(encode, "PIECE_CHARACTERS", 100)
     for text in ("\n".join(tiny_documents), " ".join(tiny_documents), "x" * 1050):
-        pieces = parts._pieces(text)
+        pieces = encode._pieces(text)
         assert "".join(pieces) == text
         assert max(len(piece) for piece in pieces) <= 100
