@@ -14,11 +14,14 @@ from pipelines.schema import Config
 from pipelines.stage import Run, Stage
 from pipelines.summary import SECTIONS, summary
 
+#: Stages that the chain does not run, and that a report draws where they have left a result.
+APART = ("benchmark_search",)
+
 
 def found(config: Config) -> dict[str, Path]:
     """Returns the results that the report can draw, by stage."""
     source = Path(config.report.source or config.root)
-    return {name: path for name in SECTIONS if (path := source / name / RESULT).exists()}
+    return {name: path for name in (*SECTIONS, *APART) if (path := source / name / RESULT).exists()}
 
 
 def work(run: Run) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from bort.report import sections, student_figures
 from bort.report.drawing import Drawing
 from bort.report.html import escape
 from bort.report.reading import Findings
+from bort.report.replay_figures import replay_figures
+from bort.report.replay_section import replays
 from bort.report.search_figures import search_figures
 from bort.report.summary import headline, headline_html, tiles
 from bort.report.theme import style
@@ -60,7 +62,7 @@ def _draw(findings: Findings, observer: Observer) -> dict[str, Drawing]:
         student_figures.stage_costs,
     ]
     drawn: dict[str, Drawing] = {}
-    for drawing in search_figures(findings):
+    for drawing in (*search_figures(findings), *replay_figures(findings.replays)):
         drawn[drawing.name] = drawing
     for place, draw in enumerate(students):
         observer.progress("report", place + 1, len(students) + 1)
@@ -73,6 +75,7 @@ def _draw(findings: Findings, observer: Observer) -> dict[str, Drawing]:
 def _page(findings: Findings, drawn: dict[str, Drawing]) -> str:
     parts = {
         "search": ("The search", sections.search(findings, drawn)),
+        "replays": ("Strategies", replays(findings.replays, drawn)),
         "distillation": ("The student", sections.distillation(findings, drawn)),
         "task": ("Task scores", sections.task(findings, drawn)),
         "latency": ("Latency", sections.latency(findings, drawn)),

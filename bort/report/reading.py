@@ -50,7 +50,7 @@ TASKS = {
     "rte": "RTE",
     "wnli": "WNLI",
 }
-_SINGLE = {"distill": "distill", "search": "search", "finetune": "finetune", "export": "export", "benchmark": "benchmark"}
+_SINGLE = ("distill", "search", "finetune", "export", "benchmark", "benchmark_search")
 
 
 @dataclass
@@ -77,6 +77,7 @@ class Findings:
     export: Record
     benchmark: Record
     seconds: dict[str, float]
+    replays: Record = field(default_factory=dict)
 
     @classmethod
     def of(cls, result: Record) -> Findings:
@@ -90,8 +91,8 @@ class Findings:
                 f"The result has schema {result['schema']}, written by a newer version of Bort; this one reads {SCHEMA}."
             )
         stage = str(result.get("stage", ""))
-        if stage in _SINGLE and _SINGLE[stage] not in result:
-            result = {**result, _SINGLE[stage]: result, "seconds": {stage: result.get("stage_seconds")}}
+        if stage in _SINGLE and stage not in result:
+            result = {**result, stage: result, "seconds": {stage: result.get("stage_seconds")}}
         findings = cls(
             result=result,
             name=str(result.get("name") or stage or "result"),
@@ -101,6 +102,7 @@ class Findings:
             export=_record(result, "export"),
             benchmark=_record(result, "benchmark"),
             seconds={name: float(value) for name, value in _record(result, "seconds").items() if is_number(value)},
+            replays=_record(result, "benchmark_search"),
         )
         findings._check_one_study()
         return findings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bort.report.html import escape
 from bort.report.reading import TITLES, Findings, is_number
+from bort.report.replay_section import in_short
 from bort.report.words import big, duration, figure, percent, score, times
 
 
@@ -78,7 +79,7 @@ def _other(findings: Findings) -> str:
     if rows:
         fastest = min(rows, key=lambda row: float(row["p50_ms"]))
         return f"{fastest['model']} on {fastest['backend']} is the fastest, {figure(fastest['p50_ms'])} ms a call."
-    return f"The {findings.name} stage is done."
+    return in_short(findings.replays) or f"The {findings.name} stage is done."
 
 
 Tile = tuple[str, str, str] | None

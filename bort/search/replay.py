@@ -73,12 +73,14 @@ def strategy_at(name: str, budget: float, candidates: int) -> StrategyConfig:
 
     Args:
         name: The strategy.
-        budget: The share, above 0 and up to 1. A share that pays for less than one full training is taken for one.
+        budget: The share, above 0 and up to 1. A share that pays for less than one full training is taken for one, by ``bound``
+            for two.
         candidates: How many the exhaustive search would train.
     """
     trials = max(1, math.floor(budget * candidates + 1e-9))
     if name == "bound":
-        return BoundConfig(budget=budget, minimum_full=1)
+        # It screens before it trains to the end, so the price of one full training would leave it without any.
+        return BoundConfig(budget=budget, minimum_full=1 if budget * candidates >= 1.5 else 2)
     if name == "ose":
         return OseConfig(stride=math.ceil(candidates / trials))
     if name == "random":

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
+#: Regret up to which a winner counts as as good as the best.
+NEAR = 0.01
+
 
 def rate(successes: int, count: int, confidence: float) -> dict[str, float]:
     """Returns a share with its Wilson interval, which is sound for shares near 0 and 1 as well."""
@@ -44,7 +47,7 @@ def summarise(outcomes: Sequence[Outcome], config: ReplayConfig) -> dict[str, An
 
     Returns:
         ``rows``: for each kind of table, strategy and budget ``replays``, ``success`` (the share of replays that found the
-        exhaustive winner, with its Wilson interval), ``regret`` (mean of 1 − W/W*, with its bootstrap interval), ``worst``,
+        exhaustive winner, with its Wilson interval), ``near`` (the share with a regret of at most 1 %), ``regret`` (mean of 1 − W/W*, with its bootstrap interval), ``worst``,
         ``cost`` (mean and largest share of the exhaustive steps), ``certified`` (the share in which the strategy itself said
         that it had found the winner) and ``wrongly`` (the share in which it said so and had not). ``comparisons``: for each
         budget, on drawn tables, by how much the first strategy is ahead of each other one in success and in regret; the
@@ -60,6 +63,7 @@ def summarise(outcomes: Sequence[Outcome], config: ReplayConfig) -> dict[str, An
             "budget": budget,
             "replays": len(found),
             "success": rate(sum(outcome.found for outcome in found), len(found), config.confidence),
+            "near": rate(sum(outcome.regret <= NEAR for outcome in found), len(found), config.confidence),
             "regret": mean([outcome.regret for outcome in found], config),
             "worst": max(outcome.regret for outcome in found),
             "cost": {
