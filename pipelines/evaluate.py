@@ -1,4 +1,4 @@
-"""`bort evaluate`: scores a fine-tuned model on the held-out part of a task."""
+"""`bort evaluate`: scores a fine-tuned model on a task's held-out part, and writes the submission for its unlabelled one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from pipelines.stage import Run, Stage
 
 
 def work(run: Run) -> dict[str, Any]:
-    """Scores the model and keeps its predictions."""
+    """Scores the model, keeps its predictions and writes what the task's site accepts."""
     from bort.finetuning import evaluate
     from bort.tasks import load_task
+    from bort.tasks.submission import write_suite
 
     model = run.config.evaluate.model or run.inputs["finetune"]["model"]
-    task = load_task(run.config.task)
-    result = evaluate(Path(model), task, impl=run.config.impl, observer=run.observer)
+    task = load_task(run.config.task, training=False)
+    result = evaluate(Path(model), task, impl=run.config.impl, observer=run.observer, directory=run.directory)
     write_text(run.directory / "predictions.jsonl", result.pop("predictions"))
+    if result["submission"] and run.config.evaluate.submissions:
+        files = [result["submission"]["file"], *run.config.evaluate.submissions]
+        result["submission"] |= write_suite(files, run.directory, run.observer)
     run.tracked.metrics({f"heldout.{name}": score["value"] for name, score in result["metrics"].items()})
     return {**result, "model": str(model)}
 
@@ -30,7 +34,7 @@ def check(config: Config) -> None:
     """Refuses a task that cannot be read."""
     from bort.tasks import load_task
 
-    load_task(config.task)
+    load_task(config.task, training=False)
 
 
 STAGE = Stage(

@@ -10,6 +10,7 @@ from pipelines.inputs import model_sources, task_sources
 from pipelines.models import encoders
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
+from pipelines.trials import watched
 
 
 def work(run: Run) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def work(run: Run) -> dict[str, Any]:
             impl=config.impl,
             observer=Recording(tracked, run.console),
             name=role,
+            watch=watched(tracked, run.console),
         )
         tracked.params({"encoder": role, **models[role]["theta"]})
         tracked.metrics({f"heldout.{name}": score["mean"] for name, score in models[role]["metrics"].items()})
@@ -61,7 +63,11 @@ STAGE = Stage(
     work=work,
     settings=lambda config: ("task", "finetuning", "finetune", "student.path", "seed"),
     needs=needs,
-    sources=lambda config: {**task_sources(config), **model_sources("student", config.student.path)},
+    sources=lambda config: {
+        **task_sources(config),
+        **model_sources("student", config.student.path),
+        **model_sources("finetuning.teacher", config.finetuning.teacher),
+    },
     show=tables.finetune,
     check=check,
 )

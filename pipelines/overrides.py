@@ -14,13 +14,15 @@ from pipelines.sentences import CONF
 _SHAPE = re.compile(r"D?\d+-A?\d+-H?\d+-I?\d+", re.IGNORECASE)
 #: A value of these groups that is no file of theirs is an answer of its own: the file that takes it, and the key it goes to.
 _OPEN_GROUPS = {"student": ("directory", "path"), "teacher": ("directory", "path"), "corpus": ("local", "path")}
+#: Keys that may name several columns.
+_COLUMNS = ("task.text", "task.options", "task.unlabelled_text")
 #: Overrides that change where or how fast a run goes, not what comes out, and so do not name it.
 _UNNAMED = ("experiment=", "name=", "outputs=", "cache=", "root=", "impl", "tracking", "hydra")
 _LONGEST = 96
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
-    """Writes out the short forms ``student=4-8-1024-768`` and ``teacher=FOLDER`` as a choice and a key, two columns as a list.
+    """Writes out the short forms: ``student=4-8-1024-768`` and ``teacher=FOLDER`` as a choice and a key, columns as a list.
 
     Args:
         arguments: The command line after the stage's name.
@@ -28,9 +30,12 @@ def expand(arguments: Sequence[str]) -> list[str]:
     expanded: list[str] = []
     for argument in arguments:
         group, equals, value = argument.partition("=")
-        if group == "task.text" and "," in value and value[0] not in "[\"'":
+        if group in _COLUMNS and "," in value and value[0] not in "[\"'":
             # Hydra would take two columns for the two runs of a sweep.
-            expanded.append(f"task.text=[{value}]")
+            expanded.append(f"{group}=[{value}]")
+            continue
+        if group == "model" and value:
+            expanded.append(f"evaluate.model={quoted(value)}")
             continue
         known = (CONF / group / f"{value}.yaml").exists()
         sweep = "," in value and not Path(value).expanduser().exists()

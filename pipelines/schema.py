@@ -80,9 +80,11 @@ class EvaluateConfig:
 
     Args:
         model: Directory of a fine-tuned model in transformers layout; by default the one the finetune stage left.
+        submissions: Submission files of the suite's other tasks, to be zipped with this task's own.
     """
 
     model: str | None = None
+    submissions: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -89,11 +89,12 @@ def finetune(result: dict[str, Any]) -> RenderableType:
 
 
 def evaluate(result: dict[str, Any]) -> RenderableType:
-    """The held-out scores, with intervals over examples."""
+    """The held-out scores, with intervals over examples, and the submission."""
     rows = [
         (name, f"{score['value']:.4f} [{score['examples']['low']:.4f}, {score['examples']['high']:.4f}]")
         for name, score in result["metrics"].items()
     ]
+    rows += [(what, path) for what, path in (result["submission"] or {}).items() if what in ("file", "zip", "suite_zip")]
     return table(f"{result['model']} on {result['task']['name']}", ("metric", "held out"), rows)
 
 

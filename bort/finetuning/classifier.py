@@ -15,10 +15,14 @@ from torch import Tensor, nn
 
 from bort.errors import BortError, ConfigurationError
 from bort.files import atomic_path, read_json, write_json
+from bort.tasks.labels import label_order
 from bort.tasks.task import Task
 
 #: What a directory holds whose model no stock class of transformers expresses.
 _APART = "classifier.json"
+#: Where a model's configuration says what it was fine-tuned for; other readers of it pass it over.
+ORIGIN = "bort_task"
+_CHOICE = "ForMultipleChoice"
 
 
 class MeanClassifier(nn.Module):
@@ -58,7 +62,7 @@ class Loaded:
     """A model with a head that has not been trained, and its tokenizer.
 
     Args:
-        model: A sequence classifier of transformers, or a :class:`MeanClassifier`.
+        model: A sequence classifier or multiple-choice model of transformers, or a :class:`MeanClassifier`.
         tokenizer: Its tokenizer.
         fresh: Names of the parameters that the directory did not hold: the head, and BERT's pooler where it was missing.
     """
@@ -69,9 +73,17 @@ class Loaded:
 
 
 def logits(model: Any, inputs: dict[str, Tensor]) -> Tensor:
-    """Returns the logits of either kind of classifier, [B, outputs]."""
+    """Returns the logits of any kind of classifier, [B, outputs]."""
+    if scores_options(model):
+        # Each sequence is the only option of a question of its own: questions may then have any number of them.
+        inputs = {name: value.unsqueeze(1) for name, value in inputs.items()}
     found = model(**inputs)
     return found if isinstance(found, Tensor) else found.logits
+
+
+def scores_options(model: Any) -> bool:
+    """Whether the model is one of transformers' multiple-choice models, which take [B, options, S]."""
+    return type(model).__name__.endswith(_CHOICE)
 
 
 @contextlib.contextmanager
@@ -101,16 +113,18 @@ def load_encoder(model_dir: str | Path, task: Task, pooling: str) -> Loaded:
     Raises:
         BortError: There is no such model, it cannot be read, or weights of the encoder itself are missing.
     """
-    from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModel, AutoModelForMultipleChoice, AutoModelForSequenceClassification, AutoTokenizer
 
-    names = {str(index): name for index, name in enumerate(task.labels)} or {"0": "score"}
+    names = dict(enumerate(task.labels)) or {0: "score"}
     settings = {
         "num_labels": task.outputs,
-        "id2label": {int(index): name for index, name in names.items()},
-        "label2id": {name: int(index) for index, name in names.items()},
-        "problem_type": "regression" if task.kind == "regression" else "single_label_classification",
+        "id2label": names,
+        "label2id": {name: index for index, name in names.items()},
+        # What the stock classes make of labels; they have no name for scores of options.
+        "problem_type": {"regression": "regression", "classification": "single_label_classification"}.get(task.kind),
     }
-    kind = AutoModel if pooling == "mean" else AutoModelForSequenceClassification
+    kind = AutoModelForMultipleChoice if task.kind == "choice" else AutoModelForSequenceClassification
+    kind = AutoModel if pooling == "mean" else kind
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(model_dir)
@@ -122,6 +136,7 @@ def load_encoder(model_dir: str | Path, task: Task, pooling: str) -> Loaded:
             raise BortError(f"The model '{model_dir}' cannot be loaded for fine-tuning: {reason.rstrip('.')}.") from error
     if tokenizer.pad_token_id is None:
         raise BortError(f"The tokenizer of '{model_dir}' has no padding token, which batches of texts need.")
+    setattr(model.config, ORIGIN, {"name": task.name, "kind": task.kind, "labels": list(task.labels)})
     fresh = set(report["missing_keys"]) | {item[0] if isinstance(item, tuple) else item for item in report["mismatched_keys"]}
     if pooling == "mean":
         dropout = getattr(model.config, "hidden_dropout_prob", 0.1)
@@ -259,9 +274,9 @@ def fold_scale(model: Any, mean: float, deviation: float) -> None:
 def save_classifier(model: Any, tokenizer: Any, directory: str | Path) -> None:
     """Writes a classifier and its tokenizer, whole or not at all.
 
-    One that pools the first token is in plain transformers layout (``AutoModelForSequenceClassification``). One that pools the mean
-    cannot be: its encoder goes into ``encoder/`` (``AutoModel``) and its head beside it, so that no stock class loads it by mistake
-    and gives other logits; :func:`load_classifier` reads both.
+    One that pools the first token is in plain transformers layout (``AutoModelForSequenceClassification``, or for a choice
+    ``AutoModelForMultipleChoice``). One that pools the mean cannot be: its encoder goes into ``encoder/`` (``AutoModel``) and its
+    head beside it, so that no stock class loads it by mistake and gives other logits; :func:`load_classifier` reads both.
     """
     with atomic_path(directory) as temporary, quiet_transformers():
         if not isinstance(model, MeanClassifier):
@@ -278,7 +293,7 @@ def save_classifier(model: Any, tokenizer: Any, directory: str | Path) -> None:
 
 
 def load_classifier(directory: str | Path) -> tuple[Any, Any]:
-    """Loads what :func:`save_classifier` wrote, or any sequence classifier of transformers.
+    """Loads what :func:`save_classifier` wrote, or any sequence classifier or multiple-choice model of transformers.
 
     Returns:
         The model in evaluation mode, and its tokenizer.
@@ -286,7 +301,7 @@ def load_classifier(directory: str | Path) -> tuple[Any, Any]:
     Raises:
         BortError: The directory holds no whole classifier.
     """
-    from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoModelForMultipleChoice, AutoModelForSequenceClassification, AutoTokenizer
 
     path = Path(directory)
     apart = (path / _APART).is_file()
@@ -294,7 +309,9 @@ def load_classifier(directory: str | Path) -> tuple[Any, Any]:
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(home)
-            kind = AutoModel if apart else AutoModelForSequenceClassification
+            names = AutoConfig.from_pretrained(home).architectures or [""]
+            kind = AutoModelForMultipleChoice if names[0].endswith(_CHOICE) else AutoModelForSequenceClassification
+            kind = AutoModel if apart else kind
             model, report = kind.from_pretrained(home, output_loading_info=True, dtype=torch.float32)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -305,3 +322,26 @@ def load_classifier(directory: str | Path) -> tuple[Any, Any]:
     elif report["missing_keys"]:
         raise BortError(f"'{directory}' is not a fine-tuned classifier: {sorted(report['missing_keys'])[0]} is missing.")
     return model.eval(), tokenizer
+
+
+def check_purpose(model: Any, task: Task, *, what: str = "The model") -> list[int]:
+    """Returns the model's output for each class of the task, and refuses a model that was fine-tuned for another kind of task.
+
+    Args:
+        model: What :func:`load_classifier` gave.
+        task: The task.
+        what: What the message calls the model.
+
+    Raises:
+        BortError: The model is for another kind of task, or has other labels.
+    """
+    origin = getattr(model.config, ORIGIN, None) or {}
+    told = origin.get("kind") if isinstance(origin, dict) else None
+    kind = told or ("choice" if scores_options(model) else None)
+    if kind not in (None, task.kind) or (task.kind == "choice" and kind is None):
+        made = f"fine-tuned for a {kind}" if kind else "no multiple-choice model"
+        raise BortError(f"{what} is {made} and task {task.name} is a {task.kind}; name a model that was fine-tuned for one.")
+    names = {0: "score"} if scores_options(model) else model.config.id2label
+    if isinstance(model, MeanClassifier) and model.classifier.out_features != len(names):
+        raise BortError(f"{what} has {model.classifier.out_features} outputs and {len(names)} label names: its files do not fit.")
+    return label_order(names, task, what=what)

@@ -11,7 +11,7 @@ from bort.errors import ConfigurationError
 
 POOLINGS = ("first", "mean")
 #: Settings that Θ may range over.
-THETA = ("learning_rate", "weight_decay", "warmup", "batch_size", "epochs", "dropout", "head_rate", "freeze")
+THETA = ("learning_rate", "weight_decay", "warmup", "batch_size", "epochs", "dropout", "head_rate", "layer_rate", "freeze")
 _WHOLE = ("batch_size", "epochs", "freeze")
 
 
@@ -46,12 +46,19 @@ class FinetuningConfig:
             which no stock class expresses for BERT, so that such a model is loaded with ``bort.finetuning.load_classifier``.
         freeze: Bottom layers that stay as they are, embeddings with them; 0 trains everything.
         head_rate: Rate of the new head's parameters as a multiple of ``learning_rate``.
+        layer_rate: Rate of each layer as a multiple of that of the layer above it, in (0, 1]; with 1 all learn at the same rate.
         dropout: Probability in training; the model's own where absent.
         clip: Largest global norm of the gradient; 0 leaves it as it is.
         seeds: One scored run each; at least five for a figure to publish.
         trials: θs tried on steering data before the seeds; 0 takes the values above.
         trial_epochs: Epochs of a trial; as ``epochs`` where absent.
         search: Θ: by name a list of choices, or ``{low, high, log}``.
+        pruning: Whether a trial is given up whose steering score is below the median of the finished ones at the same epoch.
+        round: Trials that are proposed together, none knowing how the others end: as many workers can share the search, and any
+            number of them finds the same.
+        teacher: Directory of a classifier fine-tuned on this task, whose logits train examples are to be given; none where absent.
+        temperature: At which the teacher's logits are softened, above 0.
+        teacher_weight: Share of the teacher in the loss, in [0, 1]; the rest is the labels'.
         confidence: Of the intervals.
         resamples: Of the held-out examples, for the interval over examples.
         models: Settings that differ for one model, by its role: ``teacher: {freeze: 4, trials: 2}``.
@@ -66,12 +73,18 @@ class FinetuningConfig:
     pooling: str = "first"
     freeze: int = 0
     head_rate: float = 1.0
+    layer_rate: float = 1.0
     dropout: float | None = None
     clip: float = 1.0
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
     trials: int = 0
     trial_epochs: int | None = None
     search: dict[str, Any] = field(default_factory=dict)
+    pruning: bool = True
+    round: int = 1
+    teacher: str | None = None
+    temperature: float = 2.0
+    teacher_weight: float = 0.5
     confidence: float = 0.95
     resamples: int = 1000
     models: dict[str, Any] = field(default_factory=dict)
@@ -98,11 +111,16 @@ class FinetuningConfig:
             ("patience", self.patience, 1),
             ("trial_epochs", self.trial_epochs, 1),
             ("resamples", self.resamples, 1),
+            ("round", self.round, 1),
         ):
             if value is not None and value < least:
                 raise ConfigurationError(f"finetuning.{name}", value, f"a whole number of at least {least} is needed")
         if not 0 < self.confidence < 1:
             raise ConfigurationError("finetuning.confidence", self.confidence, "a number between 0 and 1 is needed")
+        if not 0 < self.temperature < math.inf:
+            raise ConfigurationError("finetuning.temperature", self.temperature, "a number above 0 is needed")
+        if not 0 <= self.teacher_weight <= 1:
+            raise ConfigurationError("finetuning.teacher_weight", self.teacher_weight, "a share from 0 to 1 is needed")
         if not 0 <= self.clip < math.inf:
             raise ConfigurationError("finetuning.clip", self.clip, "a number of at least 0 is needed")
         for name, wanted in self.search.items():
@@ -164,6 +182,7 @@ def check_value(key: str, name: str, value: Any) -> None:
         "epochs": (value >= 1, "at least 1 is needed"),
         "dropout": (0 <= value < 1, "a probability from 0 to below 1 is needed"),
         "head_rate": (value > 0, "a number above 0 is needed"),
+        "layer_rate": (0 < value <= 1, "a number above 0 and at most 1 is needed"),
         "freeze": (value >= 0, "a number of layers of at least 0 is needed"),
     }
     good, accepted = limits[name]

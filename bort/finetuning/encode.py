@@ -2,47 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.tasks.task import Example
+from bort.errors import BortError
+from bort.tasks.task import Example, Task
 
 if TYPE_CHECKING:
     import torch
+
+    from bort.finetuning.arrange import Arrangement
 
 #: Batches whose examples are sorted by length together: more pad less, fewer mix better.
 _POOL = 16
 #: Tokens, padding included, that are read at once where no gradient is needed.
 EVALUATION_TOKENS = 4096
+#: Sequences that are tokenised at once.
+_CHUNK = 4096
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One split as token ids, packed end to end.
+    """One split as token ids, packed end to end. An example is one sequence, or one for each of its options and windows.
 
     Args:
         fields: For each input of the model (``input_ids`` and, where the tokenizer gives them, ``token_type_ids``) all tokens, [T].
-        starts: Where each example begins, and the end: [N + 1].
-        labels: Class indices or targets, [N].
+        starts: Where each sequence begins, and the end: [S + 1].
+        labels: Class indices or targets of the examples, [N].
         padding: What each field is filled up with.
+        owners: The example that each sequence belongs to, [S], rising; the sequences are the examples where absent.
+        options: The option of it, [S]; 0 where absent.
+        right: For a choice, which options are right, [N, most options].
+        window_pooling: ``mean`` or ``max`` over windows.
     """
 
-    fields: dict[str, NDArray[np.int64]]
+    fields: dict[str, NDArray[Any]]
     starts: NDArray[np.int64]
     labels: NDArray[np.float64]
     padding: dict[str, int]
+    owners: NDArray[np.int64] | None = None
+    options: NDArray[np.int64] | None = None
+    right: NDArray[np.bool_] | None = None
+    window_pooling: str = "mean"
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each example, [N]."""
+        """Tokens of each sequence, [S]."""
         return np.diff(self.starts)
 
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """Tokens of the longest sequence of each example, [N]."""
+        return self.lengths if self.owners is None else np.maximum.reduceat(self.lengths, self._rows[:-1])
+
+    @cached_property
+    def _rows(self) -> NDArray[np.int64]:
+        """Where the sequences of each example begin, and the end: [N + 1]."""
+        return np.searchsorted(self.owners, np.arange(len(self.labels) + 1))  # type: ignore[arg-type]
+
+    def pick(self, indices: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], Arrangement]:
+        """Returns the sequences of some examples (of all where absent) and what they are to them."""
+        from bort.finetuning.arrange import Arrangement
+
+        indices = np.arange(len(self.labels)) if indices is None else indices
+        if self.owners is None or self.options is None:
+            return indices, Arrangement(np.arange(len(indices)), np.zeros(len(indices), dtype=np.int64))
+        sequences = np.concatenate([np.arange(self._rows[index], self._rows[index + 1]) for index in indices])
+        places = np.repeat(np.arange(len(indices)), np.diff(self._rows)[indices])
+        return sequences, Arrangement(places, self.options[sequences], self.right is not None, self.window_pooling)
+
     def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        """Returns the model's inputs for some examples, [B, longest], with their ``attention_mask``."""
+        """Returns the model's inputs for some sequences, [B, longest], with their ``attention_mask``."""
         import torch
 
         lengths = self.lengths[indices]
@@ -56,24 +91,94 @@ class Encoded:
         return {**inputs, "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 
 
-def encode(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Encoded:
+def encode(examples: Sequence[Example], tokenizer: Any, max_length: int, task: Task | None = None) -> Encoded:
     """Tokenises a split.
 
     Args:
-        examples: One text or two each.
+        examples: The examples.
         tokenizer: A tokenizer of transformers.
-        max_length: Tokens of an example, special ones included; of a pair the longer text is cut first.
+        max_length: Tokens of a sequence, special ones included.
+        task: Says what the sequences of an example are, which text gives way where one is too long, and in how many windows that
+            text is read. Without it an example is its texts, and of a pair the longer one is cut first.
+
+    Raises:
+        BortError: What must not be cut, such as a question with its option, is longer than ``max_length`` by itself.
     """
-    columns = list(zip(*(example.texts for example in examples), strict=True))
-    made = tokenizer(*[list(column) for column in columns], truncation=True, max_length=max_length, padding=False)
-    names = [name for name in ("input_ids", "token_type_ids") if name in made]
-    starts = np.concatenate([[0], np.cumsum([len(ids) for ids in made["input_ids"]])]).astype(np.int64)
+    parts = [task.sequences(example) if task else [example.texts] for example in examples]
+    owners = np.repeat(np.arange(len(parts)), [len(sequences) for sequences in parts])
+    options = np.concatenate([np.arange(len(sequences)) for sequences in parts])
+    texts = [texts for sequences in parts for texts in sequences]
+    fields: dict[str, list[NDArray[np.int32]]] = {}
+    lengths: list[int] = []
+    kept: list[int] = []
+    for place, window in _windows(texts, tokenizer, max_length, task, [examples[int(owner)] for owner in owners]):
+        for name, tokens in window.items():
+            fields.setdefault(name, []).append(np.asarray(tokens, dtype=np.int32))
+        lengths.append(len(window["input_ids"]))
+        kept.append(place)
+    plain = len(kept) == len(examples) and (task is None or task.kind != "choice")
+    right = None
+    if task is not None and task.kind == "choice":
+        right = np.zeros((len(examples), int(options.max()) + 1), dtype=np.bool_)
+        for row, example in enumerate(examples):
+            right[row, list(example.right)] = True
     return Encoded(
-        fields={name: np.fromiter((token for ids in made[name] for token in ids), dtype=np.int64) for name in names},
-        starts=starts,
+        fields={name: np.concatenate(tokens) for name, tokens in fields.items()},
+        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         labels=np.array([example.label for example in examples], dtype=np.float64),
         padding={"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0)},
+        owners=None if plain else owners[kept],
+        options=None if plain else options[kept],
+        right=right,
+        window_pooling=task.window_pooling if task else "mean",
     )
+
+
+def _windows(
+    texts: Sequence[tuple[str, ...]], tokenizer: Any, max_length: int, task: Task | None, owners: Sequence[Example]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields the tokens of each window of each sequence, with the sequence's number, in order."""
+    # Only a tokenizer that tells which token is whose can cut a given text; others cut the longest.
+    cut_longest = task is None or (task.truncate == "longest" and task.windows == 1) or not tokenizer.is_fast
+    start = 0
+    while start < len(texts):
+        # Single texts and pairs go to the tokenizer in calls of their own.
+        end = start
+        while end < min(start + _CHUNK, len(texts)) and len(texts[end]) == len(texts[start]):
+            end += 1
+        columns = [list(column) for column in zip(*texts[start:end], strict=True)]
+        made = tokenizer(*columns, truncation=cut_longest, max_length=max_length if cut_longest else None, verbose=False)
+        names = [name for name in ("input_ids", "token_type_ids") if name in made]
+        for place in range(start, end):
+            whole = {name: made[name][place - start] for name in names}
+            if len(whole["input_ids"]) <= max_length or task is None:
+                yield place, whole
+                continue
+            owned = np.array([-1 if one is None else one for one in made[place - start].sequence_ids])
+            for keep in _cuts(owned, max_length, task, owners[place]):
+                yield place, {name: np.asarray(tokens)[keep] for name, tokens in whole.items()}
+        start = end
+
+
+def _cuts(owned: NDArray[np.int64], max_length: int, task: Task, example: Example) -> Iterator[NDArray[np.bool_]]:
+    """Yields which tokens each window keeps: all that are not of the text that gives way, and a stretch of that."""
+    gives_way = 1 if task.truncate == "second" and owned.max() == 1 else 0
+    places = np.flatnonzero(owned == gives_way)
+    room = max_length - (len(owned) - len(places))
+    if room < 1:
+        what = "question and option" if example.options else "the text that must not be cut"
+        raise BortError(
+            f"{example.identity}: {what} take {len(owned) - len(places)} tokens and a sequence has {max_length}; raise "
+            "task.max_length as far as the model reads, or leave the example out."
+        )
+    step = max(1, room - task.overlap)
+    firsts = [*range(0, len(places) - room, step), len(places) - room]
+    if task.windows == 1:
+        firsts = [0]
+    for first in firsts[: task.windows]:
+        keep = owned != gives_way
+        keep[places[first : first + room]] = True
+        yield keep
 
 
 def training_batches(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
@@ -90,12 +195,12 @@ def training_batches(lengths: NDArray[np.int64], batch_size: int, seed: int, epo
 
 
 def evaluation_batches(lengths: NDArray[np.int64], tokens: int = EVALUATION_TOKENS) -> list[NDArray[np.int64]]:
-    """Returns batches of like length, each of at most ``tokens`` tokens with padding (or one example)."""
+    """Returns batches of like length, each of at most ``tokens`` tokens with padding (or one sequence)."""
     order = np.argsort(lengths, kind="stable")
     batches: list[NDArray[np.int64]] = []
     start = 0
     for end in range(1, len(order) + 1):
-        # Sorted upwards: the next example is the longest so far and would set the width.
+        # Sorted upwards: the next sequence is the longest so far and would set the width.
         if end == len(order) or (end + 1 - start) * lengths[order[end]] > tokens:
             batches.append(order[start:end])
             start = end

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +21,11 @@ from bort.finetuning.classifier import logits
 from bort.finetuning.config import FinetuningConfig
 from bort.finetuning.decay import rate
 from bort.finetuning.encode import Encoded, training_batches
+from bort.finetuning.objective import Objective
 
-#: From the indices of a batch of one split to the model's inputs; gives the frozen bottom its hidden states on the way.
+#: The number of a layer in a parameter's name, as every family of encoders has it.
+_LAYER = re.compile(r"\.(?:layers?|layer_modules|h)\.(\d+)\.")
+#: From the numbers of some sequences to the model's inputs; gives the frozen bottom its hidden states on the way.
 Feed = Callable[[NDArray[np.int64]], dict[str, Tensor]]
 
 
@@ -35,9 +39,9 @@ class FinetuningModule(lightning.LightningModule):
         config: θ and the rest.
         seed: Of the order of batches.
         fresh: Names of the head's parameters, whose rate is ``head_rate`` times the others'.
-        scale: Mean and standard deviation of a regression's targets; ``None`` for classes.
+        objective: The loss of a batch.
         judge: Scores the model on steering examples, higher is better.
-        after_epoch: Told of (epoch, mean loss, steering score).
+        after_epoch: Told of (epoch, mean loss, steering score); says whether to give up.
         after_step: Told of the steps that are done.
     """
 
@@ -50,24 +54,25 @@ class FinetuningModule(lightning.LightningModule):
         *,
         seed: int,
         fresh: frozenset[str],
-        scale: tuple[float, float] | None,
+        objective: Objective,
         judge: Callable[[], float],
-        after_epoch: Callable[[int, float, float], None],
+        after_epoch: Callable[[int, float, float], bool],
         after_step: Callable[[int, int], None],
     ) -> None:
         super().__init__()
         self.model, self.settings = model, config
-        self._data, self._feed, self._seed, self._fresh, self._scale = data, feed, seed, fresh, scale
+        self._data, self._feed, self._seed, self._fresh, self._objective = data, feed, seed, fresh, objective
         self._judge, self._after_epoch, self._after_step = judge, after_epoch, after_step
         self._losses: list[Tensor] = []
         self.batches_per_epoch = math.ceil(len(data.labels) / config.batch_size)
         self.steps = self.batches_per_epoch * config.epochs
-        self.best_score, self.best_epoch, self.epochs_run, self.diverged = -math.inf, 0, 0, False
+        self.best_score, self.best_epoch, self.epochs_run = -math.inf, 0, 0
+        self.diverged = self.pruned = False
         self._best: dict[str, Tensor] = {}
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Returns the batches of the current epoch as arrays of indices; called anew for each."""
-        batches = training_batches(self._data.lengths, self.settings.batch_size, self._seed, self.current_epoch)
+        batches = training_batches(self._data.sizes, self.settings.batch_size, self._seed, self.current_epoch)
         return DataLoader(batches, batch_size=None, collate_fn=None, shuffle=False)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -77,13 +82,8 @@ class FinetuningModule(lightning.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Returns the mean loss of one batch."""
         indices = np.asarray(batch)
-        found = logits(self.model, self._feed(indices)).float()
-        truth = torch.from_numpy(self._data.labels[indices]).to(found.device)
-        if self._scale is None:
-            loss = nn.functional.cross_entropy(found, truth.long())
-        else:
-            mean, deviation = self._scale
-            loss = nn.functional.mse_loss(found.squeeze(-1), ((truth - mean) / deviation).to(found.dtype))
+        sequences, arrangement = self._data.pick(indices)
+        loss = self._objective.loss(arrangement.gather(logits(self.model, self._feed(sequences)).float()), indices)
         self._losses.append(loss.detach())
         self._after_step(self.global_step + 1, self.steps)
         return loss
@@ -101,7 +101,8 @@ class FinetuningModule(lightning.LightningModule):
         if score > self.best_score:
             self.best_score, self.best_epoch = score, self.epochs_run
             self._best = {name: value.detach().clone() for name, value in self.model.named_parameters() if value.requires_grad}
-        self._after_epoch(self.epochs_run, loss, score)
+        if self._after_epoch(self.epochs_run, loss, score):
+            self.pruned = self.trainer.should_stop = True
         patience = self.settings.patience
         if patience is not None and self.epochs_run - self.best_epoch >= patience:
             self.trainer.should_stop = True
@@ -115,27 +116,47 @@ class FinetuningModule(lightning.LightningModule):
         self._best = {}
 
     def configure_optimizers(self) -> Any:
-        """AdamW; weights decay, biases and norms do not; the rate rises and falls linearly."""
+        """AdamW; weights decay, biases and norms do not; the rate rises and falls linearly, and is lower for lower layers."""
         config = self.settings
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        shares = layer_rates((name for name, _ in self.model.named_parameters()), config.layer_rate)
         for name, value in self.model.named_parameters():
             if value.requires_grad:
-                groups.setdefault((name in self._fresh, value.dim() > 1), []).append(value)
+                share = config.head_rate if name in self._fresh else shares[name]
+                groups.setdefault((share, value.dim() > 1), []).append(value)
         optimizer = torch.optim.AdamW(
             [
                 {
                     "params": values,
-                    "lr": config.learning_rate * (config.head_rate if fresh else 1.0),
+                    "lr": config.learning_rate * share,
                     "weight_decay": config.weight_decay if decayed else 0.0,
                 }
-                for (fresh, decayed), values in groups.items()
+                for (share, decayed), values in groups.items()
             ],
-            fused=True,
+            # Lightning does not clip the gradients of a fused optimiser in mixed precision.
+            fused=self.trainer.precision == "32-true",
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: rate(min(step, self.steps - 1), self.steps, config.warmup)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def layer_rates(names: Iterable[str], layer_rate: float) -> dict[str, float]:
+    """Returns the multiple of the rate of each parameter: 1 in the top layer and above, ``layer_rate`` times as much a layer below.
+
+    Embeddings, and whatever else belongs to no layer but lies in the encoder, count as the layer below the lowest.
+
+    Args:
+        names: Of all parameters.
+        layer_rate: In (0, 1]; 1 gives all layers the same rate.
+    """
+    found = {name: _LAYER.search(name) for name in names}
+    numbers = {name: int(match.group(1)) for name, match in found.items() if match}
+    top = max(numbers.values(), default=0)
+    bottom = [name for name in found if name not in numbers and "embedding" in name]
+    depths = {name: top - number for name, number in numbers.items()} | dict.fromkeys(bottom, top + 1)
+    return {name: layer_rate ** depths.get(name, 0) for name in found}
 
 
 def fit(module: FinetuningModule, device: str, precision: str) -> None:
@@ -144,7 +165,7 @@ def fit(module: FinetuningModule, device: str, precision: str) -> None:
         trainer = lightning.Trainer(
             accelerator="auto" if device == "auto" else device,
             devices=1,
-            precision={"32": "32-true", "bf16": "bf16-mixed"}.get(precision, precision),
+            precision={"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}.get(precision, precision),
             max_epochs=module.settings.epochs,
             gradient_clip_val=module.settings.clip or None,
             reload_dataloaders_every_n_epochs=1,

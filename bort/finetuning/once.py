@@ -32,6 +32,7 @@ from bort.finetuning.classifier import (
 from bort.finetuning.config import FinetuningConfig, Impl
 from bort.finetuning.encode import Encoded, encode, evaluation_batches
 from bort.finetuning.module import FinetuningModule, fit
+from bort.finetuning.objective import Objective
 from bort.finetuning.predictions import lines, predict_from_logits
 from bort.tasks.metrics import score
 from bort.tasks.task import SPLITS, Example, Task
@@ -70,10 +71,20 @@ class Workspace:
         task: The task.
         pooling: ``first`` or ``mean``.
         impl: Device, precision, threads.
+        teacher: Gives a fine-tuned teacher's logits of train examples, [N, outputs]; asked once, and only where they are needed.
     """
 
-    def __init__(self, model_dir: str | Path, task: Task, pooling: str, impl: Impl | None = None) -> None:
+    def __init__(
+        self,
+        model_dir: str | Path,
+        task: Task,
+        pooling: str,
+        impl: Impl | None = None,
+        teacher: Callable[[Sequence[Example]], NDArray[np.float64]] | None = None,
+    ) -> None:
         self.task, self.impl = task, impl or Plain()
+        self._teacher = teacher
+        self._taught: NDArray[np.float64] | None = None
         self.device = device_of(self.impl.device)
         self._loaded: Loaded = load_encoder(model_dir, task, pooling)
         self.tokenizer, self.fresh = self._loaded.tokenizer, self._loaded.fresh
@@ -88,15 +99,22 @@ class Workspace:
 
     def encoded(self, examples: Sequence[Example]) -> Encoded:
         """Returns examples as this model reads them."""
-        return encode(examples, self.tokenizer, self._length)
+        return encode(examples, self.tokenizer, self._length, self.task)
 
     def with_train(self, train: Sequence[Example]) -> Workspace:
         """Returns a workspace of the same loaded model and the same task with other examples to train on."""
         other = copy.copy(self)
         other.task = replace(self.task, train=train)
         other.splits = {**self.splits, "train": self.encoded(train)}
-        other._bottoms = {}
+        other._bottoms, other._taught = {}, None
         return other
+
+    @property
+    def taught(self) -> NDArray[np.float64] | None:
+        """The teacher's logits of the train examples, [N, outputs]; ``None`` without a teacher."""
+        if self._taught is None and self._teacher is not None:
+            self._taught = self._teacher(self.task.train)
+        return self._taught
 
     def model(self) -> Any:
         """Returns a copy of the model as it was loaded, on the device."""
@@ -148,9 +166,9 @@ class _Run:
         return inputs
 
     def logits(self, split: str) -> NDArray[np.float64]:
-        """Returns the logits of a split in its order, [N, outputs]."""
+        """Returns the logits of a split in its order, [N, outputs], or [N, most options] for a choice."""
         data = self.workspace.splits[split]
-        found = np.empty((len(data.labels), self.workspace.task.outputs))
+        found = np.empty((len(data.lengths), self.workspace.task.outputs))
         training = self.model.training
         self.model.eval()
         with torch.inference_mode():
@@ -158,7 +176,8 @@ class _Run:
                 found[indices] = logits(self.model, self.feed(split, indices)).double().cpu().numpy()
         if training:
             self.train()
-        return found
+        gathered: NDArray[np.float64] = data.pick()[1].gather(torch.from_numpy(found)).numpy()
+        return gathered
 
     def train(self) -> None:
         """Switches dropout on, except in the frozen part."""
@@ -182,6 +201,7 @@ def train_classifier(
     prefix: str = "",
     heldout: bool = True,
     make: Callable[..., FinetuningModule] = FinetuningModule,
+    hopeless: Callable[[int, float], bool] = lambda epoch, steering: False,
 ) -> Trained:
     """Trains once and takes the epoch that is best on steering examples.
 
@@ -194,6 +214,7 @@ def train_classifier(
         prefix: Of the names of metrics, so that the curves of several runs lie beside each other.
         heldout: Whether held-out examples are scored; a trial that only serves a choice leaves them alone.
         make: Makes the loop's module from what :class:`FinetuningModule` takes; for another loss or another length.
+        hopeless: Told of (epoch, steering score); says whether a trial is to be given up.
 
     Raises:
         Diverged: Training diverged before an epoch was finished.
@@ -210,15 +231,26 @@ def train_classifier(
         if task.kind == "regression":
             targets = workspace.splits["train"].labels
             scale = (float(targets.mean()), float(targets.std()) or 1.0)
+        objective = Objective(
+            task.kind,
+            workspace.splits["train"].labels,
+            right=workspace.splits["train"].right,
+            scale=scale,
+            margin=task.margin,
+            teacher=workspace.taught,
+            temperature=config.temperature,
+            teacher_weight=config.teacher_weight,
+        )
         curve: list[dict[str, float]] = []
 
         def judge() -> float:
             found = predict_from_logits(task, run.logits("steering"))
             return score(task, found, task.steering)[task.primary]
 
-        def after_epoch(epoch: int, loss: float, steering: float) -> None:
+        def after_epoch(epoch: int, loss: float, steering: float) -> bool:
             curve.append({"epoch": epoch, "loss": loss, f"steering_{task.primary}": steering})
             observer.metrics({f"{prefix}loss": loss, f"{prefix}steering_{task.primary}": steering}, epoch)
+            return hopeless(epoch, steering)
 
         def after_step(done: int, total: int) -> None:
             observer.progress(label, done, total)
@@ -230,7 +262,7 @@ def train_classifier(
             config,
             seed=seed,
             fresh=workspace.fresh,
-            scale=scale,
+            objective=objective,
             judge=judge,
             after_epoch=after_epoch,
             after_step=after_step,
@@ -252,6 +284,7 @@ def train_classifier(
         "epochs": module.epochs_run,
         "best_epoch": module.best_epoch,
         "diverged": module.diverged,
+        "pruned": module.pruned,
         "steps": module.epochs_run * module.batches_per_epoch,
         "curve": curve,
         "seconds": time.perf_counter() - started,
@@ -290,9 +323,10 @@ def finetune_once(
     """
     settings = (config or FinetuningConfig()).with_theta(theta)
     settings.check()
-    workspace = Workspace(model_dir, task, settings.pooling, impl)
+    workspace = Workspace(model_dir, task, settings.pooling, impl, teacher_of(settings, task, impl))
+    taught = [model_digest(settings.teacher), settings.temperature, settings.teacher_weight] if settings.teacher else []
     mark = digest(
-        [model_digest(model_dir), task.digest, settings.theta(), settings.pooling, settings.patience, settings.clip, seed]
+        [model_digest(model_dir), task.digest, settings.theta(), settings.pooling, settings.patience, settings.clip, seed, taught]
     )
     if directory is not None and (Path(directory) / "record.json").exists():
         done: dict[str, Any] = read_json(Path(directory) / "record.json")
@@ -306,6 +340,22 @@ def finetune_once(
         write_text(Path(directory) / "predictions.jsonl", lines(task, trained.logits))
         write_json(Path(directory) / "record.json", record)
     return record
+
+
+def teacher_of(
+    config: FinetuningConfig, task: Task, impl: Impl | None, observer: Observer | None = None
+) -> Callable[[Sequence[Example]], NDArray[np.float64]] | None:
+    """Returns what gives the teacher's logits, in the order of the task's classes; ``None`` where no teacher is named.
+
+    Raises:
+        BortError: The teacher is no classifier, or has other labels than the task: refused before anything is trained.
+    """
+    if config.teacher is None or config.teacher_weight == 0:
+        return None
+    from bort.finetuning.scoring import Scorer
+
+    scorer = Scorer(config.teacher, task, impl, observer, what="The teacher")
+    return lambda examples: scorer.logits(examples, f"teach {task.name}")
 
 
 def model_digest(model_dir: str | Path) -> str:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from bort.errors import RecordError
 from bort.events import Observer, Quiet
-from bort.files import digest, read_json, write_json, write_text
+from bort.files import atomic_path, digest, read_json, write_json, write_text
 from bort.finetuning.classifier import save_classifier
 from bort.finetuning.config import FinetuningConfig, Impl
 from bort.finetuning.decay import decay_warning
-from bort.finetuning.once import Diverged, Workspace, model_digest, train_classifier
+from bort.finetuning.once import Diverged, Workspace, model_digest, teacher_of, train_classifier
 from bort.finetuning.predictions import lines, predict_from_logits
 from bort.finetuning.search import best_theta, derived_seed, search_theta
+from bort.record import exclusive
 from bort.tasks.intervals import bootstrap_interval, seed_interval
 from bort.tasks.metrics import majority_baseline
 from bort.tasks.task import Task
+
+#: Opens the observer of one trial.
+Watch = Callable[[int, Mapping[str, Any]], AbstractContextManager[Observer]]
 
 
 def finetune(
@@ -32,11 +38,13 @@ def finetune(
     observer: Observer | None = None,
     storage: str | Path | None = None,
     name: str | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes a model and says how good it is, and how sure that is.
 
     θ and the best epoch are chosen on steering examples; the seeds of the trials are not those of the score; held-out examples are
     looked at once a seed. A trial or a seed that is done is never run again: killed and called anew, the result is the same.
+    Several processes may be called with the same arguments: they share the trials (see ``config.round``) and the seeds.
 
     Args:
         model_dir: Any encoder of transformers.
@@ -49,6 +57,8 @@ def finetune(
         observer: Told of progress, metrics and warnings.
         storage: A journal file or database URL for the study; a journal in ``directory`` where absent.
         name: What progress calls the model, and the study where it lies in a shared storage.
+        watch: Gives the observer of one trial, from its number and θ, for as long as it runs; where absent, ``observer`` is told
+            of all, each trial's curves under ``trial<number>/``.
 
     Returns:
         ``metrics`` (name → mean, low, high, median, values, examples), ``seeds``, ``interval``, ``theta``, ``trials``, ``cost``,
@@ -65,34 +75,40 @@ def finetune(
     warning = decay_warning(config, len(task.train))
     if warning:
         observer.warn(warning)
-    workspace = Workspace(model_dir, task, config.pooling, impl)
+    workspace = Workspace(model_dir, task, config.pooling, impl, teacher_of(config, task, impl, observer))
+    if watch is None:
+        watch = lambda number, theta: nullcontext(_Prefixed(observer, f"trial{number}/"))  # noqa: E731
+    opened = watch
 
-    def trial(settings: FinetuningConfig, number: int) -> dict[str, Any] | None:
+    def trial(settings: FinetuningConfig, number: int, report: Callable[[int, float], bool]) -> dict[str, Any] | None:
         settings.epochs = settings.epochs if config.trial_epochs is None else min(settings.epochs, config.trial_epochs)
         what = f"{label}: trial {number + 1} of {config.trials}"
-        try:
-            # One seed for all trials: they differ by θ alone.
-            run = train_classifier(
-                workspace,
-                settings,
-                seed=derived_seed(seed, "trials"),
-                label=what,
-                observer=observer,
-                prefix=f"trial{number}/",
-                heldout=False,
-            )
-            return run.record
-        except Diverged as error:
-            observer.warn(str(error))
-            return None
+        with opened(number, settings.theta()) as told:
+            try:
+                # One seed for all trials: they differ by θ alone.
+                run = train_classifier(
+                    workspace,
+                    settings,
+                    seed=derived_seed(seed, "trials"),
+                    label=what,
+                    observer=told,
+                    heldout=False,
+                    hopeless=report,
+                )
+                return run.record
+            except Diverged as error:
+                observer.warn(str(error))
+                return None
 
     trials: list[dict[str, Any]] = []
     if config.trials and config.search:
         study = f"{name or task.name}-{mark[:12]}"
-        trials = search_theta(config, trial, seed=seed, storage=storage or home / "study.journal", name=study, primary=task.primary)
+        journal, locks = storage or home / "study.journal", home / "locks"
+        trials = search_theta(config, trial, seed=seed, storage=journal, locks=locks, name=study, primary=task.primary)
     settings = config.with_theta(best_theta(trials, task.primary)) if trials else config
-    records = [_seed(workspace, settings, task, number, seed, home, label, observer) for number in config.seeds]
+    records = _all_seeds(workspace, settings, task, seed, home, label, observer)
     chosen = _chosen(records, task.primary)
+    _keep(home, chosen["seed"], config.seeds)
     predictions = [record.pop("predictions") for record in records]
     metrics: dict[str, Any] = {}
     for metric in task.metrics:
@@ -133,19 +149,38 @@ def _claim(home: Path, model_dir: str | Path, task: Task, config: FinetuningConf
     made_from = {
         "model": model_digest(model_dir),
         "task": task.digest,
-        "settings": {key: value for key, value in vars(config).items() if key not in ("confidence", "resamples")},
+        "settings": {key: value for key, value in vars(config).items() if key not in ("confidence", "resamples", "teacher")},
         "seed": seed,
+        "teacher": model_digest(config.teacher) if config.teacher else None,
     }
     path = home / "finetuning.json"
-    if path.exists():
-        there = read_json(path)
-        # Compared as it is written, so that tuples and lists are the same.
-        differing = [key for key, value in made_from.items() if digest(there.get(key)) != digest(value)]
-        if differing:
-            raise RecordError(f"{home} holds the fine-tuning of another {differing[0]}; remove it or choose another directory.")
-    else:
-        write_json(path, made_from)
+    with exclusive(home, name=".claim"):
+        if not path.exists():
+            write_json(path, made_from)
+            return digest(made_from)
+    there = read_json(path)
+    # Compared as it is written, so that tuples and lists are the same.
+    differing = [key for key, value in made_from.items() if digest(there.get(key)) != digest(value)]
+    if differing:
+        raise RecordError(f"{home} holds the fine-tuning of another {differing[0]}; remove it or choose another directory.")
     return digest(made_from)
+
+
+def _all_seeds(
+    workspace: Workspace, settings: FinetuningConfig, task: Task, seed: int, home: Path, label: str, observer: Observer
+) -> list[dict[str, Any]]:
+    """Returns the record of every seed, in order; trains those that are neither there nor in another process's hands."""
+    place = home / "seeds"
+    while missing := [number for number in settings.seeds if not (place / f"{number}.json").exists()]:
+        trained = False
+        for number in missing:
+            with exclusive(place, wait=False, name=f".{number}") as held:
+                if held and not (place / f"{number}.json").exists():
+                    _seed(workspace, settings, task, number, seed, place, label, observer)
+                    trained = True
+        if not trained:
+            time.sleep(0.5)
+    return [read_json(place / f"{number}.json") for number in settings.seeds]
 
 
 def _seed(
@@ -154,36 +189,52 @@ def _seed(
     task: Task,
     number: int,
     seed: int,
-    home: Path,
+    place: Path,
     label: str,
     observer: Observer,
-) -> dict[str, Any]:
-    """Returns the record of one seed, with its held-out predictions; trains only where it is not there yet.
-
-    The model is written before the record: killed between the two, the seed is trained again and writes the same model.
-    """
-    path = home / "seeds" / f"{number}.json"
-    if path.exists():
-        done: dict[str, Any] = read_json(path)
-        return done
-    place = settings.seeds.index(number)
-    what = f"{label}: seed {place + 1} of {len(settings.seeds)}"
+) -> None:
+    """Trains one seed and writes its model, its predictions and, last, its record: killed before that, it is trained again."""
     trained = train_classifier(
         workspace,
         settings,
         seed=derived_seed(seed, "seed", number),
-        label=what,
+        label=f"{label}: seed {settings.seeds.index(number) + 1} of {len(settings.seeds)}",
         observer=observer,
         prefix=f"seed{number}/",
     )
     assert trained.logits is not None
-    record = {**trained.record, "seed": number, "predictions": predict_from_logits(task, trained.logits)}
-    earlier = [read_json(home / "seeds" / f"{one}.json") for one in settings.seeds[:place]]
-    if _chosen([*earlier, record], task.primary) is record:
-        save_classifier(trained.model, workspace.tokenizer, home / "model")
-        write_text(home / "predictions.jsonl", lines(task, trained.logits))
-    write_json(path, record)
-    return record
+    save_classifier(trained.model, workspace.tokenizer, place / str(number) / "model")
+    write_text(place / str(number) / "predictions.jsonl", lines(task, trained.logits))
+    write_json(
+        place / f"{number}.json",
+        {**trained.record, "seed": number, "predictions": predict_from_logits(task, trained.logits)},
+    )
+
+
+def _keep(home: Path, chosen: int, seeds: Sequence[int]) -> None:
+    """Makes the chosen seed's model the run's own and removes the models of the seeds; done twice, it is done."""
+    source = home / "seeds" / str(chosen)
+    with exclusive(home, name=".keep"):
+        if (source / "predictions.jsonl").exists():
+            if (source / "model").is_dir():
+                with atomic_path(home / "model") as temporary:
+                    shutil.copytree(source / "model", temporary)
+            write_text(home / "predictions.jsonl", (source / "predictions.jsonl").read_text(encoding="utf-8"))
+        for number in seeds:
+            # The model first: while the predictions are there, a run that was killed here finds the rest of its work.
+            shutil.rmtree(home / "seeds" / str(number) / "model", ignore_errors=True)
+            shutil.rmtree(home / "seeds" / str(number), ignore_errors=True)
+
+
+class _Prefixed:
+    """Hands everything on, with a prefix before the names of metrics."""
+
+    def __init__(self, onward: Observer, prefix: str) -> None:
+        self._prefix = prefix
+        self.progress, self.warn, self._metrics = onward.progress, onward.warn, onward.metrics
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        self._metrics({self._prefix + name: value for name, value in values.items()}, step)
 
 
 def _chosen(records: Sequence[dict[str, Any]], primary: str) -> dict[str, Any]:

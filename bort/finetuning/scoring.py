@@ -1,27 +1,37 @@
-"""Scores of a classifier that is trained already."""
+"""Scores and submissions of a classifier that is trained already."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from bort.errors import BortError
 from bort.events import Observer, Quiet
-from bort.finetuning.classifier import load_classifier, logits, longest_input
+from bort.finetuning.classifier import check_purpose, load_classifier, logits, longest_input
 from bort.finetuning.config import Impl
 from bort.finetuning.encode import encode, evaluation_batches
 from bort.finetuning.once import Plain, device_of
 from bort.finetuning.predictions import lines, predict_from_logits
 from bort.tasks.intervals import bootstrap_interval
-from bort.tasks.labels import label_order
 from bort.tasks.metrics import majority_baseline, score
-from bort.tasks.task import Task
+from bort.tasks.submission import write_submission
+from bort.tasks.task import Example, Task
 
 
-def evaluate(model_dir: str | Path, task: Task, *, impl: Impl | None = None, observer: Observer | None = None) -> dict[str, Any]:
-    """Scores a fine-tuned classifier on the held-out split.
+def evaluate(
+    model_dir: str | Path,
+    task: Task,
+    *,
+    impl: Impl | None = None,
+    observer: Observer | None = None,
+    directory: str | Path | None = None,
+) -> dict[str, Any]:
+    """Scores a fine-tuned classifier on the held-out split, and predicts the unlabelled test set where there is one.
 
     Its labels are matched to the task's by name, never by position: models order them differently.
 
@@ -30,35 +40,83 @@ def evaluate(model_dir: str | Path, task: Task, *, impl: Impl | None = None, obs
         task: The task.
         impl: Device.
         observer: Told of progress.
+        directory: Gets the submission file and its zip; without it no submission is made.
 
     Returns:
-        ``metrics`` (name → value and ``examples``, the interval over examples), ``baseline``, ``task``, ``predictions``
-        (text of ``predictions.jsonl``).
+        ``metrics`` (name → value and ``examples``, the interval over examples; empty without held-out examples), ``baseline``,
+        ``task``, ``submission`` (its files, or ``None``), ``predictions`` (text of ``predictions.jsonl``).
 
     Raises:
-        BortError: The directory holds no classifier, or one with other labels.
+        BortError: The directory holds no classifier, or one with other labels, or there is nothing to score or predict.
     """
-    observer, device = observer or Quiet(), device_of((impl or Plain()).device)
-    model, tokenizer = load_classifier(model_dir)
-    order = label_order(model.config.id2label, task)
-    model.to(device)
-    data = encode(task.heldout, tokenizer, longest_input(model, tokenizer, task.max_length))
-    found = np.empty((len(data.labels), task.outputs))
-    done = 0
-    with torch.inference_mode():
-        for indices in evaluation_batches(data.lengths):
-            inputs = {name: value.to(device) for name, value in data.batch(indices).items()}
-            found[indices] = logits(model, inputs).double().cpu().numpy()[:, order]
-            done += len(indices)
-            observer.progress(f"score {task.name}", done, len(data.labels))
-    predictions = predict_from_logits(task, found)
-    scores = score(task, predictions, task.heldout)
-    return {
-        "metrics": {
-            name: {"value": value, "examples": bootstrap_interval(task, name, [predictions])} for name, value in scores.items()
-        },
-        "baseline": majority_baseline(task),
-        "task": task.record(),
-        "predictions": lines(task, found),
-    }
+    observer = observer or Quiet()
+    if not task.heldout and not task.unlabelled:
+        raise BortError(f"task {task.name} has neither labelled nor unlabelled examples to evaluate a model on.")
+    scorer = Scorer(model_dir, task, impl, observer)
+    metrics: dict[str, Any] = {}
+    baseline = None
+    text = ""
+    if task.heldout:
+        found = scorer.logits(task.heldout, f"score {task.name}")
+        predictions = predict_from_logits(task, found)
+        metrics = {
+            name: {"value": value, "examples": bootstrap_interval(task, name, [predictions])}
+            for name, value in score(task, predictions, task.heldout).items()
+        }
+        baseline, text = majority_baseline(task), lines(task, found)
+    submission: dict[str, Any] | None = None
+    if task.unlabelled and directory is not None:
+        found = scorer.logits(task.unlabelled, f"predict {task.name}")
+        submission = write_submission(task, predict_from_logits(task, found), directory)
+        text = text or lines(task, found, task.unlabelled)
+    return {"metrics": metrics, "baseline": baseline, "task": task.record(), "submission": submission, "predictions": text}
 
+
+class Scorer:
+    """A fine-tuned classifier that gives the logits of a task's examples in the order of the task's classes.
+
+    Args:
+        model_dir: Its directory.
+        task: The task.
+        impl: Device.
+        observer: Told of progress.
+        what: What messages call the model.
+
+    Raises:
+        BortError: The directory holds no classifier, or one for another task.
+    """
+
+    def __init__(
+        self,
+        model_dir: str | Path,
+        task: Task,
+        impl: Impl | None = None,
+        observer: Observer | None = None,
+        *,
+        what: str = "The model",
+    ) -> None:
+        self._task, self._observer = task, observer or Quiet()
+        self._device = device_of((impl or Plain()).device)
+        self._model, self._tokenizer = load_classifier(model_dir)
+        self._order = check_purpose(self._model, task, what=what)
+        self._model.to(self._device)
+        self._length = longest_input(self._model, self._tokenizer, task.max_length)
+
+    def logits(self, examples: Sequence[Example], label: str) -> NDArray[np.float64]:
+        """Returns the logits of examples, [N, outputs], or [N, most options] for a choice.
+
+        Args:
+            examples: The examples.
+            label: What progress is reported under.
+        """
+        data = encode(examples, self._tokenizer, self._length, self._task)
+        found = np.empty((len(data.lengths), self._task.outputs))
+        done = 0
+        with torch.inference_mode():
+            for indices in evaluation_batches(data.lengths):
+                inputs = {name: value.to(self._device) for name, value in data.batch(indices).items()}
+                found[indices] = logits(self._model, inputs).double().cpu().numpy()[:, self._order]
+                done += len(indices)
+                self._observer.progress(label, done, len(data.lengths))
+        gathered: NDArray[np.float64] = data.pick()[1].gather(torch.from_numpy(found)).numpy()
+        return gathered

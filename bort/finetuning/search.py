@@ -1,18 +1,28 @@
-"""The search over Θ: an Optuna study whose every proposal is a function of (seed, number of finished trials)."""
+"""The search over Θ: an Optuna study whose every proposal is a function of the seed and the trials of earlier rounds."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bort.errors import BortError
 from bort.finetuning.config import FinetuningConfig, check_value
+from bort.record import exclusive
 
-_FLOATS = ("learning_rate", "weight_decay", "warmup", "dropout", "head_rate")
+_FLOATS = ("learning_rate", "weight_decay", "warmup", "dropout", "head_rate", "layer_rate")
 #: Steering score of a trial whose training diverged: below whatever a metric can give.
 _DIVERGED = -2.0
+#: Finished trials before one is given up for being below their median, and before proposals follow what was found.
+_STARTUP = 4
+#: Seconds between looks at the trials that other workers have in hand.
+_WAIT = 0.5
+
+#: Told of (epoch, steering score) by a trial; says whether it is hopeless.
+Report = Callable[[int, float], bool]
 
 
 def derived_seed(*parts: object) -> int:
@@ -20,68 +30,137 @@ def derived_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()[:8], "big") >> 1
 
 
+@dataclass
+class _Proposal:
+    """A θ to try, and the trial of the round's own study that it belongs to."""
+
+    number: int
+    theta: dict[str, Any]
+    trial: Any
+
+
 def search_theta(
     config: FinetuningConfig,
-    run: Callable[[FinetuningConfig, int], dict[str, Any] | None],
+    run: Callable[[FinetuningConfig, int, Report], dict[str, Any] | None],
     *,
     seed: int,
     storage: str | Path,
+    locks: str | Path,
     name: str,
     primary: str,
 ) -> list[dict[str, Any]]:
     """Tries ``config.trials`` settings of Θ and returns their records; those that the storage has already are not run again.
 
-    A trial that was being run when the process died is marked as failed and proposed again, because proposals depend on the
-    finished ones alone: the search ends as if it had never been interrupted. The first trial is the configuration's own θ where
-    Θ has it, so that the search is never behind the defaults on steering examples.
+    Trials are proposed in rounds of ``config.round``. What a round proposes, and which of its trials are given up, depends on the
+    trials of earlier rounds and on the seed alone. Any number of workers can therefore share a search, be killed and come back: it
+    ends as if one had done it without interruption. The first trial is the configuration's own θ where Θ has it, so that the search
+    is never behind the defaults on steering examples.
 
     Args:
         config: Θ under ``search``, defaults elsewhere.
-        run: Trains with the settings and the trial's number, returns a run's record, or ``None`` where training diverged.
+        run: Trains with the settings and the trial's number, reports each epoch, returns a run's record, or ``None`` where training
+            diverged.
         seed: Of the study.
         storage: A journal file, or the URL of a database that Optuna knows.
+        locks: A folder that all workers share; the system lets go of the lock of a worker that dies.
         name: The study's name in the storage.
         primary: The metric that steers.
 
     Returns:
-        One record a trial: ``number``, ``theta``, ``steering``, ``epochs``, ``seconds``, ``processor_seconds``.
+        One record a trial: ``number``, ``theta``, ``diverged``, ``pruned``, ``steering``, ``epochs``, ``seconds``,
+        ``processor_seconds``.
 
     Raises:
         BortError: Every trial diverged, or the storage holds another study of that name.
     """
     import optuna
-    from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    mark = f"{seed} {sorted(config.search.items())!r} {config.theta()!r}"
-    study = optuna.create_study(storage=_storage(storage), study_name=name, direction="maximize", load_if_exists=True)
-    if study.user_attrs.setdefault("mark", mark) != mark:
-        raise BortError(f"{storage} holds the search '{name}' over another Θ; remove it or choose another directory.")
-    study.set_user_attr("mark", mark)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-    while (done := len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))) < config.trials:
-        study.sampler = optuna.samplers.TPESampler(seed=derived_seed(seed, "theta", done) % (1 << 32), n_startup_trials=4)
-        own = {key: getattr(config, key) for key in config.search}
-        if done == 0 and _contains(config.search, own) and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            study.enqueue_trial(own)
-        trial = study.ask()
-        theta = {key: _suggest(trial, key, wanted) for key, wanted in config.search.items()}
-        record = run(config.with_theta(theta), done)
-        steering = record["steering"][primary] if record else _DIVERGED
-        kept = {key: record[key] for key in ("steering", "epochs", "best_epoch", "seconds", "processor_seconds")} if record else {}
-        trial.set_user_attr("record", {"number": done, "theta": theta, "diverged": record is None, **kept})
-        study.tell(trial, steering)
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    records: list[dict[str, Any]] = [trial.user_attrs["record"] for trial in finished]
+    with exclusive(locks, name=".study"):
+        study = optuna.create_study(storage=_storage(storage), study_name=name, direction="maximize", load_if_exists=True)
+        mark = f"{seed} {sorted(config.search.items())!r} {config.theta()!r} {config.round} {config.pruning}"
+        if study.user_attrs.get("mark", mark) != mark:
+            raise BortError(f"{storage} holds the search '{name}' over another Θ; remove it or choose another directory.")
+        study.set_user_attr("mark", mark)
+    first = 0
+    while first < config.trials:
+        last = min(first + config.round, config.trials)
+        earlier = [trial for number, trial in sorted(_finished(study).items()) if number < first]
+        proposals = _propose(config, earlier, range(first, last), seed)
+        while any(proposal.number not in _finished(study) for proposal in proposals):
+            if not any(_try(config, study, proposal, run, locks, primary) for proposal in proposals):
+                time.sleep(_WAIT)
+        first = last
+    records: list[dict[str, Any]] = [trial.user_attrs["record"] for _, trial in sorted(_finished(study).items())]
     if all(record["diverged"] for record in records):
         raise BortError("Training diverged with every θ of finetuning.search; offer smaller learning rates.")
     return records
 
 
+def _finished(study: Any) -> dict[int, Any]:
+    return {trial.user_attrs["record"]["number"]: trial for trial in study.get_trials(deepcopy=False)}
+
+
+def _propose(config: FinetuningConfig, earlier: Sequence[Any], numbers: range, seed: int) -> list[_Proposal]:
+    """Returns the θs of a round, from a study in memory that holds the trials of earlier rounds and no others."""
+    import optuna
+
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP) if config.pruning else optuna.pruners.NopPruner()
+    sampler = optuna.samplers.TPESampler(seed=derived_seed(seed, "theta", numbers.start) % (1 << 32), n_startup_trials=_STARTUP)
+    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+    study.add_trials(earlier)
+    own = {key: getattr(config, key) for key in config.search}
+    if numbers.start == 0 and _contains(config.search, own):
+        study.enqueue_trial(own)
+    proposals = []
+    for number in numbers:
+        trial = study.ask()
+        theta = {key: _suggest(trial, key, wanted) for key, wanted in config.search.items()}
+        proposals.append(_Proposal(number, theta, trial))
+    return proposals
+
+
+def _try(
+    config: FinetuningConfig,
+    study: Any,
+    proposal: _Proposal,
+    run: Callable[[FinetuningConfig, int, Report], dict[str, Any] | None],
+    locks: str | Path,
+    primary: str,
+) -> bool:
+    """Runs a trial that is neither finished nor in another worker's hands; returns whether it did."""
+    import optuna
+
+    with exclusive(locks, wait=False, name=f".trial{proposal.number}") as held:
+        if not held or proposal.number in _finished(study):
+            return False
+        reported: dict[int, float] = {}
+
+        def report(epoch: int, steering: float) -> bool:
+            reported[epoch] = steering
+            proposal.trial.report(steering, epoch)
+            return bool(proposal.trial.should_prune())
+
+        record = run(config.with_theta(proposal.theta), proposal.number, report)
+        pruned = bool(record and record["pruned"])
+        kept = {key: record[key] for key in ("steering", "epochs", "best_epoch", "seconds", "processor_seconds")} if record else {}
+        whole = {"number": proposal.number, "theta": proposal.theta, "diverged": record is None, "pruned": pruned, **kept}
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.COMPLETE,
+                value=record["steering"][primary] if record else _DIVERGED,
+                params=proposal.trial.params,
+                distributions=proposal.trial.distributions,
+                intermediate_values=reported,
+                user_attrs={"record": whole},
+            )
+        )
+        return True
+
+
 def best_theta(records: list[dict[str, Any]], primary: str) -> dict[str, Any]:
-    """Returns the θ with the best steering score; the earlier one of equals."""
-    whole = [record for record in records if not record["diverged"]]
+    """Returns the θ with the best steering score among the trials that were finished; the earlier one of equals."""
+    whole = [record for record in records if not record["diverged"] and not record["pruned"]]
     theta: dict[str, Any] = max(whole, key=lambda record: (record["steering"][primary], -record["number"]))["theta"]
     return theta
 

@@ -13,7 +13,7 @@ from bort.tasks.formats import Raw, from_rows, read_format
 from bort.tasks.number import Numbering, found_labels, raw_of_row
 from bort.tasks.read import Layout, columns_of, read_rows
 from bort.tasks.sources import FILES, hub_rows, source_digests, task_files
-from bort.tasks.split import share, spread, take, text_key
+from bort.tasks.split import fewer_options, share, spread, take, text_key
 from bort.tasks.task import Example, Task
 
 #: An example as its source has it, and where it stands, for messages.
@@ -69,7 +69,7 @@ def load_task(config: TaskConfig, observer: Observer | None = None, *, training:
         kind=config.kind,
         labels=list(known.values()) if known and config.kind == "classification" else [],
         metrics=list(config.metrics) or [METRICS[config.kind][0]],
-        train=train,
+        train=[fewer_options(example, config.train_options, config.seed) for example in train],
         steering=steering,
         heldout=heldout,
         max_length=config.max_length,
@@ -81,7 +81,6 @@ def load_task(config: TaskConfig, observer: Observer | None = None, *, training:
         overlap=config.overlap,
         window_pooling=config.window_pooling,
         margin=config.margin,
-        train_options=config.train_options,
         submission=config.submission,
         submission_labels=dict(config.submission_labels),
     )

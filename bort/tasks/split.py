@@ -6,6 +6,7 @@ import hashlib
 import unicodedata
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
 from bort.tasks.task import Example
 
@@ -59,6 +60,24 @@ def spread(examples: Sequence[Example], strata: Sequence[Hashable], seed: int) -
         ordered += [((rank + 0.5) / count, mark, group) for rank, (mark, group) in enumerate(members_of_stratum)]
     ordered.sort(key=lambda triple: triple[:2])
     return [group for _, _, group in ordered]
+
+
+def fewer_options(example: Example, most: int | None, seed: int) -> Example:
+    """Returns an example with at most ``most`` options: the right ones (as many as fit) and a draw of the others, in their order.
+
+    The draw is a function of the example and the seed. One wrong option at least is kept, for there is nothing to learn without.
+    """
+    if most is None or len(example.options) <= most:
+        return example
+
+    def rank(index: int) -> str:
+        return hashlib.sha256(f"{seed}\x1f{example.identity}\x1f{index}".encode()).hexdigest()
+
+    ordered = sorted(range(len(example.options)), key=rank)
+    right = [index for index in ordered if index in example.right][: most - 1]
+    wrong = [index for index in ordered if index not in example.right][: most - len(right)]
+    kept = sorted([*right, *wrong])
+    return replace(example, options=tuple(example.options[index] for index in kept), label=float(kept.index(min(right))))
 
 
 def share(size: float, total: int) -> int:

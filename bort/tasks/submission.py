@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bort.errors import BortError
+from bort.events import Observer
 from bort.files import atomic_path
 from bort.tasks.task import Example, Task
 
@@ -143,6 +144,27 @@ def zip_submissions(files: Sequence[str | Path], target: str | Path) -> Path:
         for path in sorted(paths, key=lambda path: path.name):
             archive.writestr(zipfile.ZipInfo(path.name, _TIME), path.read_bytes(), zipfile.ZIP_DEFLATED)
     return Path(target)
+
+
+def write_suite(files: Sequence[str | Path], directory: str | Path, observer: Observer) -> dict[str, Any]:
+    """Zips the submission files of a suite's tasks for the site.
+
+    Args:
+        files: A file a task.
+        directory: Gets ``GLUE.zip`` or ``SuperGLUE.zip``.
+        observer: Told which files of the suite are missing: the site gives no average without them.
+
+    Returns:
+        ``suite``, ``suite_zip`` and ``missing``.
+
+    Raises:
+        BortError: A file is missing or given twice, or belongs to no suite.
+    """
+    suite, missing = suite_of(files)
+    if missing:
+        observer.warn(f"The submission to {suite} lacks {', '.join(missing)}.")
+    path = zip_submissions(files, Path(directory) / f"{suite}.zip")
+    return {"suite": suite, "suite_zip": str(path), "missing": missing}
 
 
 def suite_of(files: Sequence[str | Path]) -> tuple[str, list[str]]:

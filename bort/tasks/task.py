@@ -74,7 +74,6 @@ class Task:
         overlap: Tokens that neighbouring windows share.
         window_pooling: ``mean`` or ``max`` of the logits of an example's windows.
         margin: By how many logits training asks right options to be ahead of wrong ones.
-        train_options: Options that training reads of an example, at most: the right ones and a draw of the others.
         submission: File that a site accepts, such as ``CoLA.tsv``; empty for the plain form.
         submission_labels: Words of that file by label name, where they are not the names.
     """
@@ -95,7 +94,6 @@ class Task:
     overlap: int = 32
     window_pooling: str = "mean"
     margin: float = 0.0
-    train_options: int | None = None
     submission: str = ""
     submission_labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -130,7 +128,6 @@ class Task:
         """Digest of everything that training and scoring see."""
         splits = {split: [_content(example) for example in getattr(self, split)] for split in SPLITS}
         reading = [self.placeholder, self.truncate, self.windows, self.overlap, self.window_pooling, self.margin]
-        reading += [self.train_options]
         return digest([self.kind, list(self.labels), list(self.metrics), self.max_length, reading, splits])
 
     def record(self) -> dict[str, Any]:

@@ -244,3 +244,95 @@ def test_an_unreadable_model_is_one_sentence(encoder, tmp_path, content):
     with pytest.raises(BortError) as caught:
         finetune_once(tmp_path / "model", toy(), {}, seed=0)
     assert "\n" not in str(caught.value)
+
+
+def turned(task):
+    """The same task with its labels in the other order."""
+
+    def other(split):
+        return [Example(example.identity, example.texts, 1 - example.label) for example in split]
+
+    return Task(task.name, task.kind, task.labels[::-1], task.metrics, *map(other, (task.train, task.steering, task.heldout)))
+
+
+def test_a_teacher_is_heard_by_the_names_of_its_labels(encoder, tmp_path):
+    task = toy()
+    # Its outputs are the other way round than the student's: by position it would teach the opposite.
+    taught = finetune_once(encoder, turned(task), {}, seed=3, config=QUICK, directory=tmp_path / "teacher")
+    assert taught["heldout"]["accuracy"] > 0.8
+    heard = with_(teacher=str(tmp_path / "teacher" / "model"), teacher_weight=1.0)
+    record = finetune_once(encoder, task, {}, seed=0, config=heard, directory=tmp_path / "student")
+    assert record["heldout"]["accuracy"] > 0.8
+    plain = finetune_once(encoder, task, {}, seed=0, config=QUICK)
+    assert [point["loss"] for point in record["curve"]] != [point["loss"] for point in plain["curve"]]
+    silent = finetune_once(encoder, task, {}, seed=0, config=with_(teacher=heard.teacher, teacher_weight=0.0))
+    assert [point["loss"] for point in silent["curve"]] == [point["loss"] for point in plain["curve"]]
+
+
+def test_a_teacher_with_other_labels_is_refused_before_training(encoder, tmp_path):
+    finetune_once(encoder, toy(), {"epochs": 1}, seed=0, config=QUICK, directory=tmp_path / "teacher")
+    task = toy()
+    other = Task("other", task.kind, ["no", "yes"], ["accuracy"], task.train, task.steering, task.heldout)
+    config = with_(teacher=str(tmp_path / "teacher" / "model"))
+    with pytest.raises(BortError, match=r"The teacher's labels \(negative, positive\) are not those of task other \(no, yes\)"):
+        finetune(encoder, other, config, directory=tmp_path / "run")
+    with pytest.raises(BortError, match="The teacher is fine-tuned for a classification and task toy is a regression"):
+        finetune_once(encoder, toy("regression"), {}, seed=0, config=config)
+
+
+def test_another_teacher_is_another_run(encoder, tmp_path):
+    for seed in (0, 1):
+        finetune_once(encoder, toy(), {"epochs": 1}, seed=seed, config=QUICK, directory=tmp_path / f"teacher{seed}")
+    config = with_(epochs=1, seeds=[0], teacher=str(tmp_path / "teacher0" / "model"))
+    finetune(encoder, toy(), config, directory=tmp_path / "run")
+    with pytest.raises(RecordError, match="another teacher"):
+        finetune(
+            encoder, toy(), with_(**{**vars(config), "teacher": str(tmp_path / "teacher1" / "model")}), directory=tmp_path / "run"
+        )
+
+
+def test_each_trial_is_watched_by_an_observer_of_its_own(encoder, tmp_path):
+    from contextlib import contextmanager
+
+    from bort.events import Quiet
+
+    seen = {}
+
+    @contextmanager
+    def watch(number, theta):
+        class Curve(Quiet):
+            def metrics(self, values, step):
+                seen.setdefault(number, []).append((step, sorted(values)))
+
+        yield Curve()
+        seen[number].append("closed")
+
+    config = with_(trials=2, epochs=2, seeds=[0], search={"learning_rate": [5e-3, 1e-2]})
+    finetune(encoder, toy(), config, directory=tmp_path, watch=watch)
+    assert seen == {n: [(1, ["loss", "steering_accuracy"]), (2, ["loss", "steering_accuracy"]), "closed"] for n in (0, 1)}
+    # Only the chosen model is kept.
+    assert not list((tmp_path / "seeds").glob("*/"))
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def test_mixed_precision_changes_the_result_by_rounding_alone(encoder):
+    from bort.finetuning.once import Plain
+
+    full, mixed = (
+        finetune_once(encoder, toy(), {"epochs": 2}, seed=0, config=with_(dropout=0.0), impl=Plain(precision=name))
+        for name in ("32", "bf16")
+    )
+    losses = [[point["loss"] for point in record["curve"]] for record in (full, mixed)]
+    assert losses[0] == pytest.approx(losses[1], abs=0.03)
+
+
+def test_lower_rates_for_lower_layers_move_them_less(encoder, tmp_path):
+    before = load_file(encoder / "model.safetensors")
+    moved = {}
+    for share in (1.0, 0.1):
+        finetune_once(encoder, toy(), {"epochs": 1, "layer_rate": share}, seed=0, config=QUICK, directory=tmp_path / str(share))
+        after = load_file(tmp_path / str(share) / "model" / "model.safetensors")
+        name = "bert.encoder.layer.{}.attention.self.query.weight"
+        moved[share] = [float((after[name.format(layer)] - before[name.format(layer)]).abs().mean()) for layer in (0, 1)]
+    assert moved[0.1][0] < moved[1.0][0] / 3
+    assert moved[0.1][1] > moved[1.0][1] / 3

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import math
+import threading
+import time
+
+import pytest
+
+from bort.errors import BortError
+from bort.finetuning.config import FinetuningConfig
+from bort.finetuning.search import best_theta, search_theta
+
+SPACE = {"learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}, "batch_size": [8, 16, 32]}
+EPOCHS = 3
+
+
+def config(**changes):
+    return FinetuningConfig(**{"search": SPACE, "trials": 9, "learning_rate": 1e-3, **changes})
+
+
+def training(settings, number, report):
+    """Stands in for a training: its curve is a function of θ, best at a rate of 3e-3 and a batch of 16."""
+    best = 0.0
+    for epoch in range(1, EPOCHS + 1):
+        distance = abs(math.log10(settings.learning_rate / 3e-3)) + abs(math.log2(settings.batch_size / 16)) / 4
+        best = (1 - distance / 4) * epoch / EPOCHS
+        if report(epoch, best):
+            return record(best, epoch, True)
+    return record(best, EPOCHS, False)
+
+
+def record(best, epochs, pruned):
+    figures = {"epochs": epochs, "best_epoch": epochs, "seconds": 0.0, "processor_seconds": 0.0}
+    return {"steering": {"accuracy": best}, "pruned": pruned, **figures}
+
+
+def search(folder, run=training, seed=5, **changes):
+    return search_theta(
+        config(**changes), run, seed=seed, storage=folder / "study.journal", locks=folder / "locks", name="s", primary="accuracy"
+    )
+
+
+def test_it_finds_a_good_setting_and_starts_from_the_default(tmp_path):
+    found = search(tmp_path, trials=12)
+    assert [one["number"] for one in found] == list(range(12))
+    assert found[0]["theta"]["learning_rate"] == 1e-3
+    assert (
+        best_theta(found, "accuracy")
+        == max((one for one in found if not one["pruned"]), key=lambda one: one["steering"]["accuracy"])["theta"]
+    )
+
+
+def test_trials_below_the_median_are_given_up_and_never_chosen(tmp_path):
+    found = search(tmp_path / "pruned")
+    given_up = [one for one in found if one["pruned"]]
+    assert given_up
+    assert all(one["number"] >= 4 and one["epochs"] < EPOCHS for one in given_up)
+    assert not any(one["pruned"] for one in search(tmp_path / "whole", pruning=False))
+    falsely_good = [*found, {**given_up[0], "steering": {"accuracy": 2.0}}]
+    assert best_theta(falsely_good, "accuracy") == best_theta(found, "accuracy")
+
+
+@pytest.mark.parametrize("round_", [1, 3])
+def test_killed_and_resumed_it_is_the_same(round_, tmp_path):
+    whole = search(tmp_path / "whole", round=round_)
+    calls = []
+
+    def dying(settings, number, report):
+        calls.append(number)
+        if len(calls) in (2, 5, 9):
+            raise KeyboardInterrupt
+        return training(settings, number, report)
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            search(tmp_path / "resumed", dying, round=round_)
+    assert search(tmp_path / "resumed", dying, round=round_) == whole
+    assert len(calls) == 9 + 3
+    assert search(tmp_path / "resumed", dying, round=round_) == whole
+    assert len(calls) == 12
+
+
+def test_several_workers_share_the_trials_and_find_the_same(tmp_path):
+    alone = search(tmp_path / "alone", round=3)
+    ran: dict[str, list[int]] = {"a": [], "b": []}
+    found = {}
+
+    def work(name):
+        def slowly(settings, number, report):
+            ran[name].append(number)
+            time.sleep(0.05)
+            return training(settings, number, report)
+
+        found[name] = search(tmp_path / "shared", slowly, round=3)
+
+    workers = [threading.Thread(target=work, args=(name,)) for name in ran]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert found["a"] == found["b"] == alone
+    assert sorted([*ran["a"], *ran["b"]]) == list(range(9))
+    assert ran["a"]
+    assert ran["b"]
+
+
+def test_rounds_propose_without_knowing_each_other(tmp_path):
+    one, three = search(tmp_path / "one"), search(tmp_path / "three", round=3)
+    # The first proposals are drawn at random; later ones follow what was found, which a round of three knows later.
+    assert [a["theta"] for a in one] != [b["theta"] for b in three]
+
+
+def test_another_search_of_that_name_is_refused(tmp_path):
+    search(tmp_path, trials=1)
+    with pytest.raises(BortError, match="over another Θ"):
+        search(tmp_path, trials=1, seed=6)
+
+
+def test_when_everything_diverges_there_is_no_best(tmp_path):
+    with pytest.raises(BortError, match="diverged with every θ"):
+        search(tmp_path, lambda settings, number, report: None, trials=2)
