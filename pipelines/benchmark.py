@@ -16,6 +16,7 @@ KINDS = {
     "latency": "benchmark",
     "distill": "benchmark_distill",
     "objectives": "benchmark_objectives",
+    "agora": "benchmark_agora",
     "search": "benchmark_search",
     "collect": "benchmark_collect",
 }

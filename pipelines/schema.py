@@ -13,6 +13,7 @@ from bort.corpus.config import CorpusConfig, MaskingConfig
 from bort.distillation.config import BudgetConfig, ImplConfig, LossConfig, SpeedConfig, StudentConfig, TrainConfig
 from bort.errors import ConfigurationError
 from bort.export.config import ExportConfig
+from bort.finetuning.agora.config import AgoraBenchmarkConfig, AgoraConfig
 from bort.finetuning.config import FinetuningConfig
 from bort.measure.config import BenchmarkConfig
 from bort.redaction import redact
@@ -133,6 +134,8 @@ class Config:
     budget: BudgetConfig = MISSING
     task: TaskConfig = MISSING
     finetuning: FinetuningConfig = MISSING
+    agora: AgoraConfig = field(default_factory=AgoraConfig)
+    agora_benchmark: AgoraBenchmarkConfig = field(default_factory=AgoraBenchmarkConfig)
     export: ExportConfig = MISSING
     benchmark: BenchmarkConfig = MISSING
     replay: ReplayConfig = field(default_factory=ReplayConfig)

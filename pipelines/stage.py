@@ -29,6 +29,7 @@ STAGES = (
     "benchmark",
     "benchmark_distill",
     "benchmark_objectives",
+    "benchmark_agora",
     "benchmark_search",
     "benchmark_collect",
     "report",

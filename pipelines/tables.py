@@ -195,6 +195,47 @@ def benchmark_objectives(result: dict[str, Any]) -> RenderableType:
     return table(f"Objectives after {result['rows'][0]['steps']:,} steps", columns, rows)
 
 
+def benchmark_agora(result: dict[str, Any]) -> RenderableType:
+    """Each setting's scores in points, and how far each arm is ahead of plain fine-tuning on the mean of all settings."""
+    arms = list(result["settings"][0]["scores"])
+    rows = [
+        (
+            f"{setting['task']} {setting['size']:,}",
+            setting["metric"],
+            f"{setting['majority']:.1f}",
+            *(_points(setting["scores"][arm]) for arm in arms),
+            _points(setting["differences"]["agora"], "+") if "agora" in setting["differences"] else "–",
+        )
+        for setting in result["settings"]
+    ]
+    ahead = [
+        "ahead of plain, mean",
+        "",
+        "",
+        *(_points(result["overall"][arm], "+") if arm in result["overall"] else "–" for arm in arms),
+        "",
+    ]
+    costs = [
+        [name.replace("_", "-"), "", "", *(f"{result['cost'][arm][name]:,.0f}" for arm in arms), ""]
+        for name in ("steps", "processor_seconds")
+    ]
+    title = f"Agora over seeds {', '.join(map(str, result['seeds']))}: {agora_verdict(result)}"
+    return table(title, ("task and train examples", "metric", "majority", *arms, "agora − plain"), [*rows, ahead, *costs])
+
+
+def agora_verdict(result: Mapping[str, Any]) -> str:
+    """Returns the benchmark's finding as a sentence."""
+    verdict = result.get("verdict")
+    if verdict is None:
+        return "no comparison of Agora with plain fine-tuning was asked for"
+    worst = verdict["worst"]
+    sure = f" [{verdict['low']:+.1f}, {verdict['high']:+.1f}]" if verdict["low"] is not None else ""
+    return (
+        f"{verdict['mean']:+.1f}{sure} points against plain fine-tuning, at worst {worst['difference']:+.1f} "
+        f"({worst['task']} with {worst['size']:,}); target {'met' if verdict['met'] else 'not met'}"
+    )
+
+
 def report(result: dict[str, Any]) -> RenderableType:
     """Where the page lies."""
     return table("Report", ("page", "sections"), [(result["page"], ", ".join(result["sections"]))])
@@ -233,6 +274,13 @@ def _number(value: float | None) -> str:
 def _share(value: Mapping[str, float], digits: int) -> str:
     """A share with its interval, in per cent."""
     return f"{value['value']:.{digits}%} [{100 * value['low']:.{digits}f}, {100 * value['high']:.{digits}f}]"
+
+
+def _points(found: Mapping[str, Any], sign: str = "") -> str:
+    """A mean in points with its interval."""
+    if found["low"] is None:
+        return f"{found['mean']:{sign}.1f}"
+    return f"{found['mean']:{sign}.1f} [{found['low']:{sign}.1f}, {found['high']:{sign}.1f}]"
 
 
 def _score(score: Mapping[str, Any]) -> str:

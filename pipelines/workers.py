@@ -30,6 +30,8 @@ def share(impl: ImplConfig) -> ImplConfig:
 def beside(run: Run, stage: str) -> Iterator[None]:
     """Keeps ``impl.workers`` − 1 further workers at a stage for as long as the block lasts.
 
+    ``stage`` is what the command line has before its overrides: ``search``, ``benchmark agora``.
+
     Each writes what it says to ``worker-<number>.log`` in the stage's folder. One that fails leaves its candidate to the
     others; the user is told where to read why.
     """
@@ -52,7 +54,7 @@ def _start(run: Run, stage: str, number: int) -> subprocess.Popen[bytes]:
     impl, hydra = share(run.config.impl), HydraConfig.get()
     settings = {"impl.workers": 1, "impl.threads": impl.threads, "root": run.config.root, "hydra.run.dir": run.directory}
     overrides = [f"{key}={quoted(str(value))}" for key, value in settings.items()]
-    command = [sys.executable, "-m", "pipelines", stage, *hydra.overrides.task, *overrides]
+    command = [sys.executable, "-m", "pipelines", *stage.split(), *hydra.overrides.task, *overrides]
     run.directory.mkdir(parents=True, exist_ok=True)
     with (run.directory / _log(number)).open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=os.getcwd())

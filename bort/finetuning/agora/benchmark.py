@@ -1,0 +1,333 @@
+"""What Agora is worth: it, plain fine-tuning, distillation and random augmentation, at the same number of optimiser steps."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bort.errors import BortError
+from bort.events import Observer, Quiet
+from bort.files import digest, read_json, write_json
+from bort.finetuning.agora.comparison import compare
+from bort.finetuning.agora.config import ARMS, PRESETS, AgoraBenchmarkConfig, AgoraConfig, check_agora
+from bort.finetuning.agora.draws import draw
+from bort.finetuning.agora.encoder import Encoder
+from bort.finetuning.agora.labeller import Labeller
+from bort.finetuning.agora.loop import Parts, make_points, run_loop
+from bort.finetuning.agora.points import Point, Sieve
+from bort.finetuning.agora.runs import Setting
+from bort.finetuning.agora.training import Trainer
+from bort.finetuning.config import FinetuningConfig, Impl
+from bort.finetuning.once import Diverged, Trained, Workspace, model_digest
+from bort.finetuning.predictions import predict_from_logits
+from bort.finetuning.search import derived_seed
+from bort.record import exclusive
+from bort.tasks import TaskConfig, load_task
+from bort.tasks.metrics import majority_baseline, score
+from bort.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One draw of examples of one task: what every arm is run on.
+
+    Args:
+        name: The task's name in the benchmark.
+        size: Train examples.
+        seed: Of the draw and of everything trained on it.
+        task: The task's configuration with size and seed in place.
+    """
+
+    name: str
+    size: int
+    seed: int
+    task: TaskConfig
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder, which no other task of that name shares."""
+        return f"{self.name.replace('/', '-')}-{self.size}-{self.seed}-{digest(repr(self.task))[:8]}"
+
+
+class RememberingTrainer(Trainer):
+    """A trainer that does not train the same model twice: arms that begin alike share what they begin with.
+
+    A record keeps the cost of the training it stands for, so that sharing makes no arm look cheaper.
+    """
+
+    def __init__(self, workspace: Workspace, config: FinetuningConfig, *, steps: int, judgements: int) -> None:
+        super().__init__(workspace, config, steps=steps, judgements=judgements)
+        self._known: dict[str, Trained] = {}
+
+    def train(
+        self,
+        workspace: Workspace,
+        targets: NDArray[np.float64],
+        theta: Mapping[str, Any],
+        *,
+        seed: int,
+        label: str,
+        start: Mapping[str, Tensor] | None = None,
+        observer: Observer | None = None,
+    ) -> Trained:
+        """Trains, or returns what the same examples, targets, θ and seed gave before."""
+        texts = [example.texts for example in workspace.task.train]
+        key = digest([texts, targets.round(9).tolist(), dict(theta), seed]) if start is None else None
+        if key is not None and key in self._known:
+            return self._known[key]
+        trained = super().train(workspace, targets, theta, seed=seed, label=label, start=start, observer=observer)
+        if key is not None and len(texts) == len(self.workspace.task.train):
+            self._known[key] = trained
+        return trained
+
+
+def run_benchmark(
+    model_dir: str | Path,
+    tasks: Mapping[str, TaskConfig],
+    config: AgoraBenchmarkConfig,
+    finetuning: FinetuningConfig,
+    agora: AgoraConfig,
+    *,
+    directory: str | Path,
+    impl: Impl | None = None,
+    observer: Observer | None = None,
+) -> dict[str, Any]:
+    """Runs every arm on every unit and compares them.
+
+    A cell that is done is never run again; several processes may work in the same directory, each on units of its own.
+
+    Args:
+        model_dir: The student.
+        tasks: By their names in the benchmark.
+        config: Sizes, seeds, arms.
+        finetuning: Defaults of θ, and Θ as lists of choices.
+        agora: Settings of Agora; ``agora.labeller.encoder`` is needed.
+        directory: Gets a folder for these settings, and in it ``cells/``.
+        impl: Device, precision, threads.
+        observer: Told of progress and of each cell's cost.
+
+    Returns:
+        ``cells``, and what :func:`bort.finetuning.agora.comparison.compare` makes of them.
+    """
+    config.check()
+    agora.check()
+    observer, home = observer or Quiet(), _home(Path(directory), model_dir, config, finetuning, agora)
+    units = [
+        Unit(name, size, seed, _drawn(tasks[name], config, size, seed))
+        for seed in config.seeds
+        for size in config.sizes
+        for name in tasks
+    ]
+    worker = _Worker(model_dir, config, finetuning, agora, home, impl, observer)
+    # Those that another process holds come last: it may have died.
+    for wait in (False, True):
+        for number, unit in enumerate(units):
+            observer.progress("agora benchmark", number, len(units), unit.folder)
+            with exclusive(home / "cells" / unit.folder, wait=wait) as held:
+                if held:
+                    worker.run(unit)
+    cells = [read_json(home / "cells" / unit.folder / f"{arm}.json") for unit in units for arm in config.arms]
+    return {"cells": cells, "directory": str(home), **compare(cells, config.arms, config.confidence)}
+
+
+def _drawn(task: TaskConfig, config: AgoraBenchmarkConfig, size: int, seed: int) -> TaskConfig:
+    """Returns the task with so many train examples, no more steering examples, and another draw of both for each seed."""
+    return replace(task, train_examples=size, steering=min(size, config.steering), seed=seed)
+
+
+def _home(
+    directory: Path, model_dir: str | Path, config: AgoraBenchmarkConfig, finetuning: FinetuningConfig, agora: AgoraConfig
+) -> Path:
+    """Returns the folder of the cells that were made with these settings; other tasks, sizes, seeds and arms only add cells."""
+    made_from = {
+        "student": model_digest(model_dir),
+        "steps": {str(size): steps for size, steps in config.steps.items()},
+        "finetuning": finetuning.theta() | {"search": finetuning.search, "pooling": finetuning.pooling, "clip": finetuning.clip},
+        "agora": asdict(agora),
+        "presets": {name: dict(preset) for name, preset in PRESETS.items()},
+    }
+    home = directory / digest(made_from)[:16]
+    if not (home / "benchmark.json").exists():
+        write_json(home / "benchmark.json", made_from)
+    return home
+
+
+class _Worker:
+    """Runs units; the encoder of labeller and generators is loaded once for each length of text."""
+
+    def __init__(
+        self,
+        model_dir: str | Path,
+        config: AgoraBenchmarkConfig,
+        finetuning: FinetuningConfig,
+        agora: AgoraConfig,
+        home: Path,
+        impl: Impl | None,
+        observer: Observer,
+    ) -> None:
+        self._model_dir, self._config, self._finetuning, self._agora = model_dir, config, finetuning, agora
+        self._home, self._impl, self._observer = home, impl, observer
+        self._encoders: dict[int, Encoder] = {}
+
+    def run(self, unit: Unit) -> None:
+        """Runs the arms of a unit that have not been run."""
+        folder = self._home / "cells" / unit.folder
+        arms = [arm for arm in ARMS if arm in self._config.arms]
+        if all((folder / f"{arm}.json").exists() for arm in arms):
+            return
+        task = load_task(unit.task)
+        bench = Bench(task, unit, self._setting(unit, task), folder, self._agora)
+        for arm in arms:
+            path = folder / f"{arm}.json"
+            if not path.exists():
+                cell = bench.cell(arm)
+                write_json(path, cell)
+                shutil.rmtree(folder / arm, ignore_errors=True)
+                shown = f"{cell['metric']} {cell['heldout'][cell['metric']]:.4f}"
+                self._observer.warn(
+                    f"{unit.folder} {arm}: {shown}, {cell['steps']} steps, {cell['processor_seconds']:.1f} processor-seconds"
+                )
+
+    def _setting(self, unit: Unit, task: Task) -> Setting:
+        length = task.max_length
+        if length not in self._encoders:
+            self._encoders[length] = Encoder(str(self._agora.labeller.encoder), length)
+        agora = replace(self._agora, steps=self._config.steps_of(unit.size, self._agora.steps))
+        check_agora(task, agora, self._finetuning)
+        return Setting(
+            self._model_dir,
+            task,
+            self._finetuning,
+            agora,
+            impl=self._impl,
+            encoder=self._encoders[length],
+            trainer=RememberingTrainer,
+        )
+
+
+class Bench:
+    """The arms on one unit.
+
+    Args:
+        task: With its held-out examples, which only the last line of a cell reads.
+        unit: Which unit.
+        setting: Student, encoder, generators.
+        folder: For what Agora keeps while it runs.
+        agora: Settings of Agora as they were given.
+    """
+
+    def __init__(self, task: Task, unit: Unit, setting: Setting, folder: Path, agora: AgoraConfig) -> None:
+        self._task, self._unit, self._setting, self._folder, self._agora = task, unit, setting, folder, agora
+        self._seed = derived_seed(unit.seed, "benchmark", unit.name, unit.size)
+        self._labeller: tuple[Labeller, dict[str, Any]] | None = None
+        self._trainings, self._points = len(setting.thetas), 0
+
+    def cell(self, arm: str) -> dict[str, Any]:
+        """Runs one arm and returns its record."""
+        record = self._label()[1]
+        started = time.process_time()
+        found = self._run_agora(arm) if arm in ("agora", "paper") else self._restarts(arm)
+        logits = self._setting.trainer.logits(found.pop("model"), self._task.heldout)
+        scores = score(self._task, predict_from_logits(self._task, logits), self._task.heldout)
+        baseline = majority_baseline(self._task)
+        return {
+            "task": self._unit.name,
+            "size": self._unit.size,
+            "seed": self._unit.seed,
+            "arm": arm,
+            "metric": self._task.primary,
+            "heldout": scores,
+            "majority": baseline["metrics"],
+            "examples": {split: len(getattr(self._task, split)) for split in ("train", "steering", "heldout")},
+            "data": self._task.digest,
+            "labeller": record if arm != "plain" else None,
+            **found,
+            # Trainings that arms share are counted for each; the labeller's cost falls to each arm that has one.
+            "processor_seconds": max(time.process_time() - started, found["trained_seconds"])
+            + (record["processor_seconds"] if arm != "plain" else 0.0),
+        }
+
+    def _label(self) -> tuple[Labeller, dict[str, Any]]:
+        if self._labeller is None:
+            self._labeller = self._setting.labeller(self._folder / "labeller", self._seed)
+        return self._labeller
+
+    def _parts(self, variant: str | None = None) -> Parts:
+        labeller, record = self._label()
+        config = self._setting.agora if variant is None else replace(self._agora, variant=variant).settled()
+        setting = self._setting if variant is None else self._setting.variant(config)
+        return setting.parts(None if record["refused"] else labeller, self._seed)
+
+    def _run_agora(self, arm: str) -> dict[str, Any]:
+        parts = self._parts("paper" if arm == "paper" else None)
+        found = run_loop(parts, self._folder / arm)
+        trainings = [training for row in found.ledger for training in row["trainings"]]
+        self._trainings, self._points = max(self._trainings, len(trainings)), max(self._points, len(found.points))
+        return {
+            "model": found.best.load(),
+            "steering": max(row["best"]["steering"] for row in found.ledger),
+            "trainings": len(trainings),
+            "steps": sum(int(training["steps"]) for training in trainings),
+            "points": len(found.points),
+            "refused": self._label()[1]["refused"],
+            "trained_seconds": sum(row["cost"]["processor_seconds"] for row in found.ledger),
+            "ledger": found.ledger,
+        }
+
+    def _reference(self) -> None:
+        """Learns from Agora's cells, where another process ran them, how many trainings and points the others get."""
+        for arm in ("agora", "paper"):
+            path = self._folder / f"{arm}.json"
+            if path.exists():
+                cell = read_json(path)
+                self._trainings, self._points = max(self._trainings, cell["trainings"]), max(self._points, cell["points"])
+
+    def _restarts(self, arm: str) -> dict[str, Any]:
+        """Trains θ after θ, from other first values each time round, and takes the best by steering score."""
+        self._reference()
+        parts = replace(self._parts(), labeller=self._label()[0])
+        points = self._random_points(parts) if arm == "random" else []
+        workspace = parts.trainer.on(parts.examples(points))
+        targets = parts.targets(points, 0.0 if arm == "plain" else float(parts.config.distil or 0.0))
+        best: tuple[float, Any] | None = None
+        seconds, steps, theta = 0.0, 0, dict(parts.thetas[0])
+        for number in range(self._trainings):
+            one = parts.thetas[number % len(parts.thetas)]
+            seed = derived_seed(self._seed, "training", number)
+            steps += parts.trainer.steps
+            try:
+                trained = parts.trainer.train(workspace, targets, one, seed=seed, label=f"{arm} {self._unit.folder}")
+            except Diverged:
+                continue
+            seconds += trained.record["processor_seconds"]
+            steering = trained.record["steering"][self._task.primary]
+            if best is None or steering > best[0]:
+                best, theta = (steering, trained.model), dict(one)
+        if best is None:
+            raise BortError(f"{self._unit.folder}: every training of the arm {arm} diverged; offer smaller learning rates.")
+        return {
+            "model": best[1],
+            "steering": best[0],
+            "theta": theta,
+            "trainings": self._trainings,
+            "steps": steps,
+            "points": len(points),
+            "refused": "",
+            "trained_seconds": seconds,
+        }
+
+    def _random_points(self, parts: Parts) -> list[Point]:
+        """Makes as many points as Agora kept, of train examples in random order: no mistakes are looked at."""
+        wanted = self._points or int(parts.config.least or 0) or len(self._task.train)
+        order: Sequence[int] = draw(self._seed, "random").permutation(len(self._task.train)).tolist()
+        sieve = Sieve(parts.task, float(parts.config.similarity or 1.0), float(parts.config.distinct or 0.0))
+        sources = [self._task.train[place] for place in order]
+        return make_points(parts, sieve, sources, wanted, derived_seed(self._seed, "random"))[0]

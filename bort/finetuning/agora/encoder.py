@@ -1,0 +1,142 @@
+"""What Agora takes from an encoder: neighbours of words, words that fit into a gap, features of texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bort.errors import ConfigurationError
+from bort.finetuning.agora.draws import draw
+from bort.finetuning.encode import evaluation_batches
+from bort.tasks.task import Example
+from bort.teacher import TeacherConfig, load_teacher
+
+_PLAIN = re.compile(r"[^\W\d_]{2,}")
+_NEIGHBOURS = 12
+_CANDIDATES = 12
+
+
+class Encoder:
+    """A frozen encoder and its tokenizer; what was worked out once is kept for the life of the object.
+
+    Args:
+        model_dir: A directory in transformers layout, or a hub id.
+        max_length: Tokens of a text that are read.
+        threads: Of torch, for the time of a call; left alone where ``None``.
+    """
+
+    def __init__(self, model_dir: str | Path, max_length: int) -> None:
+        self.teacher = load_teacher(TeacherConfig(path=str(model_dir)))
+        self.tokenizer = self.teacher.tokenizer
+        self._length = min(max_length, self.teacher.positions)
+        self._features: dict[str, NDArray[np.float32]] = {}
+        self._near: dict[str, tuple[str, ...]] = {}
+        self._words: dict[str, int] | None = None
+        self._matrix = torch.empty(0)
+
+    def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Returns the mean of the last hidden states of each text, scaled to length 1: [N, H]."""
+        missing = list(dict.fromkeys(text for text in texts if text not in self._features))
+        if missing:
+            ids = self.tokenizer(missing, truncation=True, max_length=self._length)["input_ids"]
+            lengths = np.array([len(one) for one in ids], dtype=np.int64)
+            for batch in evaluation_batches(lengths):
+                width = int(lengths[batch].max())
+                inputs = torch.zeros(len(batch), width, dtype=torch.long)
+                for row, index in enumerate(batch):
+                    inputs[row, : len(ids[index])] = torch.tensor(ids[index])
+                mask = (torch.arange(width) < torch.from_numpy(lengths[batch])[:, None]).long()
+                with torch.inference_mode():
+                    hidden = self.teacher.encoder(input_ids=inputs, attention_mask=mask).last_hidden_state
+                    weights = mask.unsqueeze(-1).to(hidden.dtype)
+                    means = torch.nn.functional.normalize((hidden * weights).sum(1) / weights.sum(1), dim=-1)
+                for row, index in enumerate(batch):
+                    self._features[missing[index]] = means[row].numpy()
+        return np.stack([self._features[text] for text in texts])
+
+    def neighbours(self, word: str) -> tuple[str, ...]:
+        """Returns the words whose embeddings are nearest to that of ``word`` by cosine; none for a word that is several tokens."""
+        words = self._vocabulary()
+        key = word if word in words else word.casefold()
+        if key not in words:
+            return ()
+        if key not in self._near:
+            names = list(words)
+            with torch.inference_mode():
+                likeness = self._matrix @ self._matrix[words[key]]
+            nearest = likeness.topk(min(_NEIGHBOURS + 1, len(names))).indices.tolist()
+            self._near[key] = tuple(names[index] for index in nearest if names[index].casefold() != key.casefold())[:_NEIGHBOURS]
+        return self._near[key]
+
+    def _vocabulary(self) -> dict[str, int]:
+        """Returns the row of each whole word of letters in the matrix of normalised embeddings."""
+        if self._words is None:
+            found: dict[str, int] = {}
+            for token, index in sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1]):
+                # Byte-pair vocabularies mark the beginning of a word, word-piece ones its going on.
+                word = token[1:] if token[:1] in ("Ġ", "▁") else token
+                whole = token[:1] in ("Ġ", "▁") or not self._marks_beginnings()
+                if whole and _PLAIN.fullmatch(word) and word not in found:
+                    found[word] = index
+            rows = self.teacher.encoder.get_input_embeddings().weight.detach()[list(found.values())].float()
+            self._matrix = torch.nn.functional.normalize(rows, dim=-1)
+            self._words = {word: row for row, word in enumerate(found)}
+        return self._words
+
+    def _marks_beginnings(self) -> bool:
+        return any(token.startswith(("Ġ", "▁")) for token in self.tokenizer.get_vocab())
+
+
+class Contextual:
+    """Masks a share of the words of one text and lets the masked-LM head of a teacher fill the gaps.
+
+    Args:
+        encoder: With a teacher that has such a head.
+
+    Raises:
+        ConfigurationError: It has none.
+    """
+
+    name = "contextual"
+
+    def __init__(self, encoder: Encoder) -> None:
+        if not encoder.teacher.has_head:
+            raise ConfigurationError(
+                "agora.generators", self.name, f"{encoder.teacher.path} has no masked-LM head to fill the gaps; leave it out"
+            )
+        self._encoder = encoder
+        special = set(encoder.tokenizer.all_special_ids)
+        vocabulary = encoder.tokenizer.get_vocab()
+        words = encoder._vocabulary()
+        usable = {index for token, index in vocabulary.items() if token.lstrip("Ġ▁") in words and index not in special}
+        self._usable = torch.zeros(encoder.teacher.vocab_size, dtype=torch.bool)
+        self._usable[sorted(usable)] = True
+
+    def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
+        """Fills all gaps of one text at once, each from its twelve likeliest words but the one that stood there."""
+        random = draw(seed, self.name, example.texts, number)
+        place = int(random.integers(len(example.texts)))
+        tokenizer, teacher = self._encoder.tokenizer, self._encoder.teacher
+        ids = tokenizer(example.texts[place], truncation=True, max_length=self._encoder._length)["input_ids"]
+        inner = [at for at, token in enumerate(ids) if self._usable[token]]
+        if not inner:
+            return example.texts
+        count = max(1, round(float(random.uniform(0.15, 0.4)) * len(inner)))
+        gaps = sorted(int(inner[at]) for at in random.permutation(len(inner))[:count])
+        tokens = torch.tensor([ids])
+        tokens[0, gaps] = tokenizer.mask_token_id
+        with torch.inference_mode():
+            found = teacher.logits(teacher.transform(teacher.encode(tokens)[0, gaps])).float()
+        for row, at in enumerate(gaps):
+            scores = found[row].masked_fill(~self._usable, -torch.inf)
+            scores[ids[at]] = -torch.inf
+            top = scores.topk(_CANDIDATES)
+            chances = torch.softmax(top.values.double(), dim=-1).numpy()
+            ids[at] = int(top.indices[int(random.choice(_CANDIDATES, p=chances / chances.sum()))])
+        text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+        return (*example.texts[:place], text, *example.texts[place + 1 :])

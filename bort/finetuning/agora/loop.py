@@ -1,0 +1,284 @@
+"""Agora's loop: train one model for each θ, learn from the best one's mistakes, prune Θ, until Θ is empty."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bort.errors import BortError
+from bort.events import Observer
+from bort.finetuning.agora.config import AgoraConfig
+from bort.finetuning.agora.generators import Generator, drafts_of
+from bort.finetuning.agora.labeller import Labeller
+from bort.finetuning.agora.points import Point, Sieve, label
+from bort.finetuning.agora.prune import PRUNERS
+from bort.finetuning.agora.state import Iteration
+from bort.finetuning.agora.training import Trainer
+from bort.finetuning.once import Diverged
+from bort.finetuning.search import derived_seed
+from bort.tasks.task import Example, Task
+
+#: How many points more than are wanted are made, since some are dropped.
+_SURPLUS = 1.5
+
+
+@dataclass
+class Parts:
+    """What a run of Agora works with.
+
+    Args:
+        trainer: Trains models.
+        task: The task; its held-out examples are not read.
+        thetas: Θ, in order.
+        generators: Make points.
+        labeller: Labels them; ``None`` where it was refused, so that no points are made.
+        config: With the variant's values in place.
+        seed: Decides everything that is drawn.
+        observer: Told of progress and of the ledger.
+    """
+
+    trainer: Trainer
+    task: Task
+    thetas: Sequence[Mapping[str, Any]]
+    generators: Sequence[Generator]
+    labeller: Labeller | None
+    config: AgoraConfig
+    seed: int
+    observer: Observer
+
+    def targets(self, points: Sequence[Point], share: float) -> NDArray[np.float64]:
+        """Returns the targets of train and points, [N, C]; ``share`` of those of train are the labeller's."""
+        truth = np.eye(len(self.task.labels))[[int(example.label) for example in self.task.train]]
+        if share and self.labeller is not None:
+            truth = (1 - share) * truth + share * self.labeller.probabilities(self.task.train)
+        made = np.array([point.target for point in points]).reshape(len(points), len(self.task.labels))
+        return np.concatenate([truth, made])
+
+    def examples(self, points: Sequence[Point]) -> list[Example]:
+        """Returns train with the points behind it; their class index is the likeliest, for counts alone."""
+        made = [Example(f"made:{number}", point.texts, float(np.argmax(point.target))) for number, point in enumerate(points)]
+        return [*self.task.train, *made]
+
+
+@dataclass
+class Found:
+    """What a run of Agora ends with.
+
+    Args:
+        best: The iteration whose model is the best on steering examples; the first of equals.
+        ledger: A row for each iteration.
+        points: All points that were kept.
+    """
+
+    best: Iteration
+    ledger: list[dict[str, Any]]
+    points: list[Point]
+
+
+def run_loop(parts: Parts, directory: Path) -> Found:
+    """Runs Agora; what an earlier process did in ``directory`` is not done again, and the end is the same.
+
+    Args:
+        parts: What it works with.
+        directory: Gets a folder for each iteration.
+
+    Raises:
+        BortError: Every training of an iteration diverged.
+    """
+    config, task = parts.config, parts.task
+    sieve = Sieve(task, float(config.similarity or 1.0), float(config.distinct or 0.0))
+    points: list[Point] = []
+    ledger: list[dict[str, Any]] = []
+    best: Iteration | None = None
+    left = list(range(len(parts.thetas)))
+    number = trained = replays = 0
+    while left:
+        iteration = Iteration(directory / f"iteration-{number:03}")
+        row = iteration.row
+        if row is None:
+            row = _iterate(parts, iteration, sieve, points, left, best, first=trained, last_replay=replays == config.replay)
+            row |= {"iteration": number, "replay": replays}
+            iteration.keep_row(row)
+        made = iteration.points()
+        if made is not None:
+            sieve.take(made[0])
+            points += made[0]
+        ledger.append(row)
+        _tell(parts, row, number)
+        if best is None or row["best"]["steering"] > max(earlier["best"]["steering"] for earlier in ledger[:-1]):
+            best = iteration
+        trained += len(left)
+        left = [index for index in left if index not in row["pruned"]]
+        replays = replays + 1 if replays < config.replay and not row["pruned"] else 0
+        number += 1
+    assert best is not None
+    return Found(best, ledger, points)
+
+
+def _iterate(
+    parts: Parts,
+    iteration: Iteration,
+    sieve: Sieve,
+    points: Sequence[Point],
+    left: Sequence[int],
+    best: Iteration | None,
+    *,
+    first: int,
+    last_replay: bool,
+) -> dict[str, Any]:
+    """Does one iteration and returns its row: steps 1 to 6 of the loop.
+
+    Args:
+        parts: What it works with.
+        iteration: Its folder.
+        sieve: Knows the points so far.
+        points: The points so far.
+        left: Indices of the θ that are left.
+        best: The best iteration so far.
+        first: Trainings before it, which seed its own.
+        last_replay: Whether Θ is pruned at its end.
+    """
+    started = time.process_time()
+    config = parts.config
+    records = _train_all(parts, iteration, points, left, best, first)
+    ordered = sorted(range(len(left)), key=lambda place: (_steering(records[place]), -place))
+    pruned = []
+    if last_replay:
+        sets = [tuple(parts.thetas[left[place]].items()) for place in ordered]
+        pruned = [left[ordered[place]] for place in PRUNERS[str(config.prune)](sets)]
+    counts: dict[str, Any] = {"mistakes": 0, "made": 0, "kept": 0, "dropped": {}}
+    # Points of the last iteration would be for a training that does not come.
+    if len(pruned) < len(left) and parts.labeller is not None:
+        counts = _extend(parts, iteration, sieve, seed=derived_seed(parts.seed, "points", first))
+    winner = records[ordered[-1]]
+    trained = [record["processor_seconds"] for record in records]
+    return {
+        "left": list(left),
+        "trainings": [{key: record.get(key) for key in ("theta", "seed", "steering", "steps", "diverged")} for record in records],
+        "best": {"theta": winner["theta"], "steering": _steering(winner), "seed": winner["seed"]},
+        **counts,
+        "points": len(points),
+        "pruned": pruned,
+        "cost": {
+            "steps": sum(int(record["steps"]) for record in records),
+            # What an earlier process trained counts as well, what this one did beside training is added.
+            "processor_seconds": max(sum(trained), time.process_time() - started),
+        },
+    }
+
+
+def _train_all(
+    parts: Parts, iteration: Iteration, points: Sequence[Point], left: Sequence[int], best: Iteration | None, first: int
+) -> list[dict[str, Any]]:
+    """Trains one model for each θ that is left and keeps the best one's weights; returns their records."""
+    config, workspace, targets = parts.config, None, None
+    start = best.weights() if config.warm_start and best is not None else None
+    records: list[dict[str, Any]] = []
+    for place, index in enumerate(left):
+        record = iteration.training(place)
+        if record is None:
+            if workspace is None:
+                workspace = parts.trainer.on(parts.examples(points))
+                targets = parts.targets(points, float(config.distil or 0.0))
+            assert targets is not None
+            seed = derived_seed(parts.seed, "training", first + place)
+            record, model = {"theta": dict(parts.thetas[index]), "seed": seed, "steps": parts.trainer.steps, "diverged": True}, None
+            record |= {"processor_seconds": 0.0}
+            try:
+                label_ = f"agora {parts.task.name}: {len(left)} sets left, training {place + 1}"
+                trained = parts.trainer.train(
+                    workspace, targets, parts.thetas[index], seed=seed, label=label_, start=start, observer=parts.observer
+                )
+            except Diverged as error:
+                parts.observer.warn(str(error))
+            else:
+                kept = ("steps", "processor_seconds", "best_epoch", "diverged")
+                record |= {key: trained.record[key] for key in kept}
+                record["steering"] = trained.record["steering"][parts.task.primary]
+                if all(_steering(record) > _steering(earlier) for earlier in records):
+                    model = trained.model
+            iteration.keep_training(place, record, model, parts.trainer.workspace.tokenizer)
+        records.append(record)
+    if all("steering" not in record for record in records):
+        raise BortError("Training diverged with every θ of finetuning.search that is left; offer smaller learning rates.")
+    return records
+
+
+def _extend(parts: Parts, iteration: Iteration, sieve: Sieve, seed: int) -> dict[str, Any]:
+    """Makes the iteration's new points of the best model's mistakes; returns counts."""
+    done = iteration.points()
+    if done is not None:
+        return done[1]
+    wrong = mistakes(parts, iteration.load())
+    counts: dict[str, Any] = {"mistakes": len(wrong), "made": 0, "kept": 0, "dropped": {}}
+    if wrong:
+        config = parts.config
+        wanted = min(max(len(wrong) * int(config.per_mistake or 1), int(config.least or 0)), int(config.most or 1))
+        kept, made, dropped = make_points(parts, sieve, wrong, wanted, seed)
+        counts |= {"made": made, "kept": len(kept), "dropped": dict(sorted(dropped.items()))}
+    else:
+        kept = []
+    iteration.keep_points(kept, counts)
+    return counts
+
+
+def mistakes(parts: Parts, model: Any) -> list[Example]:
+    """Returns the examples that a model gets wrong, of those splits that ``agora.mistakes`` names."""
+    wrong: list[Example] = []
+    for split in parts.config.mistakes or ():
+        examples: Sequence[Example] = getattr(parts.task, split)
+        found = parts.trainer.logits(model, examples).argmax(axis=1)
+        wrong += [example for example, guess in zip(examples, found, strict=True) if int(example.label) != int(guess)]
+    return wrong
+
+
+def make_points(
+    parts: Parts, sieve: Sieve, sources: Sequence[Example], wanted: int, seed: int
+) -> tuple[list[Point], int, Counter[str]]:
+    """Makes, sifts and labels points.
+
+    Args:
+        parts: What it works with, a labeller among them.
+        sieve: Knows what there is already.
+        sources: What the points are made of.
+        wanted: Points to keep, at most.
+        seed: Decides what is drawn.
+
+    Returns:
+        The points kept, how many were made, and how many were dropped for each reason.
+    """
+    assert parts.labeller is not None
+    config = parts.config
+    drafts = drafts_of(sources, round(wanted * _SURPLUS), parts.generators, seed)
+    kept, dropped = sieve.screen(drafts, wanted)
+    probabilities = parts.labeller.probabilities([Example("", draft.texts, 0.0) for draft in kept])
+    found, refused = label(
+        kept,
+        probabilities,
+        hard=config.labels == "hard",
+        confidence=float(config.confidence or 0.0),
+        balance=bool(config.balance),
+    )
+    return found, len(kept) + dropped.total(), dropped + refused
+
+
+def _steering(record: Mapping[str, Any]) -> float:
+    """Returns a training's steering score; below every other where it diverged."""
+    return float(record.get("steering", -np.inf))
+
+
+def _tell(parts: Parts, row: Mapping[str, Any], number: int) -> None:
+    figures = {
+        "steering": row["best"]["steering"],
+        "sets_left": len(row["left"]),
+        "points": row["points"],
+        "points_kept": row["kept"],
+    }
+    parts.observer.metrics({f"agora.{name}": float(value) for name, value in figures.items()}, number)

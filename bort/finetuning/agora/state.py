@@ -1,0 +1,83 @@
+"""What a run of Agora leaves on disk, so that one that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bort.files import atomic_path, read_json, write_json
+from bort.finetuning.agora.points import Point
+from bort.finetuning.classifier import load_classifier, save_classifier
+
+
+class Iteration:
+    """The folder of one iteration: a record of each training, the best model, the points made, the ledger's row.
+
+    Each is written whole, in that order; what is there is not made again. The model is written before the record of its training:
+    killed between the two, that training is done again and writes the same model.
+
+    Args:
+        folder: Where they lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def model(self) -> Path:
+        """The best model of the iteration."""
+        return self.folder / "model"
+
+    @property
+    def row(self) -> dict[str, Any] | None:
+        """The ledger's row, where the iteration is done."""
+        return self._read("row.json")
+
+    def training(self, number: int) -> dict[str, Any] | None:
+        """Returns the record of a training that is done."""
+        return self._read(f"training-{number:03}.json")
+
+    def keep_training(self, number: int, record: Mapping[str, Any], model: Any | None, tokenizer: Any) -> None:
+        """Keeps a training's record, and its model where that is the best so far."""
+        if model is not None:
+            save_classifier(model, tokenizer, self.model)
+        write_json(self.folder / f"training-{number:03}.json", dict(record))
+
+    def points(self) -> tuple[list[Point], dict[str, Any]] | None:
+        """Returns the points made in the iteration and the counts that go with them."""
+        found = self._read("points.json")
+        return None if found is None else ([Point.of(record) for record in found["points"]], found["counts"])
+
+    def keep_points(self, points: list[Point], counts: Mapping[str, Any]) -> None:
+        """Keeps the points of the iteration."""
+        write_json(self.folder / "points.json", {"points": [point.record() for point in points], "counts": dict(counts)})
+
+    def keep_row(self, row: Mapping[str, Any]) -> None:
+        """Keeps the ledger's row, which says that the iteration is done."""
+        write_json(self.folder / "row.json", dict(row))
+
+    def load(self) -> Any:
+        """Returns the best model."""
+        return load_classifier(self.model)[0]
+
+    def weights(self) -> dict[str, Tensor]:
+        """Returns the best model's weights."""
+        return {name: value.clone() for name, value in self.load().state_dict().items()}
+
+    def forget_model(self) -> None:
+        """Removes the model."""
+        shutil.rmtree(self.model, ignore_errors=True)
+
+    def copy_model(self, target: Path) -> None:
+        """Copies the model to ``target``, whole or not at all."""
+        with atomic_path(target) as temporary:
+            shutil.copytree(self.model, temporary)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        path = self.folder / name
+        found: dict[str, Any] | None = read_json(path) if path.exists() else None
+        return found

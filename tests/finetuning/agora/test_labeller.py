@@ -1,0 +1,87 @@
+"""One contract for all labellers, and the refusal of one at chance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bort.errors import BortError, ConfigurationError
+from bort.finetuning import finetune_once
+from bort.finetuning.agora.config import LabellerConfig
+from bort.finetuning.agora.labeller import build_labeller
+from bort.finetuning.agora.runs import without_heldout
+
+THETA = {"learning_rate": 1e-2, "epochs": 4, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def classifier(encoder_dir, toy, tmp_path_factory):
+    path = tmp_path_factory.mktemp("classifier")
+    finetune_once(
+        encoder_dir,
+        replace(toy, labels=["positive", "negative"], train=[flip(one) for one in toy.train]),
+        THETA,
+        seed=0,
+        directory=path,
+    )
+    return path / "model"
+
+
+def flip(example):
+    return replace(example, label=1 - example.label)
+
+
+def build(kind, toy, encoder_dir, classifier, encoder, path, **changes):
+    config = LabellerConfig(kind=kind, encoder=str(encoder_dir), path=str(classifier), theta=THETA, accuracy=0.6, **changes)
+    return build_labeller(config, without_heldout(toy), directory=path, encoder=encoder, seed=0)
+
+
+@pytest.mark.parametrize("kind", ["features", "finetune", "directory"])
+def test_it_gives_probabilities_in_the_tasks_order(kind, toy, encoder_dir, classifier, encoder, tmp_path):
+    labeller, record = build(kind, toy, encoder_dir, classifier, encoder, tmp_path)
+    found = labeller.probabilities(toy.heldout)
+    assert found.shape == (len(toy.heldout), 2)
+    assert np.allclose(found.sum(axis=1), 1)
+    assert (found >= 0).all()
+    assert record["refused"] == ""
+    # The directory's classifier has the labels the other way round: they are matched by name.
+    assert np.mean(found.argmax(axis=1) == [example.label for example in toy.heldout]) > 0.7
+    assert np.allclose(labeller.probabilities([flip(one) for one in toy.heldout[:5]]), found[:5], atol=1e-5)
+    assert labeller.probabilities([]).shape == (0, 2)
+    assert record["steering"]["accuracy"] > 0.7
+    assert record["processor_seconds"] >= 0
+
+
+def test_one_at_chance_is_refused_with_its_figures(toy, encoder_dir, classifier, encoder, tmp_path):
+    confused = replace(toy, train=[replace(one, label=float(place // 2 % 2)) for place, one in enumerate(toy.train)])
+    _, record = build("features", confused, encoder_dir, classifier, encoder, tmp_path)
+    assert f"accuracy is {record['steering']['accuracy']:.3f}" in record["refused"]
+    assert "above 0.600" in record["refused"]
+    assert "40 steering examples" in record["refused"]
+
+
+def test_an_accuracy_that_the_majority_has_is_no_skill(toy, encoder_dir, classifier, encoder, tmp_path):
+    # Nine of ten are positive: a labeller that always says so has an accuracy of 0.9 and no skill.
+    lopsided = replace(
+        toy,
+        train=[replace(one, label=float(place % 10 > 0)) for place, one in enumerate(toy.train)],
+        steering=[replace(one, label=float(place % 10 > 0)) for place, one in enumerate(toy.steering)],
+    )
+    _, record = build("features", lopsided, encoder_dir, classifier, encoder, tmp_path, skill=0.3)
+    assert record["steering"]["accuracy"] > 0.6
+    assert "matthews correlation" in record["refused"]
+
+
+def test_what_it_could_be_made_from_has_to_be_named(toy, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"agora\.labeller\.encoder"):
+        build_labeller(LabellerConfig(), toy, directory=tmp_path, encoder=None, seed=0)
+    with pytest.raises(ConfigurationError, match=r"agora\.labeller\.path"):
+        LabellerConfig(kind="directory").check()
+
+
+def test_a_labeller_of_another_task_is_refused(toy, classifier, tmp_path):
+    other = replace(toy, labels=["no", "yes"])
+    with pytest.raises(BortError, match="labels"):
+        build_labeller(LabellerConfig(kind="directory", path=str(classifier)), other, directory=tmp_path, encoder=None, seed=0)
