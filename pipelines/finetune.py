@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from pipelines import tables
+from pipelines.agora import draw_ledgers, with_teacher
 from pipelines.app import entry
 from pipelines.inputs import model_sources, task_sources
 from pipelines.models import encoders
@@ -16,6 +18,7 @@ from pipelines.trials import watched
 def work(run: Run) -> dict[str, Any]:
     """Fine-tunes each encoder that was asked for; the first is the one whose model is kept as the stage's own."""
     from bort.finetuning import finetune
+    from bort.finetuning.agora import finetune_agora
     from bort.tasks import load_task
     from bort.tracking import Recording
 
@@ -24,18 +27,22 @@ def work(run: Run) -> dict[str, Any]:
     models: dict[str, dict[str, Any]] = {}
     for role, directory in encoders(run).items():
         tracked = run.tracked.child(f"{config.task.name} {role}", f"{run.tracked.key}/{role}")
-        first = not models
-        models[role] = finetune(
+        place = run.directory if not models else run.directory / role
+        train = functools.partial(finetune_agora, agora=with_teacher(config)) if config.agora.enabled else finetune
+        watch: dict[str, Any] = {} if config.agora.enabled else {"watch": watched(tracked, run.console)}
+        models[role] = train(
             directory,
             task,
             config.finetuning.for_model(role),
-            directory=run.directory if first else run.directory / role,
+            directory=place,
             seed=config.seed,
             impl=config.impl,
             observer=Recording(tracked, run.console),
             name=role,
-            watch=watched(tracked, run.console),
+            **watch,
         )
+        if config.agora.enabled:
+            draw_ledgers(run, role, models[role], place)
         tracked.params({"encoder": role, **models[role]["theta"]})
         tracked.metrics({f"heldout.{name}": score["mean"] for name, score in models[role]["metrics"].items()})
         tracked.finish()
@@ -44,12 +51,15 @@ def work(run: Run) -> dict[str, Any]:
 
 def check(config: Config) -> None:
     """Refuses a task or settings that cannot be used, before any model is trained for it."""
+    from bort.finetuning.agora.config import check_agora
     from bort.tasks import load_task
 
     config.finetuning.check()
     config.impl.check()
     config.student.check()
-    load_task(config.task)
+    task = load_task(config.task)
+    if config.agora.enabled:
+        check_agora(task, config.agora, config.finetuning)
 
 
 def needs(config: Config) -> tuple[str, ...]:
@@ -61,7 +71,14 @@ def needs(config: Config) -> tuple[str, ...]:
 STAGE = Stage(
     name="finetune",
     work=work,
-    settings=lambda config: ("task", "finetuning", "finetune", "student.path", "seed"),
+    settings=lambda config: (
+        "task",
+        "finetuning",
+        *(["agora"] if config.agora.enabled else []),
+        "finetune",
+        "student.path",
+        "seed",
+    ),
     needs=needs,
     sources=lambda config: {
         **task_sources(config),
