@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bort.search.surrogate import CurveSurrogate, Observations
+from bort.search.surrogate import CurveSurrogate, Observations, Posterior
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -17,16 +16,21 @@ Integers = npt.NDArray[np.int64]
 #: Share of the budget for the first look at many shapes, and the most shapes that get it.
 SCREEN_SHARE, SCREEN_MOST = 0.2, 48
 #: Share of the budget for the first full trainings, which show how curves go on; and their least and most number.
-ANCHOR_SHARE, ANCHOR_LEAST, ANCHOR_MOST = 0.15, 2, 5
+ANCHOR_SHARE, ANCHOR_LEAST, ANCHOR_MOST = 0.2, 1, 5
 #: They are chosen from the most promising one in so many.
 ANCHOR_AMONG = 2
-#: Candidates looked at closely in one plan.
-SHORTLIST = 96
+#: Candidates looked at closely in one plan, and joint draws of their errors.
+SHORTLIST, DRAWS = 96, 1024
+#: A plan holds at most so many purchases: one for each so many errors that were bought, or full trainings that the budget pays for.
+BOUGHT_PER_PURCHASE, FULL_PER_PURCHASE = 24, 40
 #: Errors that the process is conditioned on at most, and fitted to at most.
 CONDITION_MOST, FIT_MOST = 700, 260
 #: Factor by which every deviation is widened, for what the model cannot know of itself. On tables made from formulas 1 made one
 #: certificate in forty wrong, and 1.25 one in two hundred, at a tenth more of cost.
 SAFETY = 1.3
+#: Chances are those of Student's t, as deviations are themselves estimated: with so many degrees of freedom, and one more for
+#: each full training. Chances of the normal made certificates wrong that rested on four or five trainings of unruly curves.
+FREEDOM = 4
 #: Points of the standard normal at which the outcome of a partial training is considered.
 OUTCOMES = np.linspace(-3.0, 3.0, 25)
 
@@ -115,10 +119,19 @@ class Planner:
             return np.log(savings / best) if best > 0 else np.full(len(savings), np.inf)
 
     def opening(self) -> list[tuple[int, int]]:
-        """Returns the first purchases: shapes spread over the space, to the first rung."""
+        """Returns the first purchases: shapes spread over the space, about as many steps spent at each doubling of the steps.
+
+        So many go to the first rung, half of them on to twice its steps, and so forth up to the rung before the last: how much
+        an early error says of a late one has to be seen, since curves may be flat at first, or cross.
+        """
         eligible = np.flatnonzero(self.eligible) if self.eligible.any() else np.arange(len(self.savings))
-        screened = int(np.clip(SCREEN_SHARE * self.budget / self.steps[0], 1, SCREEN_MOST))
-        return [(c, 0) for c in self._spread(eligible, min(len(eligible), screened))]
+        before_last = self.steps[: max(1, len(self.steps) - 1)]
+        for count in range(min(len(eligible), SCREEN_MOST), 0, -1):
+            each = count * self.steps[0] / np.arange(1, count + 1)
+            rungs = np.searchsorted(before_last, each * (1.0 + 1e-9), side="right") - 1
+            if before_last[rungs].sum() <= SCREEN_SHARE * self.budget:
+                break
+        return [(c, int(rung)) for c, rung in zip(self._spread(eligible, count), rungs, strict=True)]
 
     def _anchors(self, known: Knowledge, look: Outlook, left: float) -> list[tuple[int, int]]:
         """Returns the first candidates to be taken to the last rung: the most promising one, and others far from each other.
@@ -148,23 +161,24 @@ class Planner:
             chosen.append(int(np.argmax(nearest)))
         return [int(eligible[index]) for index in chosen]
 
-    def outlook(self, known: Knowledge) -> tuple[Outlook, Any]:
+    def outlook(self, known: Knowledge) -> tuple[Outlook, Posterior]:
         """Returns what is thought of every candidate, and the process behind it."""
-        from scipy.special import ndtr
+        from scipy.special import stdtr, stdtrit
 
         data = self._data(known, CONDITION_MOST)
         self._fit(known)
         posterior = self._surrogate.condition(data)
-        last = len(self.rungs) - 1
-        everyone = np.arange(len(self.savings))
-        means, variances, _ = posterior.curves(everyone, np.array([last]))
         left_out = posterior.left_out()
         widening = self._widening(left_out)
-        deviation = SAFETY * widening * np.sqrt(variances[:, 0])
         hurdle = self.hurdles(known)
-        threat = ndtr((hurdle - means[:, 0]) / deviation)
-        threat[np.isfinite(known.errors[:, last]) | known.failed | ~self.eligible] = 0.0
-        return Outlook(threat, means[:, 0], deviation, hurdle, widening, float((np.abs(left_out) > 1.96).mean())), posterior
+        freedom = FREEDOM + int(np.isfinite(known.errors[:, -1]).sum())
+        negligible = 1e-3 * (1.0 - self.confidence) / len(hurdle)
+        wider = SAFETY * widening
+        mean, variance = posterior.ends(hurdle, wider * float(stdtrit(freedom, negligible)))
+        deviation = wider * np.sqrt(variance)
+        threat = stdtr(freedom, (hurdle - mean) / deviation)
+        threat[np.isfinite(known.errors[:, -1]) | known.failed | ~self.eligible] = 0.0
+        return Outlook(threat, mean, deviation, hurdle, widening, float((np.abs(left_out) > 1.96).mean())), posterior
 
     def _widening(self, left_out: Array) -> float:
         """Returns by how much errors that the others were asked to predict lie further off than the process thinks."""
@@ -197,8 +211,8 @@ class Planner:
         """Returns the next purchases as (candidate, rung), best first; none when the search is over.
 
         For a candidate and each rung it could be taken to next, the plan considers to go there, and on to the last rung only
-        where the error found is good enough. Of all such attempts, the one is best that catches most of the threat for each step
-        it is expected to cost.
+        where the error found is good enough. Of all such attempts, the one is best that has the largest chance to come upon the
+        winner for each step it is expected to cost.
         """
         if not known.order and not known.failed.any():
             return self.opening(), None
@@ -218,8 +232,8 @@ class Planner:
         shortlist = shortlist[threat[shortlist] > 0]
         if not len(shortlist):
             return [], look
-        value, target = self._attempts(shortlist, reached, paid, look, posterior)
-        many = max(1, len(known.order) // 24)
+        value, target = self._attempts(shortlist, self._chances(shortlist, look, posterior), reached, paid, posterior)
+        many = max(1, len(known.order) // BOUGHT_PER_PURCHASE, int(self.budget / self.steps[-1] / FULL_PER_PURCHASE))
         ranked = np.argsort(-value, kind="stable")[:many]
         chosen: list[tuple[int, int]] = []
         for place in ranked:
@@ -236,11 +250,28 @@ class Planner:
             return []
         return [(self._spread(untried, 1)[0], len(self.rungs) - 1)]
 
+    def _chances(self, shortlist: Integers, look: Outlook, posterior: Posterior) -> Array:
+        """Returns the chance that each candidate is the winner: the share of joint draws in which it is the best of all, [M].
+
+        What all curves have in common shifts them together, and so does what similar shapes have: the threats of a hundred
+        candidates may be large while only three of them can be the winner.
+        """
+        covariance = posterior.together(shortlist)
+        factor = (look.deviation[shortlist] / np.sqrt(np.diag(covariance)))[:, None] * np.linalg.cholesky(covariance)
+        draws = look.mean[shortlist] + np.random.default_rng(0).normal(size=(DRAWS, len(shortlist))) @ factor.T
+        savings = self.savings[shortlist]
+        values = savings * (1.0 - np.exp(draws)) if self._complement else np.log(savings) - draws
+        better = draws < look.hurdle[shortlist]
+        best = np.argmax(np.where(better, values, -np.inf), axis=1)
+        wins = np.bincount(best[better.any(axis=1)], minlength=len(shortlist))
+        # One draw more is shared out by the threats, so that nobody who may be better counts for nothing.
+        return np.asarray((wins + look.threat[shortlist]) / (DRAWS + 1.0))
+
     def _attempts(
-        self, shortlist: Integers, reached: Integers, paid: Array, look: Outlook, posterior: Any
+        self, shortlist: Integers, chances: Array, reached: Integers, paid: Array, posterior: Posterior
     ) -> tuple[Array, Integers]:
-        """Returns, for each candidate, the threat that its best attempt catches for each step, and the rung to go to first."""
-        from scipy.special import ndtr
+        """Returns, for each candidate, the chance of the winner for each step of its best attempt, and the rung to go to first."""
+        from scipy.special import ndtr, ndtri
 
         last = len(self.rungs) - 1
         _, variances, covariances = posterior.curves(shortlist, np.arange(last + 1))
@@ -249,8 +280,9 @@ class Planner:
         correlation = np.clip(correlation, 0.0, 0.9999)
         weight = np.exp(-0.5 * OUTCOMES**2)
         weight /= weight.sum()
-        hurdle = (look.mean[shortlist] - look.hurdle[shortlist]) / look.deviation[shortlist]
-        value = look.threat[shortlist] / (self.steps[-1] - paid[shortlist])
+        # As far beyond what is expected as the winner of such a chance is.
+        hurdle = -ndtri(chances)
+        value = chances / (self.steps[-1] - paid[shortlist])
         target = np.full(len(shortlist), last)
         for rung in range(last):
             open_to = reached[shortlist] < rung

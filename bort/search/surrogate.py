@@ -40,6 +40,8 @@ LENGTH, LENGTH_SPREAD = 2.5, 0.7
 LEVEL, SHARED_SLOPE, SHARED_BEND = 4.0, 0.25, 0.01
 #: The variance that is added for the arithmetic's sake.
 JITTER = 1e-8
+#: Data from which variances are found first.
+FEW = 64
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ class CurveSurrogate:
 
     def _loss(self, parameters: Array, data: Observations, parts: dict[str, Any]) -> tuple[float, Array]:
         """Returns the negative logarithm of the posterior and its gradient."""
-        from scipy.linalg import LinAlgError, cho_factor, cho_solve
+        from scipy.linalg import LinAlgError, cholesky
+        from scipy.linalg.lapack import dpotri
 
         n = len(data)
         variance = np.exp(2.0 * parameters[: len(PARTS)])
@@ -117,19 +120,21 @@ class CurveSurrogate:
             covariance = covariance + scale * piece
         values = data.values - data.values.mean()
         try:
-            factor = cho_factor(covariance, lower=True)
+            factor = cholesky(covariance, lower=True, check_finite=False)
         except LinAlgError:
             return 1e10, np.zeros_like(parameters)
-        weights = cho_solve(factor, values)
-        whole = cho_solve(factor, np.eye(n))
+        # Only the lower triangle of the inverse is made.
+        half = np.tril(dpotri(factor, lower=1)[0])
+        whole = half + np.tril(half, -1).T
+        weights = whole @ values
         from_prior = (parameters - self._medians) / self._spreads
-        loss = 0.5 * values @ weights + np.log(np.diag(factor[0])).sum() + 0.5 * from_prior @ from_prior
+        loss = 0.5 * values @ weights + np.log(np.diag(factor)).sum() + 0.5 * from_prior @ from_prior
         outer = whole - np.outer(weights, weights)
         gradient = np.empty_like(parameters)
         for index, (scale, piece) in enumerate(zip(variance, pieces, strict=True)):
             gradient[index] = scale * np.sum(outer * piece)
         shaped = outer * smooth * (variance[0] + variance[2] * lines + variance[3] * bends)
-        gradient[len(PARTS) :] = 0.5 * np.einsum("ij,ijf->f", shaped, parts["square"]) * inverse
+        gradient[len(PARTS) :] = 0.5 * np.tensordot(shaped, parts["square"], 2) * inverse
         return float(loss), gradient + from_prior / self._spreads
 
     def covariance(self, data: tuple[Integers, Integers], candidates: Integers, rungs: Integers) -> Array:
@@ -181,9 +186,47 @@ class Posterior:
         self._mean = float(data.values.mean())
         shapes, inverse = np.unique(data.candidates, return_inverse=True)
         every = model.covariance((data.candidates, data.rungs), shapes, np.arange(len(model.rungs)))
-        covariance = every[:, inverse.reshape(-1), data.rungs] + (model.noise + JITTER) * np.eye(len(data))
-        self._factor = cholesky(covariance, lower=True)
+        self._covariance = every[:, inverse.reshape(-1), data.rungs] + (model.noise + JITTER) * np.eye(len(data))
+        self._factor = cholesky(self._covariance, lower=True)
         self._weights = solve_triangular(self._factor, data.values - self._mean, lower=True)
+
+    def ends(self, hurdles: Array, least: float) -> tuple[Array, Array]:
+        """Returns what is expected of every candidate at the last rung, noise included.
+
+        The fewer the data, the larger the variance: so it is first found from a few of them, and from all of them only where a
+        candidate may fall below its hurdle even then. That makes thousands of candidates cheap.
+
+        Args:
+            hurdles: Values of log e, [N].
+            least: Standard deviations from the mean, negative, below which a hurdle is out of reach.
+
+        Returns:
+            Means of log e and variances, which are too large where the hurdle is out of reach even so, [N] each.
+        """
+        from scipy.linalg import cholesky
+
+        n, last = len(self._data), len(self._model.rungs) - 1
+        everyone = np.arange(len(hurdles))
+        cross = self._model.covariance((self._data.candidates, self._data.rungs), everyone, np.array([last]))[:, :, 0]
+        means: Array = self._mean + self._solve(self._factor, self._weights, lower=True, trans="T") @ cross
+        ends = np.full(len(hurdles), last)
+        prior = self._diagonal((everyone, ends), (everyone, ends))
+        few = np.sort(np.argsort(-self._data.rungs, kind="stable")[:FEW])
+        factor = cholesky(self._covariance[np.ix_(few, few)], lower=True)
+        variances = prior - (self._solve(factor, cross[few], lower=True) ** 2).sum(axis=0)
+        if n > FEW:
+            near = np.flatnonzero(hurdles - means > least * np.sqrt(np.maximum(variances, 0.0) + self._model.noise))
+            variances[near] = prior[near] - (self._solve(self._factor, cross[:, near], lower=True) ** 2).sum(axis=0)
+        return means, np.maximum(variances, 0.0) + self._model.noise
+
+    def together(self, candidates: Integers) -> Array:
+        """Returns the covariances of candidates' values at the last rung, noise included, [M, M]."""
+        last = np.array([len(self._model.rungs) - 1])
+        ends = np.repeat(last, len(candidates))
+        cross = self._model.covariance((self._data.candidates, self._data.rungs), candidates, last)[:, :, 0]
+        cross = self._solve(self._factor, cross, lower=True, check_finite=False)
+        prior = self._model.covariance((candidates, ends), candidates, last)[:, :, 0]
+        return prior - cross.T @ cross + (self._model.noise + JITTER) * np.eye(len(candidates))
 
     def curves(self, candidates: Integers, rungs: Integers) -> tuple[Array, Array, Array]:
         """Returns what is expected of candidates at rungs, noise included.

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic_tables import FAMILIES, GEOMETRIC, PAPER, SMALL, TINY, errors, table_problem
+from synthetic_tables import BENCH, FAMILIES, GEOMETRIC, LINEAR, PAPER, SHORT, SMALL, TINY, errors, table_problem
 
+from bort.search import surrogate
 from bort.search.config import BoundConfig, MemoryStorageConfig
-from bort.search.planner import Knowledge, Planner
+from bort.search.planner import Knowledge, Outlook, Planner
 from bort.search.problem import Problem
 from bort.search.run import run_search
 from bort.search.space import SearchSpace
@@ -45,7 +46,7 @@ def test_the_gradient_of_the_posterior_is_exact() -> None:
     np.testing.assert_allclose(gradient, numeric, rtol=1e-3, atol=1e-2)
 
 
-def test_the_posterior_is_that_of_the_joint_normal() -> None:
+def test_the_posterior_is_that_of_the_joint_normal(monkeypatch: pytest.MonkeyPatch) -> None:
     space = SearchSpace(**TINY)
     data, _ = some_data(space, "noisy", 3, 8)
     model = CurveSurrogate(features(space), GEOMETRIC)
@@ -68,6 +69,22 @@ def test_the_posterior_is_that_of_the_joint_normal() -> None:
         np.testing.assert_allclose(variances[place], np.diag(joint), rtol=1e-4, atol=1e-8)
         np.testing.assert_allclose(covariances[place], joint[:, 1], rtol=1e-4, atol=1e-8)
 
+    # The last rung of many: together, and each by itself with the variances of those that have no chance left too large.
+    everyone = np.arange(len(space))
+    ends = (everyone, np.full(len(space), 7))
+    cross = prior(at, ends)
+    joint = prior(ends, ends) - cross.T @ inverse @ cross + model.noise * np.eye(len(space))
+    posterior = model.condition(data)
+    np.testing.assert_allclose(posterior.together(everyone[3:9]), joint[3:9, 3:9], rtol=1e-4, atol=1e-7)
+    for few in (64, 5):
+        monkeypatch.setattr(surrogate, "FEW", few)
+        hurdles = np.where(everyone % 2, 100.0, -100.0)
+        means, variances = posterior.ends(hurdles, -6.0)
+        np.testing.assert_allclose(means, data.values.mean() + cross.T @ inverse @ (data.values - data.values.mean()), rtol=1e-6)
+        np.testing.assert_allclose(variances[1::2], np.diag(joint)[1::2], rtol=1e-4, atol=1e-8)
+        assert (variances > np.diag(joint) - 1e-8).all()
+        assert few == 64 or (variances[::2] > np.diag(joint)[::2] + 1e-6).any()
+
 
 def test_predictions_cover_what_was_left_out() -> None:
     space = SearchSpace(**PAPER)
@@ -87,6 +104,39 @@ def knowledge(planner: Planner, values: np.ndarray[Any, Any], jobs: list[tuple[i
             known.errors[candidate, place] = values[candidate, place]
             known.order.append((candidate, place))
             known.spent += planner.rungs[place] - (planner.rungs[place - 1] if place else 0)
+
+
+@pytest.mark.parametrize(
+    ("rungs", "budget"), [(GEOMETRIC, 61_000.0), (LINEAR, 7_000.0), (SHORT, 300.0), ((5,), 40.0), ((10, 20), 1.0)]
+)
+def test_the_first_looks_are_a_ladder(rungs: tuple[int, ...], budget: float) -> None:
+    space = SearchSpace(**BENCH)
+    planner = Planner(np.linspace(0.9, 0.3, len(space)), features(space), rungs, budget=budget, confidence=0.99)
+    jobs = planner.opening()
+    assert len({candidate for candidate, _ in jobs}) == len(jobs) <= 48
+    looked = np.bincount([rung for _, rung in jobs], minlength=len(rungs))[::-1].cumsum()[::-1]
+    for rung, steps in enumerate(rungs[:-1]):
+        assert looked[rung] == len(jobs) * rungs[0] // steps, "half as many for twice the steps"
+    assert sum(rungs[rung] for _, rung in jobs) <= 0.2 * budget or len(jobs) == 1
+
+
+def test_chances_are_those_of_a_race() -> None:
+    """Of five that may all be better than the best so far, one is far ahead: the threats are large, but only it can win."""
+    space = SearchSpace(**TINY)
+    data, _ = some_data(space, "noisy", 3, 8)
+    planner = Planner(np.full(len(space), 0.5), features(space), GEOMETRIC, budget=1e6, confidence=0.99)
+    posterior = planner._surrogate.condition(data)
+    five, count = np.arange(5), len(space)
+    look = Outlook(np.full(count, 0.9), np.full(count, 0.0), np.full(count, 0.01), np.full(count, 0.1), 1.0, 0.0)
+    look.mean[2] = -1.0
+    assert planner._chances(five, look, posterior)[2] > 0.99
+    look.mean[2] = 0.0
+    chances = planner._chances(five, look, posterior)
+    assert chances.sum() == pytest.approx(1.0, abs=0.01)
+    assert chances.min() > 0.05
+    look.hurdle[:] = -1.0
+    look.threat[:] = 1e-9
+    assert planner._chances(five, look, posterior).max() < 1e-9
 
 
 def test_plans_depend_on_what_is_known_and_on_nothing_else() -> None:
