@@ -47,6 +47,7 @@ STAGE = Stage(
     show=tables.distill,
     headline=lambda result: f"{result['architecture']}, {result['parameters']:,} parameters, {result['steps']:,} steps",
     check=check,
+    joint=True,
 )
 main = entry("distill")
 

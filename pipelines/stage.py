@@ -6,7 +6,7 @@ import fcntl
 import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +15,7 @@ from rich.console import RenderableType
 from bort.record import StageDirectory, exclusive, holds
 from bort.tracking import Recording, TrackedRun, Tracker
 from pipelines.console import ConsoleObserver, console
+from pipelines.ranks import companions, follows
 from pipelines.schema import Config, chosen
 
 #: Every stage, in the order in which the chain runs them; each lives in the module of its name.
@@ -76,6 +77,7 @@ class Stage:
         sources: Digests of what it reads that no stage made, such as the files of a task.
         check: Refuses a configuration that it cannot work with, before anything is run.
         shared: Whether several workers may be inside at once, as in the search.
+        joint: Whether it trains on as many devices as ``impl`` has, with a process for each of them.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Stage:
     sources: Callable[[Config], Mapping[str, str]] = lambda config: {}
     check: Callable[[Config], None] = lambda config: None
     shared: bool = False
+    joint: bool = False
 
 
 def load(name: str) -> Stage:
@@ -105,6 +108,9 @@ class Chain:
     """
 
     def __init__(self, config: Config, target: str, directory: Path) -> None:
+        if follows():
+            # The first of the processes that share a training says and records all that there is to say.
+            config, console.quiet = replace(config, tracking=replace(config.tracking, enabled=False)), True
         self.config, self.target, self.directory = config, target, directory
         self._records: dict[str, StageDirectory] = {}
         self._results: dict[str, dict[str, Any]] = {}
@@ -162,17 +168,18 @@ class Chain:
             record.begin()
             tracked = tracker.run(f"{self.config.name} {name}", key=record.key, parent=parent, tags={"bort.stage": name})
             inputs = {need: self._perform(need, tracker, parent or tracked) for need in stage.needs(self.config)}
-            with exclusive(record.path, wait=not stage.shared):
+            helping = stage.joint and follows()
+            with exclusive(record.path, wait=not (stage.shared or helping)):
                 record.begin()
                 if not _done(record):
                     observer = ConsoleObserver(name)
                     recording = Recording(tracked, observer)
+                    run = Run(self.config, record.path, recording, observer, inputs, tracked, tracker, record.digest)
                     with tracked, observer.live():
-                        _work(
-                            stage,
-                            Run(self.config, record.path, recording, observer, inputs, tracked, tracker, record.digest),
-                            record,
-                        )
+                        if helping:
+                            return stage.work(run)
+                        with companions(name, self.config.impl.devices if stage.joint else 1, record.path):
+                            _work(stage, run, record)
         result = self._results[name] = record.result()
         console.print(stage.show(result))
         console.print(f"[dim]{name}: {record.seconds:.1f} s, in {record.path}[/]\n", soft_wrap=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,6 +133,7 @@ class TrainingBatches(IterableDataset[Any]):
         parts: Batches that a step is cut into.
         rank: Number of this process; it gets an equal share of every part.
         world: Processes that share each step.
+        ahead: Whether a thread makes each batch while the one before it is in use; pays off where a GPU does the work.
 
     Attributes:
         stopped: Set from outside, no further step is begun.
@@ -138,23 +141,40 @@ class TrainingBatches(IterableDataset[Any]):
     """
 
     def __init__(
-        self, source: BatchSource, order: BlockOrder, first: int, last: int | None, parts: int = 1, rank: int = 0, world: int = 1
+        self,
+        source: BatchSource,
+        order: BlockOrder,
+        first: int,
+        last: int | None,
+        parts: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        *,
+        ahead: bool = False,
     ) -> None:
         self.source, self.order, self.first, self.last = source, order, first, last
-        self.parts, self.rank, self.world = parts, rank, world
+        self.parts, self.rank, self.world, self.ahead = parts, rank, world, ahead
         self.stopped = False
         self.waited = 0.0
 
     def __iter__(self) -> Iterator[Batch]:
-        size = self.order.batch_size // (self.parts * self.world)
-        step = self.first
-        while not self.stopped and (self.last is None or step < self.last):
-            for part in range(self.parts):
+        made = self._made()
+        with ThreadPoolExecutor(max_workers=1) as helper:
+            coming = helper.submit(next, made, None) if self.ahead else None
+            for count in itertools.count():
                 started = time.perf_counter()
-                epochs, indices = self.order.batch(step)
-                begin = (part * self.world + self.rank) * size
-                share = slice(begin, begin + size)
-                batch = self.source.training_batch(epochs[share], indices[share])
+                batch = coming.result() if coming is not None else next(made, None)
                 self.waited += time.perf_counter() - started
+                if batch is None or (self.stopped and count % self.parts == 0):
+                    return
+                if self.ahead:
+                    coming = helper.submit(next, made, None)
                 yield batch
-            step += 1
+
+    def _made(self) -> Iterator[Batch]:
+        size = self.order.batch_size // (self.parts * self.world)
+        for step in itertools.count(self.first) if self.last is None else range(self.first, self.last):
+            epochs, indices = self.order.batch(step)
+            for part in range(self.parts):
+                begin = (part * self.world + self.rank) * size
+                yield self.source.training_batch(epochs[begin : begin + size], indices[begin : begin + size])

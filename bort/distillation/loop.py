@@ -98,7 +98,9 @@ class Loop:
         if self.objective.loss.hidden > 0:
             self.objective.measure_variance(self._moved(self.source.sample()))
         world, rank = self.trainer.world_size, self.trainer.global_rank
-        batches = TrainingBatches(self.source, self.order, first, self.steps, self.train.accumulate, rank, world)
+        # A memory computes with the teacher, which two threads must not do at once.
+        ahead = self._device.type != "cpu" and self.source.memory is None
+        batches = TrainingBatches(self.source, self.order, first, self.steps, self.train.accumulate, rank, world, ahead=ahead)
         tokens_per_step = self.order.batch_size * self.source.corpus.block_length
         module = DistillationModule(self.student, self.objective, self.train, self.steps, self.seed, resumed)
         module.kept = lambda: next(reversed(self.checkpoints.steps()), None)

@@ -110,7 +110,7 @@ def draw_objectives(runs: Sequence[ObjectiveRun]) -> Drawing:
     """
     objectives = list(dict.fromkeys(run.objective for run in runs))
     shown = [name for name in FIGURES if any(run.line(name) for run in runs)]
-    with canvas(len(shown), rows=2, width=9.6, height=5.6, squeeze=False, sharey="col") as drawn:
+    with canvas(len(shown), rows=2, width=9.6, height=5.6, sharey="col") as drawn:
         for column, name in enumerate(shown):
             steps, cost = drawn.axes[column], drawn.axes[len(shown) + column]
             for number, objective in enumerate(objectives):

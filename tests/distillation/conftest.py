@@ -81,7 +81,7 @@ class World:
 
     def arguments(self, loss: LossConfig, **changes: Any) -> dict[str, Any]:
         """What ``distill`` needs, for the targets that the loss asks for."""
-        targets = {"representation": self.representation, "logits": self.logits, None: None}[loss.targets]
+        targets = {"representation": self.representation, "logits": self.logits, None: None}.get(loss.targets)
         return {
             "teacher": self.teacher,
             "corpus": self.corpus,

@@ -19,16 +19,18 @@ from bort.distillation.config import LossConfig, StudentConfig
 from bort.distillation.training import distill
 from tests.distillation.conftest import Listener, World, make_world
 
-SHAPE = Architecture(1, 2, 8, 12)
+#: The demo's student.
+SHAPE = Architecture(2, 4, 128, 512)
 STEPS, EVERY, KILLED_AFTER = 20, 4, 11
 ROOT = Path(__file__).parents[2]
 
 
 def run(world: World, directory: Path, observer: Listener) -> dict:
-    """A run with everything that could go astray: dropout, two passes, an epoch's end on the way, held-out points in the curve."""
+    """A run with all that could go astray: dropout, two passes, steps in parts, an epoch's end on the way, held-out points."""
     arguments = world.arguments(
         LossConfig(masked_lm=0.5, hidden=1.0, relations=1.0, relation_heads=2), student=StudentConfig(dropout=0.1)
     )
+    arguments["train"].accumulate = 2
     arguments["train"].log_every = 3
     arguments["train"].evaluate_every = 5
     return distill(SHAPE, **arguments, steps=STEPS, directory=directory, checkpoint_every=EVERY, observer=observer)

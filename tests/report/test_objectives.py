@@ -1,0 +1,50 @@
+"""Losses beside each other: the figures at equal steps and at equal cost, and the drawing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bort.report.objectives import ObjectiveRun, compare_objectives, draw_objectives, interval
+
+
+def run(objective: str, seed: int, per_step: float, slope: float, teacher: float = 0.0) -> ObjectiveRun:
+    """A straight curve: after s steps the accuracy is slope · s + seed / 1000."""
+    points = [{"step": step, "heldout_mlm_accuracy": slope * step + seed / 1000} for step in (0, 50, 100)]
+    return ObjectiveRun(objective, seed, 100, 100 * per_step, teacher, {"mlm_accuracy": slope * 100 + seed / 1000}, points)
+
+
+RUNS = [run("masked_lm", seed, 1.0, 0.001) for seed in (0, 1, 2)] + [
+    run("soft_targets", seed, 2.0, 0.003, 40) for seed in (0, 1, 2)
+]
+
+
+def test_figures_at_equal_steps_and_at_equal_cost() -> None:
+    plain, taught = compare_objectives(RUNS)
+    assert (plain["name"], taught["name"]) == ("masked LM", "KD")
+    assert plain["end"]["mlm_accuracy"]["mean"] == pytest.approx(0.101)
+    assert taught["end"]["mlm_accuracy"]["mean"] == pytest.approx(0.301)
+    # In the 100 seconds that the cheaper training takes the other makes 50 steps, and 30 after the teacher's 40 seconds.
+    assert plain["equal_cost"]["mlm_accuracy"]["mean"] == pytest.approx(0.101)
+    assert taught["equal_cost"]["mlm_accuracy"]["mean"] == pytest.approx(0.151)
+    assert taught["equal_cost_with_teacher"]["mlm_accuracy"]["mean"] == pytest.approx(0.091)
+    dear = compare_objectives([*RUNS[:3], run("soft_targets", 0, 2.0, 0.003, 101)])[1]
+    assert dear["equal_cost_with_teacher"]["mlm_accuracy"] is None
+
+
+def test_intervals_are_student_s() -> None:
+    found = interval([1.0, 2.0, 3.0])
+    assert found["mean"] == 2.0
+    assert found["high"] - 2.0 == pytest.approx(2.0 - found["low"]) == pytest.approx(4.3026527 / 3**0.5)
+    assert interval([1.0]) == {"mean": 1.0, "low": None, "high": None}
+
+
+def test_the_figure_is_drawn_with_both_views(tmp_path: Path) -> None:
+    drawing = draw_objectives(RUNS)
+    drawing.write(tmp_path)
+    svg = (tmp_path / "objectives.svg").read_text()
+    for words in ("masked-LM accuracy", "training steps", "processor seconds", "masked LM", "KD"):
+        assert words in svg
+    assert "0.301" in drawing.text
+    assert (tmp_path / "objectives.png").stat().st_size > 1000
