@@ -47,11 +47,11 @@ def summarise(outcomes: Sequence[Outcome], config: ReplayConfig) -> dict[str, An
 
     Returns:
         ``rows``: for each kind of table, strategy and budget ``replays``, ``success`` (the share of replays that found the
-        exhaustive winner, with its Wilson interval), ``near`` (the share with a regret of at most 1 %), ``regret`` (mean of 1 − W/W*, with its bootstrap interval), ``worst``,
-        ``cost`` (mean and largest share of the exhaustive steps), ``certified`` (the share in which the strategy itself said
-        that it had found the winner) and ``wrongly`` (the share in which it said so and had not). ``comparisons``: for each
-        budget, on drawn tables, by how much the first strategy is ahead of each other one in success and in regret; the
-        intervals are of differences pair by pair, as both saw the same tables.
+        exhaustive winner, with its Wilson interval), ``near`` (the share with a regret of at most 1 %), ``regret`` (the mean of
+        1 − W/W*, with its bootstrap interval), ``worst``, ``cost`` (mean and largest share of the exhaustive steps),
+        ``certified`` (the share in which the strategy itself said that it had found the winner) and ``wrongly`` (the share in
+        which it said so and had not). ``comparisons``: for each budget, on drawn tables, by how much the first strategy is ahead
+        of each other one in success and in regret; the intervals are of differences pair by pair, as both saw the same tables.
     """
     cells: dict[tuple[str, str, float], list[Outcome]] = {}
     for outcome in outcomes:
