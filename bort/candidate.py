@@ -38,8 +38,29 @@ class Evaluation:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class SharedCost:
+    """What an estimator has spent on all candidates together.
+
+    Args:
+        steps: Training steps; a step that trains several networks counts as that many.
+        tokens: Tokens read, once for each network.
+        processor_seconds: Processor time.
+        seconds: Wall time.
+    """
+
+    steps: int
+    tokens: int
+    processor_seconds: float
+    seconds: float
+
+
 class Estimator(Protocol):
-    """Tells the error of an architecture after a number of training steps."""
+    """Tells the error of an architecture after a number of training steps.
+
+    An estimator whose answers come at once may say so with an attribute ``immediate``, and one that trains something for all
+    candidates together tells its cost with a method ``shared_cost() -> SharedCost``.
+    """
 
     @property
     def name(self) -> str:

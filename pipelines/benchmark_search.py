@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from bort.errors import ConfigurationError
-from pipelines import candidates, tables
+from pipelines import candidates, estimators, tables
 from pipelines.app import entry
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
@@ -50,7 +50,7 @@ STAGE = Stage(
     name="benchmark_search",
     work=work,
     settings=lambda config: ("search_space", "error", "latency", "search", "replay"),
-    sources=candidates.sources,
+    sources=estimators.sources,
     show=tables.benchmark_search,
     headline=tables.replay_headline,
     check=check,

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bort.architecture import POSITIONS, Architecture
-from bort.distillation.config import LossConfig
 from bort.errors import ConfigurationError
-from bort.search.config import (
-    DistillErrorConfig,
-    MeasuredLatencyConfig,
-    OperationsLatencyConfig,
-    ProxyErrorConfig,
-    TableErrorConfig,
-)
-from pipelines import latencies
-from pipelines.inputs import open_corpus, open_targets, open_teacher
+from bort.search.config import MeasuredLatencyConfig, OperationsLatencyConfig, TableErrorConfig
+from pipelines import estimators, latencies
 from pipelines.schema import Config
 from pipelines.stage import Run
 
@@ -30,7 +22,7 @@ def counts(config: Config) -> Any:
     """Returns the counts that fix p, i and T: the teacher's, or the paper's where errors come without a teacher."""
     from bort.teacher.shape import TeacherShape, teacher_shape
 
-    if isinstance(config.error, DistillErrorConfig):
+    if estimators.trains(config.error):
         return teacher_shape(config.teacher)
     rows = config.error.embedding_rows if isinstance(config.error, TableErrorConfig) else None
     if rows is None:
@@ -40,15 +32,20 @@ def counts(config: Config) -> Any:
     return TeacherShape(vocab_size=rows - POSITIONS)
 
 
-def problem(run: Run) -> Any:
-    """Returns the search that the configuration asks for; measures latencies first, where they are to be measured."""
+def latency(run: Run) -> latencies.Latency:
+    """Returns the latencies of the space; measures them first, where they are to be measured."""
     config = run.config
-    latency = latencies.counted(config)
-    if isinstance(config.latency, MeasuredLatencyConfig):
-        shape, space = counts(config), _space(config, latency)
-        point = _maximum_point(config, space)
-        latency = latencies.measured(run, list(dict.fromkeys([*space, point])), shape)
-    return _problem(config, _estimator(run), run.inputs, latency)
+    counted = latencies.counted(config)
+    if not isinstance(config.latency, MeasuredLatencyConfig):
+        return counted
+    space = _space(config, counted)
+    return latencies.measured(run, list(dict.fromkeys([*space, _maximum_point(config, space)])), counts(config))
+
+
+def problem(run: Run, latency: latencies.Latency) -> Any:
+    """Returns the search that the configuration asks for."""
+    estimator = estimators.estimator(run, _space(run.config, latency))
+    return _problem(run.config, estimator, run.inputs, latency)
 
 
 def error_table(config: Config) -> TableErrorConfig:
@@ -64,21 +61,17 @@ def error_table(config: Config) -> TableErrorConfig:
 
 def table_problem(config: Config) -> Any:
     """Returns the search that the configuration asks for, with errors from a table or a formula."""
-    return _problem(config, _untrained(config), {}, latencies.counted(config))
+    latency = latencies.counted(config)
+    return _problem(config, estimators.untrained(config, _space(config, latency)), {}, latency)
 
 
 def check(config: Config) -> None:
     """Refuses a search that cannot be run. Training is not needed to know: p and i are exact."""
-    from bort.search import ProxyEstimator
     from bort.search.strategies import make_strategy
 
+    estimators.check(config)
     # An estimator that trains cannot be had yet; what is checked does not depend on the errors.
-    if isinstance(config.error, DistillErrorConfig):
-        config.error.check()
-        _loss(config, config.error)
-        estimator = ProxyEstimator(ProxyErrorConfig())
-    else:
-        estimator = _untrained(config)
+    estimator = estimators.untrained(config, _space(config, latencies.counted(config)))
     latencies.check(config, counts(config))
     if isinstance(config.latency, MeasuredLatencyConfig):
         # What is not measured yet is counted, and a limit in milliseconds has to wait.
@@ -87,16 +80,6 @@ def check(config: Config) -> None:
     problem = _problem(config, estimator, {}, latencies.counted(config))
     problem.check()
     make_strategy(config.strategy, problem, config.seed)
-
-
-def _untrained(config: Config) -> Any:
-    from bort.search import ProxyEstimator, TableEstimator
-
-    if isinstance(config.error, TableErrorConfig):
-        return TableEstimator(config.error, _space(config, latencies.counted(config)))
-    if isinstance(config.error, ProxyErrorConfig):
-        return ProxyEstimator(config.error)
-    raise TypeError(f"error={config.error.name} has no estimator.")
 
 
 def _space(config: Config, latency: latencies.Latency) -> Any:
@@ -110,14 +93,6 @@ def _maximum_point(config: Config, space: Any) -> Architecture:
 
     point: Architecture = maximum_point(config.search_space.maximum_point, space, counts(config).architecture)
     return point
-
-
-def sources(config: Config) -> Mapping[str, str]:
-    """Returns the digest of the error table, where errors are read from one."""
-    from bort.files import file_digest
-    from bort.search.table import table_path
-
-    return {"table": file_digest(table_path(config.error.path))} if isinstance(config.error, TableErrorConfig) else {}
 
 
 def _problem(config: Config, estimator: Any, inputs: Mapping[str, Mapping[str, Any]], latency: latencies.Latency) -> Any:
@@ -135,40 +110,8 @@ def _problem(config: Config, estimator: Any, inputs: Mapping[str, Mapping[str, A
         fingerprint={name: result["digest"] for name, result in inputs.items()},
         circumstances=latency.circumstances,
         percentiles=latency.percentiles,
+        reference=estimators.reference(config.error),
     )
-
-
-def _estimator(run: Run) -> Any:
-    config, error = run.config, run.config.error
-    if not isinstance(error, DistillErrorConfig):
-        return _untrained(config)
-    from bort.distillation.estimator import DistillEstimator
-
-    corpus, teacher = open_corpus(run), open_teacher(run)
-    return DistillEstimator(
-        rungs=error.rung_steps(),
-        measure=error.measure,
-        teacher=teacher,
-        corpus=corpus,
-        targets=open_targets(run, teacher, corpus),
-        masking=config.masking,
-        loss=_loss(config, error),
-        train=config.train,
-        student=config.student,
-        impl=config.impl,
-        seed=config.seed,
-    )
-
-
-def _loss(config: Config, error: DistillErrorConfig) -> LossConfig:
-    known = {item.name for item in fields(config.loss)}
-    for name, weight in error.loss.items():
-        if name not in known:
-            raise ConfigurationError(f"error.loss.{name}", weight, f"use one of {', '.join(sorted(known))}")
-    changes: dict[str, Any] = dict(error.loss)
-    loss = replace(config.loss, **changes)
-    loss.check()
-    return loss
 
 
 def tracking(run: Run) -> Callable[[CandidateRecord], None]:

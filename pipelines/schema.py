@@ -34,6 +34,7 @@ VARIANTS: dict[str, dict[str, type]] = {
     },
     "error": {
         "distill": search.DistillErrorConfig,
+        "supernet": search.SupernetErrorConfig,
         "table": search.TableErrorConfig,
         "proxy": search.ProxyErrorConfig,
         "bortbench": search.TableErrorConfig,

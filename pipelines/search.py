@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines import candidates, tables
+from pipelines import artifacts, candidates, estimators, tables
 from pipelines.app import entry
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
@@ -13,12 +13,16 @@ from pipelines.stage import Run, Stage
 def work(run: Run) -> dict[str, Any]:
     """Runs the strategy on the space until its budget is spent."""
     from bort.search import run_search
+    from bort.search.coordination import check_storage
     from pipelines.workers import beside
 
     config = run.config
+    check_storage(config.storage)
+    # While nobody trains yet.
+    latency = candidates.latency(run)
     with beside(run, "search"):
         result: dict[str, Any] = run_search(
-            candidates.problem(run),
+            candidates.problem(run, latency),
             config.strategy,
             seed=config.seed,
             storage=config.storage,
@@ -26,12 +30,13 @@ def work(run: Run) -> dict[str, Any]:
             observer=run.observer,
             on_candidate=candidates.tracking(run),
         )
+    artifacts.record(run, result)
     return result
 
 
 def needs(config: Config) -> tuple[str, ...]:
     """The stages that an error by distillation stands on; a table or a proxy needs none."""
-    if config.error.name != "distill":
+    if not estimators.trains(config.error):
         return ()
     return ("corpus", "teacher") if config.loss.targets else ("corpus",)
 
@@ -56,7 +61,7 @@ STAGE = Stage(
     work=work,
     settings=settings,
     needs=needs,
-    sources=candidates.sources,
+    sources=estimators.sources,
     show=tables.search,
     headline=lambda result: f"{result['winner']['name']} wins with W = {result['winner']['w']:.3f}",
     check=check,

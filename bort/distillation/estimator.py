@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bort.architecture import Architecture
 from bort.candidate import Evaluation, Theta
+from bort.distillation.answers import ANSWERS, Answers
 from bort.distillation.config import ImplConfig, LossConfig, StudentConfig, TrainConfig
-from bort.errors import BortError, ConfigurationError, RecordError
+from bort.errors import BortError, ConfigurationError
 from bort.events import Observer
-from bort.files import digest, read_json, write_json
+from bort.files import digest
 
 if TYPE_CHECKING:
     from bort.corpus import Corpus, MaskingConfig
@@ -87,7 +89,7 @@ class DistillEstimator:
             seed,
         )
         self._memory: RelationMemory | None = None
-        _check_measure(measure, loss, targets.kind if targets is not None else None)
+        check_measure(measure, loss, targets.kind if targets is not None else None)
 
     @property
     def fingerprint(self) -> str:
@@ -116,27 +118,32 @@ class DistillEstimator:
         if steps not in self.rungs:
             raise BortError(f"There is no rung of {steps} steps; the rungs are {', '.join(str(rung) for rung in self.rungs)}.")
         train = replace(self.train.with_theta(theta), schedule="constant", evaluate_every=0)
-        answers = directory / "evaluations.json"
         owner = digest({"fingerprint": self.fingerprint, "architecture": str(architecture), "theta": dict(theta)})
-        known = _read_answers(answers, owner)
-        if str(steps) in known:
-            return _revive(known[str(steps)])
+        answers = Answers(directory / ANSWERS, owner)
+        if steps in answers.known:
+            return answers.known[steps]
         wall, processor = time.perf_counter(), time.process_time()
-        evaluation = self._train(architecture, train, steps, directory, observer, known)
+        before = [evaluation for earlier, evaluation in answers.known.items() if earlier < steps]
+        evaluation = self._train(architecture, train, steps, directory, observer, before)
         evaluation = replace(evaluation, seconds=time.perf_counter() - wall, processor_seconds=time.process_time() - processor)
-        known[str(steps)] = asdict(evaluation)
-        write_json(answers, {"owner": owner, "evaluations": known})
+        answers.add(evaluation)
         if steps == self.rungs[-1] or not math.isfinite(evaluation.error):
             _drop_checkpoints(directory)
+        _collect_trainers()
         return evaluation
 
     def _train(
-        self, architecture: Architecture, train: TrainConfig, steps: int, directory: Path, observer: Observer, known: dict[str, Any]
+        self,
+        architecture: Architecture,
+        train: TrainConfig,
+        steps: int,
+        directory: Path,
+        observer: Observer,
+        before: Sequence[Evaluation],
     ) -> Evaluation:
         from bort.distillation.module import DivergenceError
         from bort.distillation.training import distill
 
-        before = [_revive(value) for key, value in known.items() if int(key) < steps]
         diverged = next((evaluation for evaluation in before if not math.isfinite(evaluation.error)), None)
         if diverged is not None:
             return Evaluation(steps, math.nan, metrics=diverged.metrics)
@@ -171,19 +178,24 @@ class DistillEstimator:
 
     def _relation_memory(self) -> RelationMemory | None:
         """Makes the memory with the first candidate, where there is something to keep and it fits."""
-        from bort.distillation.live import LiveTargets
-        from bort.distillation.memory import RelationMemory
+        from bort.distillation.memory import memory_for
 
-        if isinstance(self.targets, LiveTargets):
-            return None
-        if self._memory is None and self.targets is not None and self.loss.relations > 0:
-            length = self.corpus.block_length
-            if RelationMemory.bytes_needed(self.teacher, self.targets, length) <= self.impl.memory_megabytes << 20:
-                self._memory = RelationMemory(self.teacher, self.targets, length)
+        if self._memory is None:
+            self._memory = memory_for(self.teacher, self.targets, self.corpus.block_length, self.loss, self.impl)
         return self._memory
 
 
-def _check_measure(measure: str, loss: LossConfig, kind: str | None) -> None:
+def check_measure(measure: str, loss: LossConfig, kind: str | None) -> None:
+    """Refuses a measure that is not known, or that loss and targets do not give.
+
+    Args:
+        measure: A key of :data:`MEASURES`.
+        loss: The terms of the loss.
+        kind: The kind of targets.
+
+    Raises:
+        ConfigurationError: Says what it needs.
+    """
     if measure not in MEASURES:
         raise ConfigurationError("error.measure", measure, f"use one of {', '.join(MEASURES)}")
     there = {
@@ -197,25 +209,20 @@ def _check_measure(measure: str, loss: LossConfig, kind: str | None) -> None:
         raise ConfigurationError("error.measure", measure, f"it needs {MEASURES[measure]}")
 
 
-def _read_answers(path: Path, owner: str) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    record = read_json(path)
-    if record["owner"] != owner:
-        raise RecordError(f"{path} belongs to another candidate or to other settings; choose another folder, or remove this one.")
-    evaluations: dict[str, Any] = record["evaluations"]
-    return evaluations
-
-
-def _revive(values: dict[str, Any]) -> Evaluation:
-    """JSON has no NaN: an error that is absent was one."""
-    error = values["error"]
-    metrics = {name: math.nan if value is None else value for name, value in values["metrics"].items()}
-    return Evaluation(**{**values, "error": math.nan if error is None else error, "metrics": metrics})
-
-
 def _drop_checkpoints(directory: Path) -> None:
     from bort.checkpoints import CheckpointFolder
     from bort.distillation.training import CHECKPOINTS
 
     CheckpointFolder(directory / CHECKPOINTS, "").clear()
+
+
+def _collect_trainers() -> None:
+    """Frees what the last training left behind.
+
+    A Lightning trainer and its module refer to each other, so only Python's cycle collector frees them, and it comes around too
+    rarely: a search of a hundred candidates would grow by gigabytes. What outlives the first training is set aside, which
+    makes each later collection a matter of milliseconds.
+    """
+    gc.collect()
+    if not gc.get_freeze_count():
+        gc.freeze()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def initialise_from_teacher(model: Any, teacher: Any, student_shape: Architectur
         if same:
             mine.load_state_dict(theirs.state_dict(), strict=False)
         else:
-            _project_embeddings(mine, theirs, student_shape.hidden)
+            project_embeddings(mine, theirs, lambda words: projection_matrix(words, student_shape.hidden))
         if not same:
             return
         for index, layer in enumerate(model.base_model.encoder.layer):
@@ -53,17 +54,28 @@ def projection_matrix(embeddings: Tensor, hidden: int) -> Tensor:
         embeddings: The teacher's word embeddings, [V, H_teacher], centred.
         hidden: The student's width, H.
     """
-    _, vectors = torch.linalg.eigh(embeddings.T @ embeddings)
-    kept = min(hidden, embeddings.shape[1])
-    basis = vectors.flip(1)[:, :kept]
+    basis = principal_directions(embeddings, hidden)
     rotation, _ = torch.linalg.qr(torch.randn(hidden, hidden, dtype=basis.dtype))
-    return basis @ rotation[:kept]
+    return basis @ rotation[: basis.shape[1]]
 
 
-def _project_embeddings(mine: Any, theirs: Any, hidden: int) -> None:
+def principal_directions(embeddings: Tensor, count: int) -> Tensor:
+    """Returns the first right singular vectors of centred embeddings [V, H], as columns [H, min(count, H)]."""
+    _, vectors = torch.linalg.eigh(embeddings.T @ embeddings)
+    return vectors.flip(1)[:, :count]
+
+
+def project_embeddings(mine: Any, theirs: Any, matrix_for: Callable[[Tensor], Tensor]) -> None:
+    """Writes a teacher's embeddings, taken to another width, into a student's.
+
+    Args:
+        mine: The student's embeddings, as transformers has them, with random weights.
+        theirs: The teacher's.
+        matrix_for: Returns the projection [H_teacher, H] for centred word embeddings [V, H_teacher].
+    """
     words = theirs.word_embeddings.weight.detach()
     mean = words.mean(dim=0)
-    matrix = projection_matrix(words - mean, hidden)
+    matrix = matrix_for(words - mean)
     projected = (words - mean) @ matrix
     # One factor for all: the random weights' spread, to which the learning rate is tuned, with the teacher's proportions.
     factor = mine.word_embeddings.weight.std() / projected.std()

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from bort.distillation.config import ImplConfig, LossConfig
+    from bort.distillation.live import LiveTargets
     from bort.teacher import Teacher
     from bort.teacher.targets import Targets
 
@@ -49,3 +51,15 @@ class RelationMemory:
                     self._kept[int(index)] = torch.cat(parts).cpu()
             self._known[missing] = True
         return self._kept[torch.from_numpy(indices)].transpose(0, 1)
+
+
+def memory_for(
+    teacher: Teacher, targets: Targets | LiveTargets | None, length: int, loss: LossConfig, impl: ImplConfig
+) -> RelationMemory | None:
+    """Returns a memory where the loss compares relations, their source is on disk, and they fit into ``impl.memory_megabytes``."""
+    from bort.teacher.targets import Targets
+
+    if not isinstance(targets, Targets) or not loss.relations > 0:
+        return None
+    fits = RelationMemory.bytes_needed(teacher, targets, length) <= impl.memory_megabytes << 20
+    return RelationMemory(teacher, targets, length) if fits else None

@@ -162,7 +162,7 @@ class ErrorConfig:
     """Where the errors of candidates come from.
 
     Args:
-        name: ``distill``, ``table`` or ``proxy``.
+        name: ``distill``, ``supernet``, ``table`` or ``proxy``.
     """
 
     name: str = REQUIRED
@@ -214,6 +214,40 @@ class DistillErrorConfig(ErrorConfig):
 
 
 @dataclass
+class SupernetErrorConfig(ErrorConfig):
+    """One weight-sharing student, trained once, of which every candidate is a slice.
+
+    Args:
+        steps: Steps of the shared training.
+        samples: Slices drawn evenly from the space in each step.
+        sandwich: Whether the largest and the smallest slice are in every step too.
+        checkpoint_every: Steps between two checkpoints of the shared training.
+        measure: The held-out figure that is e, as for ``distill``.
+        loss: Weights of loss terms that replace those of ``loss``.
+        reference: A CSV file of errors of full trainings (or ``bortbench``), which these errors are compared with; none if empty.
+    """
+
+    name: str = "supernet"
+    steps: int = 400
+    samples: int = 2
+    sandwich: bool = True
+    checkpoint_every: int = 100
+    measure: str = "relation_cross_entropy"
+    loss: dict[str, float] = field(default_factory=dict)
+    reference: str | None = None
+
+    def check(self) -> None:
+        """Refuses numbers that cannot be used.
+
+        Raises:
+            ConfigurationError: Nothing would be trained.
+        """
+        for key, least in (("steps", 1), ("samples", 0 if self.sandwich else 1), ("checkpoint_every", 1)):
+            if getattr(self, key) < least:
+                raise ConfigurationError(f"error.{key}", getattr(self, key), f"a whole number of at least {least} is needed")
+
+
+@dataclass
 class TableErrorConfig(ErrorConfig):
     """Errors read from a table instead of trained for.
 
@@ -242,11 +276,13 @@ class ProxyErrorConfig(ErrorConfig):
     Args:
         scale: Parameters at which the law would give an error of 1.
         exponent: How fast the error falls with size.
+        reference: A CSV file of errors of full trainings (or ``bortbench``), which these errors are compared with; none if empty.
     """
 
     name: str = "proxy"
     scale: float = 8.8e13
     exponent: float = 0.076
+    reference: str | None = None
 
 
 @dataclass

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -61,6 +61,25 @@ def open_coordination(config: StorageConfig, directory: Path) -> Coordination:
     if config.name == "postgres" and isinstance(config, PostgresStorageConfig):
         return PostgresCoordination(config.url, config.study)
     raise ConfigurationError("storage", config.name, "use journal, postgres or memory")
+
+
+def check_storage(config: StorageConfig) -> None:
+    """Refuses a storage that cannot be used, and leaves nothing in one that can: to be asked before anything costly is begun.
+
+    Raises:
+        ConfigurationError: A database cannot be reached, or a journal can neither be read nor written.
+    """
+    if isinstance(config, PostgresStorageConfig):
+        connect, trouble = _connector(config.url)
+        try:
+            connect().close()
+        except trouble as error:
+            raise _unreachable(config.url, error) from None
+    if isinstance(config, JournalStorageConfig) and config.path:
+        path = Path(config.path)
+        there = next(place for place in (path, *path.absolute().parents) if place.exists())
+        if not os.access(there, os.W_OK) or there.is_dir() == (there == path):
+            raise ConfigurationError("storage.path", path, f"a file that can be written is needed, and {there} is in the way")
 
 
 class MemoryCoordination:
@@ -176,23 +195,7 @@ class PostgresCoordination:
         self._url = url
         self._key = int.from_bytes(hashlib.sha256(study.encode()).digest()[:3], "big")
         self._held: set[int] = set()
-        if not re.match(r"postgres(ql)?(\+psycopg)?://", url):
-            raise ConfigurationError("storage.url", redact(url), "postgresql://user:password@host:port/database is needed")
-        try:
-            psycopg: Any = import_module("psycopg")
-        except ImportError as error:
-            raise BortError("storage=postgres needs the extra bort[postgres]: pip install 'bort[postgres]'.") from error
-        self._connect = lambda: psycopg.connect(
-            re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql://", url),
-            autocommit=True,
-            connect_timeout=10,
-            # A worker that is cut off is noticed within a minute, and its candidate given to another.
-            keepalives_idle=30,
-            keepalives_interval=10,
-            keepalives_count=3,
-            options="-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
-        )
-        self._trouble: type[Exception] = psycopg.Error
+        self._connect, self._trouble = _connector(url)
         try:
             self._connection = self._connect()
             # The tables are made under the lock: two workers that make them at once would trip over each other.
@@ -201,17 +204,13 @@ class PostgresCoordination:
         except BortError:
             raise
         except Exception as error:
-            raise self._unreachable(error) from None
-
-    def _unreachable(self, error: Exception) -> ConfigurationError:
-        reason = " ".join(redact(str(error)).split())
-        return ConfigurationError("storage.url", redact(self._url), f"the database cannot be used ({reason})")
+            raise _unreachable(url, error) from None
 
     def _call(self, function: str, key: int) -> bool:
         try:
             row = self._connection.execute(f"SELECT {function}(%s, %s)", (self._key, key)).fetchone()
         except self._trouble as error:
-            raise self._unreachable(error) from None
+            raise _unreachable(self._url, error) from None
         return bool(row and row[0] is not False)
 
     @contextmanager
@@ -243,6 +242,40 @@ class PostgresCoordination:
         """Closes the connection, and with it every lock."""
         self._connection.close()
         self._engine.dispose()
+
+
+def _connector(url: str) -> tuple[Callable[[], Any], type[Exception]]:
+    """Returns what opens a connection to a PostgreSQL database, and the base of the errors that it raises.
+
+    Raises:
+        ConfigurationError: The URL is of another kind.
+        BortError: The driver is not installed.
+    """
+    if not re.match(r"postgres(ql)?(\+psycopg)?://", url):
+        raise ConfigurationError("storage.url", redact(url), "postgresql://user:password@host:port/database is needed")
+    try:
+        psycopg: Any = import_module("psycopg")
+    except ImportError as error:
+        raise BortError("storage=postgres needs the extra bort[postgres]: pip install 'bort[postgres]'.") from error
+
+    def connect() -> Any:
+        return psycopg.connect(
+            re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql://", url),
+            autocommit=True,
+            connect_timeout=10,
+            # A worker that is cut off is noticed within a minute, and its candidate given to another.
+            keepalives_idle=30,
+            keepalives_interval=10,
+            keepalives_count=3,
+            options="-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
+        )
+
+    return connect, psycopg.Error
+
+
+def _unreachable(url: str, error: Exception) -> ConfigurationError:
+    reason = " ".join(redact(str(error)).split())
+    return ConfigurationError("storage.url", redact(url), f"the database cannot be used ({reason})")
 
 
 def _lock(file: IO[bytes], *, wait: bool) -> bool:

@@ -59,6 +59,7 @@ class Problem:
         circumstances: How latency was counted or measured: unit, sequence length, and where it was measured batch, threads,
             processor, load and versions.
         percentiles: Percentiles of a measured latency by architecture, in milliseconds.
+        reference: Errors of full trainings by architecture, which the errors found are compared with.
     """
 
     space: SearchSpace
@@ -71,6 +72,7 @@ class Problem:
     fingerprint: str | Mapping[str, str] = ""
     circumstances: Mapping[str, Any] = field(default_factory=dict)
     percentiles: Mapping[Architecture, Mapping[str, float]] = field(default_factory=dict)
+    reference: Mapping[Architecture, float] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuses a problem that cannot be searched, before anything is trained.

@@ -10,6 +10,7 @@ from typing import Any
 from bort.errors import BortError
 from bort.files import write_json
 from bort.search.config import StrategyConfig
+from bort.search.costs import costs
 from bort.search.front import hypervolume, kendall_tau, pareto_front
 from bort.search.ledger import COMPLETE, Entry, Ledger
 from bort.search.objective import sensitivity
@@ -38,21 +39,17 @@ def build_result(
         reasons = "; ".join(sorted({entry.reason for entry in entries if entry.reason})[:3])
         raise BortError(f"All {len(entries)} candidates that were trained failed ({reasons or 'no error was found'}).")
     best = max(complete, key=lambda entry: (problem.w(entry.candidate, entry.error), -entry.candidate.index))
-    last = ledger.rungs[-1]
-    exhaustive = len(problem.feasible) * last
-    trained = sum(entry.steps for entry in entries)
+    spent = costs(problem, entries, ledger.rungs)
     winner = candidate_record(best, problem).as_dict()
-    certificate = _certificate(problem, strategy, entries, best, report, trained, exhaustive)
+    certificate = _certificate(problem, strategy, entries, best, report, spent)
     result = {
         "winner": {key: winner[key] for key in WINNER_FIELDS},
         "strategy": {**asdict(strategy), "seed": seed},
         "space": {"enumerated": problem.space.enumerated, "valid": len(problem.space), "distinct": problem.space.distinct},
         "maximum_point": _maximum_point(problem),
-        "constraints": _constraints(problem, complete),
-        "trained_steps": trained,
-        "exhaustive_steps": exhaustive,
-        "processor_seconds": sum(evaluation.processor_seconds for entry in entries for evaluation in entry.curve),
-        "tokens": sum(evaluation.tokens for entry in entries for evaluation in entry.curve),
+        "constraints": _constraints(problem, winner["name"]),
+        **{name: spent[name] for name in ("trained_steps", "shared_steps", "processor_seconds", "tokens")},
+        "exhaustive_steps": spent["exhaustive"]["steps"],
         "latency": {"name": problem.latency_name, **problem.circumstances},
         "error": {"estimator": problem.estimator.name, "rungs": list(ledger.rungs), "scale": problem.search.error_scale},
         "front": _front(problem, complete),
@@ -62,14 +59,14 @@ def build_result(
             [entry.candidate.savings for entry in complete],
             [entry.error for entry in complete],
         ),
-        "correlation": _correlation(complete, ledger.rungs),
+        "correlation": _correlation(problem, complete, ledger.rungs),
         "history": _history(problem, entries),
         "certificate": certificate,
         "candidates": [candidate_record(entry, problem).as_dict() for entry in entries],
     }
     write_json(Path(directory) / "certificate.json", certificate)
     # What was read off a table or a formula is no measurement.
-    if not getattr(problem.estimator, "immediate", False):
+    if not getattr(problem.estimator, "immediate", False) and ledger.rungs[-1] > 0:
         write_table(Path(directory) / TABLE, search_rows(problem, entries))
     return result
 
@@ -79,16 +76,15 @@ def _maximum_point(problem: Problem) -> dict[str, Any]:
     return {"name": str(shape), **asdict(shape), "p": p, "i": i, "e": problem.search.maximum_point_error}
 
 
-def _constraints(problem: Problem, complete: Sequence[Entry]) -> dict[str, Any]:
-    """Returns, for each limit that is set, how many candidates keep within it, and the winner that it allows."""
+def _constraints(problem: Problem, winner: str) -> dict[str, Any]:
+    """Returns, for each limit that is set, how many candidates keep within it, and the winner that all of them allow."""
     found: dict[str, Any] = {}
     limits = {"max_parameters": problem.search.max_parameters, "max_operations": problem.search.max_operations}
     for name, limit in {**limits, "max_latency_ms": problem.search.max_latency_ms}.items():
         if limit is not None:
             within = [candidate for candidate in problem.candidates if problem.excesses(candidate)[name] <= 0]
             found[name] = {"limit": limit, "within": len(within)}
-    best = max(complete, key=lambda entry: (problem.w(entry.candidate, entry.error), -entry.candidate.index))
-    return {"limits": found, "feasible": len(problem.feasible), "winner": str(best.candidate.architecture)}
+    return {"limits": found, "feasible": len(problem.feasible), "winner": winner}
 
 
 def _point(problem: Problem, entry: Entry) -> list[float]:
@@ -127,21 +123,34 @@ def _volume(problem: Problem, complete: Sequence[Entry], worst: float) -> dict[s
     return {"value": hypervolume(front, (1.0, 1.0, 1.0)), "reference": {"p": p_max, "i": i_max, "e": worst}}
 
 
-def _correlation(complete: Sequence[Entry], rungs: Sequence[int]) -> dict[str, Any]:
-    """Returns how well each rung, and size alone, ranks the candidates as the last rung does."""
+def _correlation(problem: Problem, complete: Sequence[Entry], rungs: Sequence[int]) -> dict[str, Any]:
+    """Returns how well each rung, and size alone, ranks the candidates as the last rung does.
+
+    Where there are errors of full trainings beside, the last rung is compared with these in the same way.
+    """
     fullest = [entry.error for entry in complete]
     by_rung = [
         {"steps": steps, "kendall_tau": kendall_tau([entry.curve[place].error for entry in complete], fullest)}
         for place, steps in enumerate(rungs[:-1])
     ]
     size = [-float(entry.candidate.architecture.encoder_parameters()) for entry in complete]
-    return {
+    found: dict[str, Any] = {
         "kendall_tau": by_rung[0]["kendall_tau"] if by_rung else None,
         "between": [rungs[0], rungs[-1]],
         "n": len(complete),
         "by_rung": by_rung,
         "proxy_kendall_tau": kendall_tau(size, fullest),
     }
+    if problem.reference:
+        pairs = [
+            (entry.error, problem.reference[entry.candidate.architecture])
+            for entry in complete
+            if entry.candidate.architecture in problem.reference
+        ]
+        found["reference"] = {"n": len(pairs), "kendall_tau": kendall_tau(*zip(*pairs, strict=True)) if pairs else None}
+        if not by_rung:
+            found["kendall_tau"] = found["reference"]["kendall_tau"]
+    return found
 
 
 def _history(problem: Problem, entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -183,14 +192,13 @@ def _certificate(
     entries: Sequence[Entry],
     best: Entry,
     report: dict[str, Any],
-    trained: int,
-    exhaustive: int,
+    spent: dict[str, Any],
 ) -> dict[str, Any]:
     reached: dict[str, int] = {}
     for entry in entries:
         reached[str(entry.steps)] = reached.get(str(entry.steps), 0) + 1
-    bought = [evaluation for entry in entries for evaluation in entry.curve]
     p_max, i_max = problem.maximum
+    trained, exhaustive = spent["trained_steps"], spent["exhaustive"]["steps"]
     return {
         "strategy": strategy.name,
         "winner": str(best.candidate.architecture),
@@ -207,8 +215,10 @@ def _certificate(
         "steps": trained,
         "exhaustive_steps": exhaustive,
         "share": trained / exhaustive if exhaustive else 0.0,
-        "tokens": sum(evaluation.tokens for evaluation in bought),
-        "processor_seconds": sum(evaluation.processor_seconds for evaluation in bought),
+        "tokens": spent["tokens"],
+        "processor_seconds": spent["processor_seconds"],
+        "shared": spent["shared"],
+        "exhaustive": spent["exhaustive"],
         "maximum_point": {"name": str(problem.maximum_point), "p": p_max, "i": i_max},
         **report,
     }

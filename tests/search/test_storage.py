@@ -20,7 +20,7 @@ from bort.search.config import (
     SearchConfig,
     StorageConfig,
 )
-from bort.search.coordination import open_coordination
+from bort.search.coordination import check_storage, open_coordination
 from bort.search.run import run_search
 
 
@@ -114,6 +114,20 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     storage = JournalStorageConfig(path=str(tmp_path / "file" / "study.journal"))
     with pytest.raises(ConfigurationError, match=r"storage\.path=.*can be written"):
         run_search(table_problem(tmp_path, TINY), OseConfig(), storage=storage, directory=tmp_path)
+
+
+def test_a_storage_is_looked_at_before_anything_costly_is_begun(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file" / "study.journal", tmp_path):
+        with pytest.raises(ConfigurationError, match=r"storage\.path=.*can be written"):
+            check_storage(JournalStorageConfig(path=str(place)))
+    for place in (tmp_path / "file", tmp_path / "new" / "study.journal"):
+        check_storage(JournalStorageConfig(path=str(place)))
+    check_storage(JournalStorageConfig())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    pytest.importorskip("psycopg")
+    with pytest.raises(ConfigurationError, match=r"storage\.url=postgresql://me:\*\*\*@127\.0\.0\.1:1/none .*cannot be used"):
+        check_storage(PostgresStorageConfig(url="postgresql://me:topsecret@127.0.0.1:1/none"))
 
 
 def test_unknown_storages_are_refused(tmp_path: Path) -> None:

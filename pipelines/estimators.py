@@ -1,0 +1,120 @@
+"""Where the errors of a search come from: the estimator that the configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from bort.architecture import Architecture
+from bort.distillation.config import LossConfig
+from bort.errors import ConfigurationError
+from bort.search.config import DistillErrorConfig, ErrorConfig, ProxyErrorConfig, SupernetErrorConfig, TableErrorConfig
+from pipelines.inputs import open_corpus, open_targets, open_teacher
+from pipelines.schema import Config
+from pipelines.stage import Run
+
+#: Where the weight-sharing student lies in the search's directory.
+SUPERNET = "supernet"
+
+
+def trains(error: ErrorConfig) -> bool:
+    """Whether errors come from training, which takes a teacher and a corpus."""
+    return isinstance(error, (DistillErrorConfig, SupernetErrorConfig))
+
+
+def check(config: Config) -> None:
+    """Refuses settings of errors that cannot be used, before anything is trained."""
+    error = config.error
+    if isinstance(error, (DistillErrorConfig, SupernetErrorConfig)):
+        error.check()
+        loss(config, error)
+    if isinstance(error, (SupernetErrorConfig, TableErrorConfig)) and any(config.search.thetas):
+        why = "a table knows none" if isinstance(error, TableErrorConfig) else "one training serves all candidates"
+        raise ConfigurationError(
+            "search.thetas", config.search.thetas, f"with error={error.name} only [{{}}] is accepted, as {why}"
+        )
+    if isinstance(error, (SupernetErrorConfig, ProxyErrorConfig)):
+        reference(error)
+
+
+def untrained(config: Config, space: Any) -> Any:
+    """Returns an estimator that needs no training; for errors that do, one that stands for it where errors do not matter yet."""
+    from bort.search import ProxyEstimator, TableEstimator
+
+    if isinstance(config.error, TableErrorConfig):
+        return TableEstimator(config.error, space)
+    return ProxyEstimator(config.error if isinstance(config.error, ProxyErrorConfig) else ProxyErrorConfig())
+
+
+def estimator(run: Run, space: Any) -> Any:
+    """Returns the estimator of a search that is to be run."""
+    config, error = run.config, run.config.error
+    if not isinstance(error, (DistillErrorConfig, SupernetErrorConfig)):
+        return untrained(config, space)
+    from pipelines.workers import share
+
+    corpus, teacher = open_corpus(run), open_teacher(run)
+    given: dict[str, Any] = {
+        "measure": error.measure,
+        "teacher": teacher,
+        "corpus": corpus,
+        "targets": open_targets(run, teacher, corpus),
+        "masking": config.masking,
+        "loss": loss(config, error),
+        "train": config.train,
+        "student": config.student,
+        "impl": share(config.impl),
+        "seed": config.seed,
+    }
+    if isinstance(error, DistillErrorConfig):
+        from bort.distillation.estimator import DistillEstimator
+
+        return DistillEstimator(rungs=error.rung_steps(), **given)
+    from bort.distillation.supernet_estimator import SupernetEstimator
+
+    own = {name: getattr(error, name) for name in ("steps", "samples", "sandwich", "checkpoint_every")}
+    return SupernetEstimator(list(space), directory=Path(run.directory) / SUPERNET, **own, **given)
+
+
+def loss(config: Config, error: DistillErrorConfig | SupernetErrorConfig) -> LossConfig:
+    """Returns the loss that candidates are trained with."""
+    known = {item.name for item in fields(config.loss)}
+    for name, weight in error.loss.items():
+        if name not in known:
+            raise ConfigurationError(f"error.loss.{name}", weight, f"use one of {', '.join(sorted(known))}")
+    changes: dict[str, Any] = dict(error.loss)
+    changed = replace(config.loss, **changes)
+    changed.check()
+    return changed
+
+
+def sources(config: Config) -> Mapping[str, str]:
+    """Returns the digests of the tables that a search reads."""
+    from bort.files import file_digest
+    from bort.search.table import table_path
+
+    error = config.error
+    if isinstance(error, TableErrorConfig):
+        return {"table": file_digest(table_path(error.path))}
+    if isinstance(error, (SupernetErrorConfig, ProxyErrorConfig)) and error.reference:
+        return {"reference": file_digest(table_path(error.reference))}
+    return {}
+
+
+def reference(error: ErrorConfig) -> Mapping[Architecture, float]:
+    """Returns the errors of full trainings that errors are compared with: of each architecture, the one at its last step."""
+    from bort.search.table import read_table
+
+    path = getattr(error, "reference", None)
+    if not path:
+        return {}
+    try:
+        errors = read_table(TableErrorConfig(path=path)).of_seed(None)
+    except ConfigurationError as refused:
+        raise ConfigurationError("error.reference", path, refused.accepted) from refused
+    last: dict[Architecture, tuple[int, float]] = {}
+    for (shape, steps), value in errors.items():
+        last[shape] = max(last.get(shape, (0, 0.0)), (steps, value))
+    return {shape: value for shape, (_, value) in last.items()}
