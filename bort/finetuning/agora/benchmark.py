@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bort.errors import BortError
 from bort.events import Observer, Quiet
 from bort.files import digest, read_json, write_json
 from bort.finetuning.agora.comparison import compare
 from bort.finetuning.agora.config import ARMS, PRESETS, AgoraBenchmarkConfig, AgoraConfig, check_agora
-from bort.finetuning.agora.draws import draw
 from bort.finetuning.agora.encoder import Encoder
 from bort.finetuning.agora.labeller import Labeller
-from bort.finetuning.agora.loop import Parts, make_points, run_loop
-from bort.finetuning.agora.points import Point, Sieve
-from bort.finetuning.agora.runs import Setting
+from bort.finetuning.agora.loop import Parts, run_loop
+from bort.finetuning.agora.runs import Setting, score_iteration
 from bort.finetuning.agora.training import Trainer
 from bort.finetuning.config import FinetuningConfig, Impl
-from bort.finetuning.once import Diverged, Trained, Workspace, model_digest
-from bort.finetuning.predictions import predict_from_logits
+from bort.finetuning.once import Trained, Workspace, model_digest
 from bort.finetuning.search import derived_seed
 from bort.record import exclusive
 from bort.tasks import TaskConfig, load_task
-from bort.tasks.metrics import majority_baseline, score
+from bort.tasks.metrics import majority_baseline
 from bort.tasks.task import Task
 
 
@@ -84,7 +80,7 @@ class RememberingTrainer(Trainer):
         if key is not None and key in self._known:
             return self._known[key]
         trained = super().train(workspace, targets, theta, seed=seed, label=label, start=start, observer=observer)
-        if key is not None and len(texts) == len(self.workspace.task.train):
+        if key is not None:
             self._known[key] = trained
         return trained
 
@@ -214,13 +210,16 @@ class _Worker:
 
 
 class Bench:
-    """The arms on one unit.
+    """The arms on one unit. All go through the same loop, and so train as many models from the same first values.
+
+    ``plain`` has no labeller, ``distill`` the labeller's targets for train and no points, ``random`` as many points as Agora, made
+    of random train examples by the same generators and labelled alike. Where the labeller is refused, Agora is ``plain``.
 
     Args:
-        task: With its held-out examples, which only the last line of a cell reads.
+        task: With its held-out examples, which are read when an arm has made all its choices.
         unit: Which unit.
         setting: Student, encoder, generators.
-        folder: For what Agora keeps while it runs.
+        folder: For what the loop keeps while it runs.
         agora: Settings of Agora as they were given.
     """
 
@@ -228,16 +227,16 @@ class Bench:
         self._task, self._unit, self._setting, self._folder, self._agora = task, unit, setting, folder, agora
         self._seed = derived_seed(unit.seed, "benchmark", unit.name, unit.size)
         self._labeller: tuple[Labeller, dict[str, Any]] | None = None
-        self._trainings, self._points = len(setting.thetas), 0
 
     def cell(self, arm: str) -> dict[str, Any]:
         """Runs one arm and returns its record."""
         record = self._label()[1]
         started = time.process_time()
-        found = self._run_agora(arm) if arm in ("agora", "paper") else self._restarts(arm)
-        logits = self._setting.trainer.logits(found.pop("model"), self._task.heldout)
-        scores = score(self._task, predict_from_logits(self._task, logits), self._task.heldout)
-        baseline = majority_baseline(self._task)
+        found = run_loop(self._parts(arm), self._folder / arm)
+        scores, _ = score_iteration(self._setting.trainer, self._task, found.best)
+        trainings = [training for row in found.ledger for training in row["trainings"]]
+        best = max(found.ledger, key=lambda row: float(row["best"]["steering"]))
+        trained = sum(row["cost"]["processor_seconds"] for row in found.ledger)
         return {
             "task": self._unit.name,
             "size": self._unit.size,
@@ -245,13 +244,18 @@ class Bench:
             "arm": arm,
             "metric": self._task.primary,
             "heldout": scores,
-            "majority": baseline["metrics"],
+            "majority": majority_baseline(self._task)["metrics"],
             "examples": {split: len(getattr(self._task, split)) for split in ("train", "steering", "heldout")},
             "data": self._task.digest,
-            "labeller": record if arm != "plain" else None,
-            **found,
+            "labeller": record,
+            "refused": record["refused"] if arm in ("agora", "paper") else "",
+            **best["best"],
+            "trainings": len(trainings),
+            "steps": sum(int(training["steps"]) for training in trainings),
+            "points": len(found.points),
+            "ledger": found.ledger,
             # Trainings that arms share are counted for each; the labeller's cost falls to each arm that has one.
-            "processor_seconds": max(time.process_time() - started, found["trained_seconds"])
+            "processor_seconds": max(time.process_time() - started, trained)
             + (record["processor_seconds"] if arm != "plain" else 0.0),
         }
 
@@ -260,74 +264,21 @@ class Bench:
             self._labeller = self._setting.labeller(self._folder / "labeller", self._seed)
         return self._labeller
 
-    def _parts(self, variant: str | None = None) -> Parts:
+    def _parts(self, arm: str) -> Parts:
+        """Returns what an arm's loop works with."""
         labeller, record = self._label()
-        config = self._setting.agora if variant is None else replace(self._agora, variant=variant).settled()
-        setting = self._setting if variant is None else self._setting.variant(config)
-        return setting.parts(None if record["refused"] else labeller, self._seed)
-
-    def _run_agora(self, arm: str) -> dict[str, Any]:
-        parts = self._parts("paper" if arm == "paper" else None)
-        found = run_loop(parts, self._folder / arm)
-        trainings = [training for row in found.ledger for training in row["trainings"]]
-        self._trainings, self._points = max(self._trainings, len(trainings)), max(self._points, len(found.points))
-        return {
-            "model": found.best.load(),
-            "steering": max(row["best"]["steering"] for row in found.ledger),
-            "trainings": len(trainings),
-            "steps": sum(int(training["steps"]) for training in trainings),
-            "points": len(found.points),
-            "refused": self._label()[1]["refused"],
-            "trained_seconds": sum(row["cost"]["processor_seconds"] for row in found.ledger),
-            "ledger": found.ledger,
-        }
-
-    def _reference(self) -> None:
-        """Learns from Agora's cells, where another process ran them, how many trainings and points the others get."""
-        for arm in ("agora", "paper"):
-            path = self._folder / f"{arm}.json"
-            if path.exists():
-                cell = read_json(path)
-                self._trainings, self._points = max(self._trainings, cell["trainings"]), max(self._points, cell["points"])
-
-    def _restarts(self, arm: str) -> dict[str, Any]:
-        """Trains θ after θ, from other first values each time round, and takes the best by steering score."""
-        self._reference()
-        parts = replace(self._parts(), labeller=self._label()[0])
-        points = self._random_points(parts) if arm == "random" else []
-        workspace = parts.trainer.on(parts.examples(points))
-        targets = parts.targets(points, 0.0 if arm == "plain" else float(parts.config.distil or 0.0))
-        best: tuple[float, Any] | None = None
-        seconds, steps, theta = 0.0, 0, dict(parts.thetas[0])
-        for number in range(self._trainings):
-            one = parts.thetas[number % len(parts.thetas)]
-            seed = derived_seed(self._seed, "training", number)
-            steps += parts.trainer.steps
-            try:
-                trained = parts.trainer.train(workspace, targets, one, seed=seed, label=f"{arm} {self._unit.folder}")
-            except Diverged:
-                continue
-            seconds += trained.record["processor_seconds"]
-            steering = trained.record["steering"][self._task.primary]
-            if best is None or steering > best[0]:
-                best, theta = (steering, trained.model), dict(one)
-        if best is None:
-            raise BortError(f"{self._unit.folder}: every training of the arm {arm} diverged; offer smaller learning rates.")
-        return {
-            "model": best[1],
-            "steering": best[0],
-            "theta": theta,
-            "trainings": self._trainings,
-            "steps": steps,
-            "points": len(points),
-            "refused": "",
-            "trained_seconds": seconds,
-        }
-
-    def _random_points(self, parts: Parts) -> list[Point]:
-        """Makes as many points as Agora kept, of train examples in random order: no mistakes are looked at."""
-        wanted = self._points or int(parts.config.least or 0) or len(self._task.train)
-        order: Sequence[int] = draw(self._seed, "random").permutation(len(self._task.train)).tolist()
-        sieve = Sieve(parts.task, float(parts.config.similarity or 1.0), float(parts.config.distinct or 0.0))
-        sources = [self._task.train[place] for place in order]
-        return make_points(parts, sieve, sources, wanted, derived_seed(self._seed, "random"))[0]
+        if arm == "paper":
+            setting = self._setting.variant(replace(self._agora, variant="paper").settled())
+        elif arm == "random":
+            setting = self._setting.variant(replace(self._setting.agora, mistakes=["random"]))
+        else:
+            setting = self._setting
+        without = arm == "plain" or (arm in ("agora", "paper") and record["refused"])
+        parts = setting.parts(None if without else labeller, self._seed)
+        if arm == "distill":
+            parts.quota = ()
+        elif arm == "random" and (self._folder / "agora.json").exists():
+            ledger = read_json(self._folder / "agora.json")["ledger"]
+            # Where Agora made none because its labeller was refused, its settings say how many there would have been.
+            parts.quota = [row["kept"] for row in ledger] if any(row["kept"] for row in ledger) else None
+        return parts

@@ -15,7 +15,7 @@ from bort.tasks.task import Task
 VARIANTS = ("best", "paper")
 PRUNING = ("lcs", "halving")
 LABELS = ("hard", "soft")
-SOURCES = ("steering", "train")
+SOURCES = ("steering", "train", "random")
 GENERATORS = ("contextual", "substitute", "insert", "swap", "delete", "spans", "mix", "pair_swap")
 LABELLERS = ("features", "finetune", "directory")
 REFUSED = ("raise", "plain")
@@ -78,8 +78,9 @@ class AgoraConfig:
         replay: How often an iteration is done again before Θ is pruned.
         labels: ``hard``: the labeller's most likely class; ``soft``: its probabilities.
         distil: Share of the labeller's probabilities in the targets of the train examples themselves, in [0, 1].
-        mistakes: Where mistakes are looked for: ``steering``, and ``train``, where they are those of the labeller's students: train
-            examples that the best model gets wrong although it saw them.
+        mistakes: What points are made from: what the best model gets wrong in ``steering``, what it gets wrong in ``train``
+            although it saw it, or, with no regard to mistakes, ``random`` train examples.
+        before: Points made of random train examples before the first iteration, so that every training has some.
         generators: Which make the points, in turn; ``a+b`` applies one after the other.
         per_mistake: Points made of each mistake.
         least: Points made in an iteration, at least: where mistakes are few, each makes more.
@@ -102,6 +103,7 @@ class AgoraConfig:
     labels: str | None = None
     distil: float | None = None
     mistakes: list[str] | None = None
+    before: int | None = None
     generators: list[str] | None = None
     per_mistake: int | None = None
     least: int | None = None
@@ -135,16 +137,13 @@ class AgoraConfig:
         for name, accepted in (("prune", PRUNING), ("labels", LABELS)):
             if getattr(whole, name) not in accepted:
                 raise ConfigurationError(f"agora.{name}", getattr(whole, name), f"use one of {', '.join(accepted)}")
-        for name, values, accepted in (
-            ("mistakes", whole.mistakes, SOURCES),
-            ("generators", [part for entry in whole.generators or [] for part in entry.split("+")], GENERATORS),
-        ):
-            if not values:
-                raise ConfigurationError(f"agora.{name}", values, f"at least one of {', '.join(accepted)} is needed")
-            for value in values:
-                if value not in accepted:
-                    raise ConfigurationError(f"agora.{name}", value, f"use some of {', '.join(accepted)}")
-        for name, least in (("replay", 0), ("per_mistake", 1), ("least", 0), ("most", 1), ("judgements", 1), ("steps", 1)):
+        parts = [part for entry in whole.generators or [] for part in entry.split("+")]
+        for name, values, known in (("mistakes", whole.mistakes, list(SOURCES)), ("generators", parts, list(GENERATORS))):
+            unknown = [value for value in values or [] if value not in known]
+            if unknown or not values:
+                raise ConfigurationError(f"agora.{name}", unknown[0] if unknown else values, f"use some of {', '.join(known)}")
+        lowest = {"replay": 0, "per_mistake": 1, "least": 0, "before": 0, "most": 1, "judgements": 1, "steps": 1}
+        for name, least in lowest.items():
             value = getattr(whole, name)
             if value is not None and value < least:
                 raise ConfigurationError(f"agora.{name}", value, f"a whole number of at least {least} is needed")
@@ -163,10 +162,11 @@ PRESETS: dict[str, Mapping[str, Any]] = {
         "labels": "hard",
         "distil": 0.0,
         "mistakes": ["steering"],
+        "before": 0,
         "generators": ["substitute", "insert", "swap", "delete"],
-        "per_mistake": 4,
+        "per_mistake": 2,
         "least": 0,
-        "most": 1_000,
+        "most": 400,
         "similarity": 0.8,
         "distinct": 0.1,
         "confidence": 0.0,
@@ -178,10 +178,11 @@ PRESETS: dict[str, Mapping[str, Any]] = {
         "labels": "soft",
         "distil": 0.5,
         "mistakes": ["steering", "train"],
+        "before": 300,
         "generators": ["substitute", "mix+substitute"],
-        "per_mistake": 8,
-        "least": 300,
-        "most": 1_000,
+        "per_mistake": 4,
+        "least": 200,
+        "most": 400,
         "similarity": 0.7,
         "distinct": 0.0,
         "confidence": 0.0,

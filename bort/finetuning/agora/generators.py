@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -179,7 +180,7 @@ def build_generators(
         ConfigurationError: A generator cannot be had for this task or from this encoder.
     """
     made: dict[str, Callable[[], Generator]] = {
-        **{name: (lambda name=name: WordEdit(name, neighbours)) for name in ("substitute", "insert", "swap", "delete")},
+        **{name: functools.partial(WordEdit, name, neighbours) for name in ("substitute", "insert", "swap", "delete")},
         "spans": Spans,
         "mix": lambda: Mix(task.train),
         "pair_swap": PairSwap,

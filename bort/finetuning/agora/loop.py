@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from bort.errors import BortError
 from bort.events import Observer
 from bort.finetuning.agora.config import AgoraConfig
+from bort.finetuning.agora.draws import draw
 from bort.finetuning.agora.generators import Generator, drafts_of
 from bort.finetuning.agora.labeller import Labeller
 from bort.finetuning.agora.points import Point, Sieve, label
@@ -42,6 +42,8 @@ class Parts:
         config: With the variant's values in place.
         seed: Decides everything that is drawn.
         observer: Told of progress and of the ledger.
+        quota: Points to keep of each iteration, at most, the first number being that before the first iteration; as the settings
+            have it where absent.
     """
 
     trainer: Trainer
@@ -52,6 +54,7 @@ class Parts:
     config: AgoraConfig
     seed: int
     observer: Observer
+    quota: Sequence[int] | None = None
 
     def targets(self, points: Sequence[Point], share: float) -> NDArray[np.float64]:
         """Returns the targets of train and points, [N, C]; ``share`` of those of train are the labeller's."""
@@ -97,13 +100,16 @@ def run_loop(parts: Parts, directory: Path) -> Found:
     points: list[Point] = []
     ledger: list[dict[str, Any]] = []
     best: Iteration | None = None
+    if config.before and parts.labeller is not None and parts.quota != ():
+        points += _before(parts, Iteration(directory / "before"), sieve)
     left = list(range(len(parts.thetas)))
     number = trained = replays = 0
     while left:
         iteration = Iteration(directory / f"iteration-{number:03}")
         row = iteration.row
         if row is None:
-            row = _iterate(parts, iteration, sieve, points, left, best, first=trained, last_replay=replays == config.replay)
+            last = replays == config.replay
+            row = _iterate(parts, iteration, sieve, points, left, best, number=number, first=trained, last_replay=last)
             row |= {"iteration": number, "replay": replays}
             iteration.keep_row(row)
         made = iteration.points()
@@ -130,6 +136,7 @@ def _iterate(
     left: Sequence[int],
     best: Iteration | None,
     *,
+    number: int,
     first: int,
     last_replay: bool,
 ) -> dict[str, Any]:
@@ -142,6 +149,7 @@ def _iterate(
         points: The points so far.
         left: Indices of the θ that are left.
         best: The best iteration so far.
+        number: Its number.
         first: Trainings before it, which seed its own.
         last_replay: Whether Θ is pruned at its end.
     """
@@ -151,12 +159,14 @@ def _iterate(
     ordered = sorted(range(len(left)), key=lambda place: (_steering(records[place]), -place))
     pruned = []
     if last_replay:
-        sets = [tuple(parts.thetas[left[place]].items()) for place in ordered]
+        # A value that all sets of Θ have is nothing that one of them could be dropped for.
+        varying = [name for name in parts.thetas[0] if any(theta[name] != parts.thetas[0][name] for theta in parts.thetas)]
+        sets = [tuple((name, parts.thetas[left[place]][name]) for name in varying) for place in ordered]
         pruned = [left[ordered[place]] for place in PRUNERS[str(config.prune)](sets)]
     counts: dict[str, Any] = {"mistakes": 0, "made": 0, "kept": 0, "dropped": {}}
     # Points of the last iteration would be for a training that does not come.
     if len(pruned) < len(left) and parts.labeller is not None:
-        counts = _extend(parts, iteration, sieve, seed=derived_seed(parts.seed, "points", first))
+        counts = _extend(parts, iteration, sieve, number)
     winner = records[ordered[-1]]
     trained = [record["processor_seconds"] for record in records]
     return {
@@ -211,52 +221,73 @@ def _train_all(
     return records
 
 
-def _extend(parts: Parts, iteration: Iteration, sieve: Sieve, seed: int) -> dict[str, Any]:
+def _before(parts: Parts, iteration: Iteration, sieve: Sieve) -> list[Point]:
+    """Makes the points that are there before the first iteration."""
+    done = iteration.points()
+    if done is None:
+        kept, counts = _grow(parts, sieve, _random_train(parts, "before"), int(parts.config.before or 0), "before")
+        iteration.keep_points(kept, counts)
+    else:
+        kept = done[0]
+    sieve.take(kept)
+    return kept
+
+
+def _extend(parts: Parts, iteration: Iteration, sieve: Sieve, number: int) -> dict[str, Any]:
     """Makes the iteration's new points of the best model's mistakes; returns counts."""
     done = iteration.points()
     if done is not None:
         return done[1]
-    wrong = mistakes(parts, iteration.load())
-    counts: dict[str, Any] = {"mistakes": len(wrong), "made": 0, "kept": 0, "dropped": {}}
-    if wrong:
-        config = parts.config
-        wanted = min(max(len(wrong) * int(config.per_mistake or 1), int(config.least or 0)), int(config.most or 1))
-        kept, made, dropped = make_points(parts, sieve, wrong, wanted, seed)
-        counts |= {"made": made, "kept": len(kept), "dropped": dict(sorted(dropped.items()))}
-    else:
-        kept = []
+    config = parts.config
+    wrong = mistakes(parts, iteration.load(), number)
+    wanted = min(max(len(wrong) * int(config.per_mistake or 1), int(config.least or 0)), int(config.most or 1))
+    if parts.quota is not None:
+        wanted = parts.quota[number] if number < len(parts.quota) else 0
+    kept, counts = _grow(parts, sieve, wrong, wanted, number)
     iteration.keep_points(kept, counts)
     return counts
 
 
-def mistakes(parts: Parts, model: Any) -> list[Example]:
-    """Returns the examples that a model gets wrong, of those splits that ``agora.mistakes`` names."""
+def mistakes(parts: Parts, model: Any, number: int) -> list[Example]:
+    """Returns what a model gets wrong, of those splits that ``agora.mistakes`` names; or random train examples."""
     wrong: list[Example] = []
     for split in parts.config.mistakes or ():
+        if split == "random":
+            wrong += _random_train(parts, number)
+            continue
         examples: Sequence[Example] = getattr(parts.task, split)
         found = parts.trainer.logits(model, examples).argmax(axis=1)
         wrong += [example for example, guess in zip(examples, found, strict=True) if int(example.label) != int(guess)]
     return wrong
 
 
-def make_points(
-    parts: Parts, sieve: Sieve, sources: Sequence[Example], wanted: int, seed: int
-) -> tuple[list[Point], int, Counter[str]]:
+def _random_train(parts: Parts, number: object) -> list[Example]:
+    """Returns the train examples in an order that is a function of seed and number."""
+    order: Sequence[int] = draw(parts.seed, "random", number).permutation(len(parts.task.train)).tolist()
+    return [parts.task.train[place] for place in order]
+
+
+def _grow(
+    parts: Parts, sieve: Sieve, sources: Sequence[Example], wanted: int, number: object
+) -> tuple[list[Point], dict[str, Any]]:
     """Makes, sifts and labels points.
 
     Args:
         parts: What it works with, a labeller among them.
         sieve: Knows what there is already.
-        sources: What the points are made of.
+        sources: What the points are made of; none are made of nothing.
         wanted: Points to keep, at most.
-        seed: Decides what is drawn.
+        number: Of the iteration; decides what is drawn, together with the seed.
 
     Returns:
-        The points kept, how many were made, and how many were dropped for each reason.
+        The points kept, and the counts for the ledger.
     """
     assert parts.labeller is not None
     config = parts.config
-    drafts = drafts_of(sources, round(wanted * _SURPLUS), parts.generators, seed)
+    counts: dict[str, Any] = {"mistakes": len(sources), "made": 0, "kept": 0, "dropped": {}}
+    if not sources or not wanted:
+        return [], counts
+    drafts = drafts_of(sources, round(wanted * _SURPLUS), parts.generators, derived_seed(parts.seed, "points", number))
     kept, dropped = sieve.screen(drafts, wanted)
     probabilities = parts.labeller.probabilities([Example("", draft.texts, 0.0) for draft in kept])
     found, refused = label(
@@ -266,7 +297,8 @@ def make_points(
         confidence=float(config.confidence or 0.0),
         balance=bool(config.balance),
     )
-    return found, len(kept) + dropped.total(), dropped + refused
+    counts |= {"made": len(kept) + dropped.total(), "kept": len(found), "dropped": dict(sorted((dropped + refused).items()))}
+    return found, counts
 
 
 def _steering(record: Mapping[str, Any]) -> float:

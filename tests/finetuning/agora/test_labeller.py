@@ -19,13 +19,8 @@ THETA = {"learning_rate": 1e-2, "epochs": 4, "batch_size": 8}
 @pytest.fixture(scope="module")
 def classifier(encoder_dir, toy, tmp_path_factory):
     path = tmp_path_factory.mktemp("classifier")
-    finetune_once(
-        encoder_dir,
-        replace(toy, labels=["positive", "negative"], train=[flip(one) for one in toy.train]),
-        THETA,
-        seed=0,
-        directory=path,
-    )
+    flipped = {split: [flip(one) for one in getattr(toy, split)] for split in ("train", "steering", "heldout")}
+    finetune_once(encoder_dir, replace(toy, labels=["positive", "negative"], **flipped), THETA, seed=0, directory=path)
     return path / "model"
 
 
