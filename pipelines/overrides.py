@@ -30,9 +30,10 @@ def expand(arguments: Sequence[str]) -> list[str]:
     expanded: list[str] = []
     for argument in arguments:
         group, equals, value = argument.partition("=")
-        if group in _COLUMNS and "," in value and value[0] not in "[\"'":
-            # Hydra would take two columns for the two runs of a sweep.
-            expanded.append(f"{group}=[{value}]")
+        if group in _COLUMNS and value and value[0] not in "[\"'":
+            # Hydra would take two columns for the two runs of a sweep, and stumble over what is no plain word in a name.
+            names = [quoted(name.strip()) for name in value.split(",")]
+            expanded.append(f"{group}={names[0]}" if len(names) == 1 else f"{group}=[{','.join(names)}]")
             continue
         if group == "model" and value:
             expanded.append(f"evaluate.model={quoted(value)}")

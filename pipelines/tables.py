@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+#: What the table of an evaluation names of a submission.
+_SUBMITTED = ("file", "zip", "suite_zip")
 #: Candidates that the table of a search shows.
 _SHOWN = 8
 
@@ -94,7 +97,7 @@ def evaluate(result: dict[str, Any]) -> RenderableType:
         (name, f"{score['value']:.4f} [{score['examples']['low']:.4f}, {score['examples']['high']:.4f}]")
         for name, score in result["metrics"].items()
     ]
-    rows += [(what, path) for what, path in (result["submission"] or {}).items() if what in ("file", "zip", "suite_zip")]
+    rows += [("submission", Path(result["submission"][what]).name) for what in _SUBMITTED if what in (result["submission"] or {})]
     return table(f"{result['model']} on {result['task']['name']}", ("metric", "held out"), rows)
 
 

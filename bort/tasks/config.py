@@ -153,6 +153,7 @@ class TaskConfig:
         if self.path == HUB and not self.hub.repository:
             raise ConfigurationError("task.path", HUB, "this task has no task.hub.repository, so name a directory")
         self.text_columns()
+        self.text_columns("unlabelled")
         self.label_names()
         self._check_choice()
         self._check_metrics()

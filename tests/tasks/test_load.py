@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 
 import pytest
 
@@ -272,3 +273,152 @@ def test_f1_needs_two_labels(tmp_path):
     path = write(tmp_path / "a.csv", [(f"sentence {i}", i % 3) for i in range(60)])
     with pytest.raises(ConfigurationError, match="use macro_f1"):
         load_task(TaskConfig(train=path, metrics=["f1"]))
+
+
+def choice_rows(count=40, **changes):
+    return [
+        {
+            "context": f"story {i}",
+            "ask": f"what stood there {i}",
+            "a": f"kettle {i}",
+            "b": f"ladder {i}",
+            "c": "none",
+            "right": "abc"[i % 3],
+        }
+        | changes
+        for i in range(count)
+    ]
+
+
+def choice_table(tmp_path, rows, name="choice.csv"):
+    path = tmp_path / name
+    path.write_text("\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def choice(train, **changes):
+    settings = {"kind": "choice", "text": "context,ask", "options": "a,b,c", "label": "right", **changes}
+    return load_task(TaskConfig(train=train, **settings))
+
+
+@pytest.mark.parametrize(
+    ("rights", "labels"),
+    [
+        (["a", "b", "c"], None),
+        (["A", "B", "C"], None),
+        (["0", "1", "2"], None),
+        (["1", "2", "3"], ["1", "2", "3"]),
+        (["left", "middle", "last"], ["left", "middle", "last"]),
+    ],
+)
+def test_a_choice_from_columns_by_column_letter_number_or_given_order(rights, labels, tmp_path):
+    rows = [row | {"right": rights[i % 3]} for i, row in enumerate(choice_rows())]
+    task = choice(choice_table(tmp_path, rows), labels=labels)
+    assert (task.outputs, task.metrics, task.labels) == (1, ["accuracy"], [])
+    for example in task.train:
+        number = int(example.texts[0].split()[1])
+        assert example.label == number % 3
+        assert task.sequences(example)[0] == (f"story {number}", f"what stood there {number} kettle {number}")
+
+
+def test_a_choice_by_the_text_of_the_right_option_and_from_a_list(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [{"q": f"which {i}", "options": [f"x {i}", f"y {i}", "z", "w"][: 2 + i % 3], "answer": f"y {i}"} for i in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    task = load_task(TaskConfig(train=str(path), kind="choice", text="q", options="options", label="answer"))
+    assert {len(example.options) for example in task.train} == {2, 3, 4}
+    assert all(example.label == 1 for example in task.train)
+    assert task.sequences(task.train[0])[1] == (task.train[0].texts[0], task.train[0].options[1])
+
+
+def test_an_option_takes_the_place_of_the_placeholder(tmp_path):
+    rows = [row | {"ask": "there stood a ___ today"} for row in choice_rows()]
+    task = choice(choice_table(tmp_path, rows), placeholder="___")
+    assert task.sequences(task.train[0])[2][1] == "there stood a none today"
+
+
+@pytest.mark.parametrize(
+    ("right", "labels", "said"),
+    [
+        ("d", None, "'d' under 'right' is none of the 3 options"),
+        ("3", None, "its letter from A or its number from 0 is needed, and task.labels"),
+        ("4", ["1", "2", "3"], "one of 1, 2, 3 is needed"),
+        ("", None, "the label under 'right' is missing"),
+    ],
+)
+def test_a_right_option_that_is_none_is_refused(right, labels, said, tmp_path):
+    rows = [row | {"right": (labels or ["0"])[0]} for row in choice_rows(12)]
+    rows[7]["right"] = right
+    with pytest.raises(BortError, match=re.escape(said)) as caught:
+        choice(choice_table(tmp_path, rows), labels=labels)
+    assert "choice.csv, line 9" in str(caught.value)
+
+
+def test_missing_options_are_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"task\.options=d .* it has 'context', 'ask', 'a', 'b', 'c', 'right'"):
+        choice(choice_table(tmp_path, choice_rows()), options="a,b,d")
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"q": "which", "options": "x", "answer": 0}) + "\n", encoding="utf-8")
+    with pytest.raises(BortError, match="line 1: no list of texts under 'options'"):
+        load_task(TaskConfig(train=str(path), kind="choice", text="q", options="options", label="answer"))
+
+
+def test_extra_columns_in_a_row_are_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "".join(f"sentence {i},{i % 2}\n" for i in range(30)) + "one, two,1\n", encoding="utf-8")
+    with pytest.raises(BortError, match=r"line 32: 3 columns where 2 are needed"):
+        load_task(TaskConfig(train=str(path)))
+    path.write_text("text,label\n" + "".join(f"sentence {i},{i % 2},\n" for i in range(30)), encoding="utf-8")
+    assert len(load_task(TaskConfig(train=str(path))).train) == 21
+
+
+def test_an_unlabelled_file_of_the_users_own_needs_no_label(tmp_path):
+    train = write(tmp_path / "train.csv", rows())
+    (tmp_path / "new.csv").write_text("name,text\nfirst,something new\nsecond,something else\n", encoding="utf-8")
+    config = TaskConfig(train=train, unlabelled=str(tmp_path / "new.csv"), id="name")
+    assert not load_task(config).unlabelled
+    found = load_task(config, training=False).unlabelled
+    assert [(example.index, example.labelled) for example in found] == [("first", False), ("second", False)]
+    without = load_task(TaskConfig(train=train, unlabelled=str(tmp_path / "new.csv")), training=False).unlabelled
+    assert [example.index for example in without] == ["0", "1"]
+
+
+def test_a_missing_label_is_refused(tmp_path):
+    path = write(tmp_path / "a.csv", [*rows(), ("a sentence without", " ")])
+    with pytest.raises(BortError, match=r"a\.csv, line 102 \(task\.train\): the label under 'label' is missing"):
+        load_task(TaskConfig(train=path))
+
+
+def test_groups_of_the_users_own_stay_together(tmp_path):
+    content = [(f"sentence {i}", i % 2, f"g{i // 4}") for i in range(120)]
+    path = write(tmp_path / "a.csv", content, ("text", "label", "group"))
+    task = load_task(TaskConfig(train=path, group="group", metrics=["question_exact_match"]))
+    groups = [{example.group for example in split} for split in (task.train, task.steering, task.heldout)]
+    assert not groups[0] & groups[1]
+    assert not groups[0] & groups[2]
+    assert not groups[1] & groups[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"kind": "choice"}, "task.options"),
+        ({"kind": "choice", "options": "a,a"}, "task.options"),
+        ({"options": "a,b"}, "task.options"),
+        ({"metrics": ["gender_parity"]}, "task.metrics"),
+        ({"kind": "choice", "options": "a,b", "metrics": ["f1"]}, "task.metrics"),
+        ({"format": "squad"}, "task.format"),
+        ({"path": "hub"}, "task.path"),
+        ({"truncate": "left"}, "task.truncate"),
+        ({"windows": 0}, "task.windows"),
+        ({"windows": 2, "text": "a,b"}, "task.truncate"),
+        ({"windows": 2, "overlap": 126}, "task.overlap"),
+        ({"margin": -1.0}, "task.margin"),
+        ({"train_options": 1}, "task.train_options"),
+        ({"unlabelled_text": "a,b,c"}, "task.unlabelled_text"),
+    ],
+)
+def test_settings_of_other_kinds_that_cannot_be_used_are_named(change, key):
+    with pytest.raises(ConfigurationError) as caught:
+        TaskConfig(**{"train": "absent.csv", **change}).check()
+    assert caught.value.key == key
