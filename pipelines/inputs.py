@@ -7,14 +7,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bort.errors import RecordError
 from bort.files import digest, file_digest
+from bort.record import exclusive
 from pipelines.schema import Config
 from pipelines.stage import Run
 
 if TYPE_CHECKING:
     from bort.corpus import Corpus
     from bort.distillation.live import LiveTargets
-    from bort.teacher import Targets, Teacher
+    from bort.teacher import TargetConfig, Targets, Teacher
 
 #: The files of a model in transformers layout that decide what it computes.
 _MODEL_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*.bin")
@@ -34,8 +36,17 @@ def corpus_sources(config: Config) -> dict[str, str]:
 
 
 def teacher_sources(config: Config) -> dict[str, str]:
-    """Returns the digest of the teacher's files."""
-    return {"teacher": _model(config.teacher.path, config.teacher.revision, _MODEL_FILES)}
+    """Returns the digest of the teacher's files, and what the loss adds to the settings of the targets."""
+    targets = target_config(config)
+    needed = {"kind": "+".join(targets.kinds)}
+    if "logits" in targets.kinds and targets.form == "topk":
+        needed["temperature"] = str(targets.temperature)
+    return {"teacher": _model(config.teacher.path, config.teacher.revision, _MODEL_FILES), **needed}
+
+
+def target_config(config: Config) -> TargetConfig:
+    """Returns the settings of the soft targets, what they leave open filled in from the loss."""
+    return config.targets.for_loss(config.loss.targets, config.loss.temperature)
 
 
 def model_sources(key: str, path: str | None) -> dict[str, str]:
@@ -69,21 +80,32 @@ def open_corpus(run: Run) -> Corpus:
     from bort.corpus import Corpus
 
     made = run.inputs["corpus"]
-    run.tracked.dataset(made["name"], made["digest"], run.config.corpus.path, made["tokens"], context="training")
+    run.tracked.dataset(made["name"], made["digest"], run.config.corpus.where, made["tokens"], context="training")
     return Corpus.open(made["directory"])
 
 
 def open_targets(run: Run, teacher: Teacher, corpus: Corpus) -> Targets | LiveTargets | None:
-    """Opens the soft targets that the teacher stage made, or has the teacher run along; none where no stage needs any."""
+    """Opens the soft targets that the teacher stage made, or has the teacher run along; none where no stage needs any.
+
+    Shards that were damaged since are computed again, and that is said.
+    """
     from bort.distillation.live import LiveTargets
-    from bort.teacher import Targets, targets_identity
+    from bort.teacher import Targets, build_targets, targets_identity
 
     if "teacher" not in run.inputs:
         return None
+    settings = target_config(run.config)
     if not run.config.impl.cache:
-        return LiveTargets(teacher, corpus, run.config.masking, run.config.targets)
-    expected = targets_identity(teacher, corpus, run.config.masking, run.config.targets)
-    return Targets.open(run.inputs["teacher"]["directory"], expected)
+        return LiveTargets(teacher, corpus, run.config.masking, settings)
+    expected = targets_identity(teacher, corpus, run.config.masking, settings)
+    directory = Path(run.inputs["teacher"]["directory"])
+    with exclusive(directory):
+        try:
+            return Targets.open(directory, expected, verify=True)
+        except RecordError as error:
+            run.observer.warn(f"{error} The teacher computes what is missing again.")
+            build_targets(teacher, corpus, run.config.masking, settings, directory, observer=run.observer)
+        return Targets.open(directory, expected)
 
 
 @cache

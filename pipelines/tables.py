@@ -40,6 +40,13 @@ def teacher(result: dict[str, Any]) -> RenderableType:
         ("parameters", f"{result['parameters']:,}"),
         ("blocks with soft targets", f"{result['identity']['blocks']:,} + {result['identity']['heldout_blocks']:,} held out"),
     ]
+    if result.get("bytes") is not None:
+        rows.append(("soft targets", f"{result['identity']['kind']}, {result['bytes'] / 1e6:,.1f} MB"))
+    head = result.get("head")
+    if head and "accuracy" in head:
+        rows.append(("head", f"fitted in {head['steps']:,} steps, {head['trained']} trained"))
+        for name, figures in (("fitted head", head), *((f"{name} baseline", part) for name, part in head["baselines"].items())):
+            rows.append((name, f"held-out accuracy {figures['accuracy']:.3f}, cross-entropy {figures['cross_entropy']:.2f} nats"))
     return table(f"Teacher {result['name']}", ("", ""), rows)
 
 

@@ -10,7 +10,7 @@ from bort.files import digest
 from bort.record import exclusive
 from pipelines import tables
 from pipelines.app import entry
-from pipelines.inputs import kept, open_corpus, open_teacher, teacher_sources
+from pipelines.inputs import open_corpus, open_teacher, target_config, teacher_sources
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
 
@@ -22,18 +22,22 @@ def work(run: Run) -> dict[str, Any]:
     """Fits a head where one is needed and missing, and computes the soft targets."""
     from bort.teacher import build_targets, targets_identity
 
-    config, corpus, teacher = run.config, open_corpus(run), open_teacher(run)
+    config, targets = run.config, target_config(run.config)
+    corpus, teacher = open_corpus(run), open_teacher(run)
     fitted = None
-    if config.targets.kind == "logits" and not teacher.has_head:
+    if "logits" in targets.kinds and not teacher.has_head:
         fitted = fitted_head(run, corpus)
         teacher = open_teacher(run, fitted["directory"])
-    directory = kept(run)
+    identity = targets_identity(teacher, corpus, config.masking, targets)
+    # Named after what it holds, so that any run that needs the same finds it.
+    folder = Path(config.cache) / "teacher" / digest(identity)[:16]
     if config.impl.cache:
-        record = build_targets(teacher, corpus, config.masking, config.targets, directory, observer=run.observer)
+        with exclusive(folder):
+            record = build_targets(teacher, corpus, config.masking, targets, folder, observer=run.observer)
     else:
         # The teacher will run along: nothing is kept, and as the folder is not there, a run with a cache makes it.
-        record = {"identity": targets_identity(teacher, corpus, config.masking, config.targets)}
-    run.tracked.params({"teacher": config.teacher.name, "targets.kind": config.targets.kind})
+        record = {"identity": identity}
+    run.tracked.params({"teacher": config.teacher.name, "targets.kind": identity["kind"]})
     return {
         **record,
         "name": config.teacher.name,
@@ -44,7 +48,7 @@ def work(run: Run) -> dict[str, Any]:
         "token_types": teacher.token_types,
         "has_head": teacher.has_head,
         "head": fitted,
-        "directory": str(directory),
+        "directory": str(folder),
     }
 
 
@@ -79,7 +83,7 @@ def check(config: Config) -> None:
 STAGE = Stage(
     name="teacher",
     work=work,
-    settings=lambda config: ("targets", "masking", "teacher.head") if config.targets.kind == "logits" else ("targets",),
+    settings=lambda config: ("targets", "masking", "teacher.head") if "logits" in target_config(config).kinds else ("targets",),
     needs=lambda config: ("corpus",),
     sources=teacher_sources,
     show=tables.teacher,

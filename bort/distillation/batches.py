@@ -18,13 +18,16 @@ from bort.corpus import BlockOrder, mask_blocks
 from bort.distillation.config import LossConfig
 from bort.distillation.live import LiveTargets
 from bort.errors import ConfigurationError
+from bort.teacher.sparse import check_temperature
 
 if TYPE_CHECKING:
     from bort.corpus import Corpus, MaskingConfig
     from bort.distillation.memory import RelationMemory
+    from bort.teacher.sparse import SparseLogits
     from bort.teacher.targets import Targets
 
-#: Tensors by name: ``input_ids`` [B, S]; ``masked_ids`` [B, S], ``positions`` and ``labels`` [B, K]; the targets' own names;
+#: Tensors by name: ``input_ids`` [B, S]; ``masked_ids`` [B, S], ``positions`` and ``labels`` [B, K]; the targets' own names, and
+#: ``kept_…`` [B, K, n] for logits that are kept in part;
 #: ``teacher_relations`` [3, B, S, H] where they come from a memory.
 Batch = dict[str, Tensor]
 Integers = NDArray[np.int64]
@@ -61,6 +64,8 @@ class BatchSource:
         if loss.targets is not None and kind not in (loss.targets, "both"):
             there = f"the targets at hand are of kind {kind}" if kind else "there are none"
             raise ConfigurationError("loss", "+".join(loss.terms), f"it needs targets of kind {loss.targets}, and {there}")
+        if loss.soft_targets > 0 and targets is not None:
+            check_temperature(targets.record["identity"], loss.temperature)
 
     def count(self, split: str, limit: int | None) -> int:
         """Returns how many blocks of ``split`` are used: all, those with targets where there are targets, and at most ``limit``."""
@@ -119,7 +124,21 @@ class BatchSource:
                 value = getattr(there, name)
                 if value is not None:
                     batch[name] = value
+            if there.kept is not None:
+                batch |= _kept(there.kept, self.loss.temperature, split == "heldout")
         return batch
+
+
+def _kept(kept: SparseLogits, temperature: float, measured: bool) -> Batch:
+    """Returns logits that were kept in part as the loss takes them, or as the figures at temperature 1 do."""
+    if not measured:
+        return {"kept_ids": kept.ids, "kept_weights": kept.weights(temperature)}
+    return {
+        "kept_ids": kept.ids,
+        "kept_weights": kept.weights(1.0),
+        "kept_log_probabilities": kept.log_probabilities(1.0),
+        "teacher_label_surprise": kept.label_surprise(),
+    }
 
 
 class TrainingBatches(IterableDataset[Any]):

@@ -124,6 +124,40 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: f
     return result * temperature**2
 
 
+def sparse_soft_cross_entropy(student_logits: Tensor, ids: Tensor, weights: Tensor, temperature: float = 1.0) -> Tensor:
+    """Returns T² · mean over rows of −Σ_j w_j · log q_T(v_j): :func:`soft_cross_entropy` with a teacher that is known in part.
+
+    With the weights of :class:`bort.teacher.sparse.SparseLogits` value and gradient are the exact ones on average over its draws.
+
+    Args:
+        student_logits: ``[..., V]``, raw logits.
+        ids: ``[..., n]``, classes in 0 … V − 1; one may come more than once.
+        weights: ``[..., n]``, what each stands for of the teacher's distribution; not differentiated.
+        temperature: T, above 0.
+
+    Raises:
+        BortError: The shapes differ, or the temperature is not positive.
+    """
+    _check_pair(ids, weights, temperature)
+    student = _softened(student_logits, temperature)
+    # log q = s − log Σ exp s: only one number a row of the second part is kept for the gradient, beside the logits.
+    surprise = torch.logsumexp(student, dim=-1, keepdim=True) - student.gather(-1, ids)
+    return (weights.detach() * surprise).sum(dim=-1).mean() * temperature**2
+
+
+def sparse_kl_divergence(student_logits: Tensor, ids: Tensor, weights: Tensor, log_probabilities: Tensor) -> Tensor:
+    """Returns the mean over rows of Σ_j w_j · (log p(v_j) − log q(v_j)): :func:`kl_divergence` with a teacher known in part.
+
+    Args:
+        student_logits: ``[..., V]``, raw logits.
+        ids: ``[..., n]``, classes in 0 … V − 1.
+        weights: ``[..., n]``, what each stands for of the teacher's distribution.
+        log_probabilities: ``[..., n]``, log p of each.
+    """
+    entropy = -(weights * log_probabilities).sum(dim=-1).mean()
+    return sparse_soft_cross_entropy(student_logits, ids, weights) - entropy
+
+
 def entropy_of_logits(logits: Tensor) -> Tensor:
     """Returns the mean over rows of the entropy of softmax(``logits``), in nats; ``logits`` is ``[..., V]``."""
     return torch.special.entr(torch.softmax(logits, dim=-1)).sum(dim=-1).mean()

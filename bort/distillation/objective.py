@@ -18,6 +18,8 @@ from bort.distillation.losses import (
     masked_lm_cross_entropy,
     relation_loss,
     soft_cross_entropy,
+    sparse_kl_divergence,
+    sparse_soft_cross_entropy,
 )
 from bort.distillation.student import Relations, StudentModel
 
@@ -61,9 +63,7 @@ class Objective:
             if loss.masked_lm > 0:
                 terms["masked_lm"] = masked_lm_cross_entropy(logits, batch["labels"])
             if loss.soft_targets > 0:
-                with torch.no_grad():
-                    teacher_logits = self.teacher.logits(batch["transformed"])
-                terms["soft_targets"] = soft_cross_entropy(logits, teacher_logits, loss.temperature)
+                terms["soft_targets"] = self._soft_targets(logits, batch)
         if loss.whole:
             encoded = student.encode(batch["input_ids"], relations=loss.relations > 0)
             if loss.hidden > 0 and student.projection is not None:
@@ -116,18 +116,39 @@ class Objective:
         with torch.no_grad():
             return self.teacher.relation_inputs(batch["layer_input"])
 
+    def _soft_targets(self, logits: Tensor, batch: Batch) -> Tensor:
+        temperature = self.loss.temperature
+        teacher_logits = self._teacher_logits(batch)
+        if teacher_logits is None:
+            return sparse_soft_cross_entropy(logits, batch["kept_ids"], batch["kept_weights"], temperature)
+        return soft_cross_entropy(logits, teacher_logits, temperature)
+
+    @torch.no_grad()
+    def _teacher_logits(self, batch: Batch) -> Tensor | None:
+        """Returns all of the teacher's logits, where they can be had."""
+        if "logits" in batch:
+            return batch["logits"]
+        return self.teacher.logits(batch["transformed"]) if "transformed" in batch else None
+
     def _masked_figures(self, student: StudentModel, batch: Batch, sums: _Sums) -> None:
         labels = batch["labels"]
         logits = student.logits(student.encode(batch["masked_ids"]).hidden, batch["positions"])
         if self.loss.masked:
             sums.add("mlm_accuracy", (logits.argmax(-1) == labels).double().mean(), labels.numel())
             sums.add("cross_entropy", masked_lm_cross_entropy(logits, labels), labels.numel())
-        if "transformed" in batch:
-            teacher_logits = self.teacher.logits(batch["transformed"])
+        teacher_logits = self._teacher_logits(batch)
+        if teacher_logits is not None:
             sums.add("teacher_mlm_accuracy", (teacher_logits.argmax(-1) == labels).double().mean(), labels.numel())
             sums.add("teacher_cross_entropy", masked_lm_cross_entropy(teacher_logits, labels), labels.numel())
             if self.loss.masked:
                 sums.add("kl", kl_divergence(logits, teacher_logits), labels.numel())
+        elif "kept_ids" in batch:
+            ids = batch["kept_ids"]
+            sums.add("teacher_mlm_accuracy", (ids[..., 0] == labels).double().mean(), labels.numel())
+            sums.add("teacher_cross_entropy", batch["teacher_label_surprise"].mean(), labels.numel())
+            if self.loss.masked:
+                divergence = sparse_kl_divergence(logits, ids, batch["kept_weights"], batch["kept_log_probabilities"])
+                sums.add("kl", divergence, labels.numel())
 
     def _whole_figures(self, student: StudentModel, batch: Batch, sums: _Sums) -> None:
         heads, blocks = self.loss.relation_heads, len(batch["input_ids"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bort.errors import ConfigurationError
 
 #: What of the teacher is kept: its last layer's representations, or what its logits at the masked positions come from.
 KINDS = ("representation", "logits")
+#: How logits are kept.
+FORMS = ("exact", "topk")
 DTYPES = ("float16", "float32")
 #: Encoders that count positions from the padding id upwards, as RoBERTa does; their students are RoBERTas.
 ROBERTA_LIKE = (
@@ -160,19 +162,44 @@ class TargetConfig:
     """Which soft targets are kept, and for how many blocks.
 
     Args:
-        kind: ``representation`` keeps the last hidden state and the last layer's input at every position of the unmasked block;
-            ``logits`` keeps the head's transformed hidden state at the masked positions of the masked block.
+        kind: ``representation`` keeps the last hidden state, and what the last layer's queries, keys and values come from, at every
+            position of the unmasked block; ``logits`` keeps what the logits at the masked positions of the masked block come from;
+            ``both`` keeps both; null keeps what the loss needs.
+        form: How logits are kept. ``exact``: the head's transformed hidden state, from which one product gives them back;
+            ``topk``: the largest logits and a sample of the others, unbiased on average. A teacher whose head cannot be cut before
+            its decoder gets ``topk``.
+        top_k: For ``topk``, how many of the largest logits are kept.
+        tail_samples: For ``topk``, how many of the others are drawn.
+        temperature: For ``topk``, the temperature of the distribution they are drawn from; null for the loss's.
         blocks: So many of the first train blocks; null for all.
         heldout_blocks: So many of the first held-out blocks; null for all.
         epochs: For ``logits``, the epochs whose masks are covered. Representations do not depend on the epoch.
         dtype: ``float16`` or ``float32``.
     """
 
-    kind: str = "representation"
+    kind: str | None = None
+    form: str = "exact"
+    top_k: int = 32
+    tail_samples: int = 32
+    temperature: float | None = None
     blocks: int | None = None
     heldout_blocks: int | None = None
     epochs: int = 1
     dtype: str = "float16"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds apart: ``representation``, ``logits`` or the two; representations where none is named."""
+        return KINDS if self.kind == "both" else (self.kind or "representation",)
+
+    def for_loss(self, kind: str | None, temperature: float) -> TargetConfig:
+        """Returns these settings with what a loss needs in the place of what is left open.
+
+        Args:
+            kind: The kind of targets of the loss; none for masked LM alone.
+            temperature: Its temperature.
+        """
+        return replace(self, kind=self.kind or kind, temperature=temperature if self.temperature is None else self.temperature)
 
     def check(self) -> None:
         """Checks every value on its own.
@@ -180,15 +207,22 @@ class TargetConfig:
         Raises:
             ConfigurationError: A value cannot be used.
         """
-        if self.kind not in KINDS:
-            raise ConfigurationError("targets.kind", self.kind, f"use one of {', '.join(KINDS)}")
+        if self.kind is not None and self.kind not in (*KINDS, "both"):
+            raise ConfigurationError(
+                "targets.kind", self.kind, f"use one of {', '.join(KINDS)} and both, or null for what the loss needs"
+            )
+        if self.form not in FORMS:
+            raise ConfigurationError("targets.form", self.form, f"use one of {', '.join(FORMS)}")
+        for name in ("top_k", "tail_samples", "epochs"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"targets.{name}", getattr(self, name), "a whole number of at least 1 is accepted")
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise ConfigurationError("targets.temperature", self.temperature, "null or a number above 0 is accepted")
         if self.blocks is not None and self.blocks < 1:
             raise ConfigurationError("targets.blocks", self.blocks, "null or a whole number of at least 1 is accepted")
         if self.heldout_blocks is not None and self.heldout_blocks < 0:
             raise ConfigurationError(
                 "targets.heldout_blocks", self.heldout_blocks, "null or a whole number of at least 0 is accepted"
             )
-        if self.epochs < 1:
-            raise ConfigurationError("targets.epochs", self.epochs, "a whole number of at least 1 is accepted")
         if self.dtype not in DTYPES:
             raise ConfigurationError("targets.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")

@@ -17,6 +17,7 @@ from bort.teacher.config import FAMILIES, TeacherConfig
 from bort.teacher.head import SplitHead
 from bort.teacher.relations import find_projections
 from bort.teacher.shape import shape_of
+from bort.teacher.sparse import SparseLogits
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,15 @@ class TargetBatch:
         layer_input: What the last layer's queries, keys and values are projected from, [B, S, H]; kind ``representation``, where
             the teacher's projections are known.
         transformed: The head's transformed hidden state at the masked positions, [B, K, E]; kind ``logits``.
+        logits: The logits themselves, [B, K, V], of a teacher that runs along and whose head cannot be cut before its decoder.
+        kept: The part of the logits that the form ``topk`` keeps, of [B, K] rows.
     """
 
     hidden: Tensor | None = None
     layer_input: Tensor | None = None
     transformed: Tensor | None = None
+    logits: Tensor | None = None
+    kept: SparseLogits | None = None
 
 
 class Teacher:
@@ -73,6 +78,15 @@ class Teacher:
         self.has_head = self._head is not None
         self.parameters = sum(value.numel() for name, value in encoder.named_parameters() if not name.startswith("pooler."))
         self.head_parameters = sum(value.numel() for _, value in self._head.parameters()) if self._head else 0
+
+    @property
+    def head_width(self) -> int:
+        """Numbers of a transformed hidden state, E.
+
+        Raises:
+            BortError: The teacher has no masked-LM head.
+        """
+        return int(self._needed_head().decoder.in_features)
 
     @cached_property
     def splits(self) -> bool:
@@ -174,8 +188,8 @@ class Teacher:
             positions: The masked positions, int64 [B, K].
 
         Returns:
-            ``transformed`` where positions are given, else ``hidden`` and, where the projections are known, ``layer_input``;
-            on the teacher's device, ordinary tensors without a gradient.
+            ``transformed`` (or ``logits``, where the head cannot be cut) where positions are given, else ``hidden`` and, where the
+            projections are known, ``layer_input``; on the teacher's device, ordinary tensors without a gradient.
 
         Raises:
             BortError: Positions are given and the teacher has no masked-LM head.
@@ -184,11 +198,23 @@ class Teacher:
             hidden, layer_input = self.represent(input_ids) if self.has_relations else (self.encode(input_ids), None)
             # A tensor of inference mode may not be saved for a gradient of something else; its copy may.
             return TargetBatch(hidden=hidden.clone(), layer_input=None if layer_input is None else layer_input.clone())
-        head, hidden = self._needed_head(), self.encode(input_ids)
-        chosen = hidden.gather(1, positions.to(hidden.device)[..., None].expand(-1, -1, hidden.shape[-1]))
+        places = positions.to(self.device)[..., None]
+        if not self.splits:
+            with torch.inference_mode():
+                logits = self._needed_head().model(input_ids=input_ids.to(self.device)).logits
+                return TargetBatch(logits=logits.gather(1, places.expand(-1, -1, logits.shape[-1])).clone())
+        hidden = self.encode(input_ids)
         with torch.inference_mode():
-            transformed = head.transform(chosen)
+            transformed = self.transform(hidden.gather(1, places.expand(-1, -1, hidden.shape[-1])))
         return TargetBatch(transformed=transformed.clone())
+
+    @torch.no_grad()
+    def logits_of(self, batch: TargetBatch) -> Tensor:
+        """Returns the logits [B, K, V] of a batch that :meth:`targets_of` made for masked positions, or that was kept exactly."""
+        if batch.logits is not None:
+            return batch.logits
+        assert batch.transformed is not None, "representations have no logits"
+        return self.logits(batch.transformed)
 
     def _needed_head(self) -> SplitHead:
         if self._head is None:

@@ -61,14 +61,13 @@ def shape_of(values: Mapping[str, Any], config: TeacherConfig) -> TeacherShape:
     """
     if "model_type" in values:
         config.check_family(values["model_type"])
-    numbers = {
-        part: next((values[name] for name in names if isinstance(values.get(name), int)), None) for part, names in _NAMES.items()
-    }
-    numbers |= {name: values.get(name) for name in ("vocab_size", "max_position_embeddings")}
-    missing = [_NAMES.get(name, (name,))[0] for name, value in numbers.items() if value is None]
-    if missing:
-        accepted = f"its configuration lacks '{missing[0]}', so it is no encoder of a family that can teach"
-        raise ConfigurationError("teacher.path", config.path, accepted)
+    numbers: dict[str, int] = {}
+    for part, names in (_NAMES | {name: (name,) for name in ("vocab_size", "max_position_embeddings")}).items():
+        found = next((values[name] for name in names if isinstance(values.get(name), int)), None)
+        if found is None:
+            accepted = f"its configuration lacks '{names[0]}', so it is no encoder of a family that can teach"
+            raise ConfigurationError("teacher.path", config.path, accepted)
+        numbers[part] = found
     # RoBERTa counts positions from the padding id upwards, so that some rows of its embedding are never reached.
     padding = values.get("pad_token_id")
     offset = (1 if padding is None else padding) + 1 if FAMILIES.get(str(values.get("model_type"))) == "roberta" else 0

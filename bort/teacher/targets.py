@@ -1,8 +1,9 @@
 """Soft targets: the teacher's outputs for a corpus, computed once, kept on disk, and read back by every candidate.
 
-Neither kind keeps logits. ``representation`` keeps the last layer's input and output at every position, from which queries,
-keys and values come back by one product each. ``logits`` keeps the head's transformed hidden state at the masked positions, from
-which the logits come back by one product: a few hundred numbers a position instead of one for each entry of the vocabulary.
+``representation`` keeps the last hidden state and the input of the last layer's projections at every position, from which queries,
+keys and values come back by one product each. ``logits`` keeps, at the masked positions, the head's transformed hidden state, from
+which the logits come back by one product: a few hundred numbers a position instead of one for each entry of the vocabulary; or, in
+the form ``topk``, the largest logits and a sample of the others.
 """
 
 from __future__ import annotations
@@ -13,21 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from bort.corpus.config import MaskingConfig
 from bort.corpus.store import Blocks, Corpus
 from bort.errors import BortError, ConfigurationError, RecordError
-from bort.files import file_digest, read_json
+from bort.files import digest, read_json
 from bort.teacher.config import TargetConfig
 from bort.teacher.model import TargetBatch, Teacher, check_vocabulary
+from bort.teacher.sparse import SparseLogits
+from bort.teacher.store import Integers, Store, refuse_difference
 
 RECORD = "targets.json"
-SCHEMA = 1
-#: The arrays of each kind.
-ARRAYS = {"representation": ("hidden", "layer_input"), "logits": ("transformed",)}
+SCHEMA = 2
 
 
 def targets_identity(teacher: Teacher, corpus: Corpus, masking: MaskingConfig, config: TargetConfig) -> dict[str, Any]:
@@ -48,46 +46,51 @@ def targets_identity(teacher: Teacher, corpus: Corpus, masking: MaskingConfig, c
         "teacher": teacher.digest,
         "tokenizer": teacher.tokenizer_digest,
         "corpus": corpus.digest,
-        "kind": config.kind,
+        "kind": config.kind or "representation",
         "dtype": config.dtype,
         "blocks": _wanted(config.blocks, corpus.train, "targets.blocks", "train"),
         "heldout_blocks": _wanted(config.heldout_blocks, corpus.heldout, "targets.heldout_blocks", "held-out"),
     }
-    if config.kind == "logits":
-        teacher.transform(torch.zeros(1, teacher.architecture.hidden, device=teacher.device))
+    if "logits" in config.kinds:
         masking.check()
         identity |= {"epochs": config.epochs, **{f"masking.{key}": value for key, value in asdict(masking).items()}}
+        identity["form"] = form = config.form if teacher.splits else "topk"
+        if form == "topk":
+            temperature = 1.0 if config.temperature is None else config.temperature
+            identity |= {"top_k": config.top_k, "tail_samples": config.tail_samples, "temperature": temperature}
+            if config.top_k >= teacher.vocab_size:
+                accepted = f"fewer than the vocabulary's {teacher.vocab_size} entries are accepted"
+                raise ConfigurationError("targets.top_k", config.top_k, accepted)
     return identity
 
 
-def predicted_bytes(identity: Mapping[str, Any], corpus: Corpus, masking: MaskingConfig, hidden: int) -> int:
-    """Returns the size on disk of the soft targets of ``identity``, for a teacher of hidden size ``hidden``."""
-    blocks = identity["blocks"] * identity.get("epochs", 1) + identity["heldout_blocks"]
-    numbers = rows_per_block(identity["kind"], corpus, masking) * hidden * len(ARRAYS[identity["kind"]])
-    return int(blocks * numbers * np.dtype(identity["dtype"]).itemsize)
+def identity_of_kind(identity: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Returns what the part of one kind is bound to: representations know nothing of masks and of the form of logits."""
+    shared = ("teacher", "tokenizer", "corpus", "dtype", "blocks", "heldout_blocks")
+    part = {key: identity[key] for key in shared} if kind == "representation" else dict(identity)
+    return part | {"kind": kind}
 
 
 class Targets:
     """Soft targets that were built, opened for reading.
 
     Attributes:
-        kind: ``representation`` or ``logits``.
-        epochs: How many epochs of masks are covered; 0 for representations, which serve any epoch.
+        kind: ``representation``, ``logits`` or ``both``.
+        epochs: How many epochs of masks are covered; 0 for representations alone, which serve any epoch.
         blocks: How many train blocks are covered, from the first.
         heldout_blocks: How many held-out blocks are covered, from the first.
         digest: Identifies content and inputs.
         record: All of ``targets.json``.
     """
 
-    def __init__(self, directory: Path, record: dict[str, Any]) -> None:
-        self.directory, self.record = directory, record
+    def __init__(self, directory: Path, record: dict[str, Any], stores: Mapping[str, Store]) -> None:
+        self.directory, self.record, self._stores = directory, record, dict(stores)
         identity = record["identity"]
         self.kind: str = identity["kind"]
         self.epochs: int = identity.get("epochs", 0)
         self.blocks: int = identity["blocks"]
         self.heldout_blocks: int = identity["heldout_blocks"]
         self.digest: str = record["digest"]
-        self._maps: dict[str, NDArray[Any]] = {}
 
     @classmethod
     def open(cls, directory: Path | str, expected: Mapping[str, Any], *, verify: bool = False) -> Targets:
@@ -105,23 +108,18 @@ class Targets:
         if not (directory / RECORD).exists():
             raise RecordError(f"{directory} holds no finished soft targets; make them with 'bort teacher'.")
         record = read_json(directory / RECORD)
-        if record.get("schema", 0) > SCHEMA:
-            raise RecordError(f"{directory / RECORD} was written by a newer version of Bort (schema {record['schema']}).")
+        check_schema(directory, record)
         refuse_difference(directory, record["identity"], expected)
-        targets = cls(directory, record)
-        for name, digests in record["shards"].items():
-            for key, wanted in digests.items():
-                path = targets._path(name, key)
-                targets._map(name, key)
-                if verify and file_digest(path) != wanted:
-                    raise RecordError(f"{path} does not match its digest; remove {directory} and make them again.")
-        return targets
+        stores = {kind: Store.open(directory / kind, verify=verify) for kind in record["kinds"]}
+        if digest({kind: store.digest for kind, store in stores.items()}) != record["digest"]:
+            raise RecordError(f"{directory} and the folders in it do not belong together; remove it and make them again.")
+        return cls(directory, record, stores)
 
     def count(self, split: str) -> int:
         """Returns how many blocks of ``split`` are covered, from the first."""
         return self.blocks if split == "train" else self.heldout_blocks
 
-    def batch(self, split: str, indices: NDArray[np.int64], epochs: NDArray[np.int64] | None = None) -> TargetBatch:
+    def batch(self, split: str, indices: Integers, epochs: Integers | None = None) -> TargetBatch:
         """Returns the soft targets of blocks.
 
         Args:
@@ -144,61 +142,30 @@ class Targets:
                 f"The soft targets in {self.directory} cover {self.epochs} epoch(s) of masks; epoch {int(epochs.max())} was "
                 "asked for; they are counted from 0."
             )
-        size = self.record["shard_blocks"]
-        shards, rows = np.divmod(indices, size)
-        values: dict[str, Tensor] = {}
-        for key in ARRAYS[self.kind]:
-            out = np.empty((len(indices), self.record["rows"], self.record["hidden"]), dtype=np.float32)
-            for epoch, shard in set(zip(epochs.tolist(), shards.tolist(), strict=True)):
-                chosen = np.flatnonzero((epochs == epoch) & (shards == shard))
-                out[chosen] = self._map(shard_name(split, epoch, shard), key)[rows[chosen]]
-            values[key] = torch.from_numpy(out)
+        values: dict[str, Any] = {}
+        for kind, store in self._stores.items():
+            values |= store.rows(split, indices, epochs if kind == "logits" else np.zeros_like(indices))
+        if "ids" in values:
+            ids, kept, summary = (values.pop(name) for name in ("ids", "values", "summary"))
+            identity = self.record["identity"]
+            values["kept"] = SparseLogits(ids, kept, summary, identity["top_k"], identity["temperature"])
         return TargetBatch(**values)
 
-    def _path(self, name: str, key: str) -> Path:
-        return self.directory / shard_file(name, key)
 
-    def _map(self, name: str, key: str) -> NDArray[Any]:
-        path = self._path(name, key)
-        if path.name not in self._maps:
-            try:
-                self._maps[path.name] = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
-                raise RecordError(f"{path} cannot be read ({error}); remove {self.directory} and make them again.") from error
-        return self._maps[path.name]
+def check_schema(directory: Path, record: Mapping[str, Any]) -> None:
+    """Refuses soft targets of another version of their layout.
 
-
-def refuse_difference(directory: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Raises an error that names what the soft targets in ``directory`` were made for and what was asked for."""
-    differences = [
-        f"{key}: {_short(there.get(key))} there, {_short(value)} here" for key, value in here.items() if there.get(key) != value
-    ]
-    if differences:
-        raise RecordError(
-            f"{directory} holds soft targets for something else ({'; '.join(differences)}); choose another folder or remove it."
-        )
-
-
-def _short(value: Any) -> str:
-    return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else str(value)
+    Raises:
+        RecordError: They are newer, or too old to be read.
+    """
+    schema = record.get("schema", 0)
+    if schema > SCHEMA:
+        raise RecordError(f"{directory / RECORD} was written by a newer version of Bort (schema {schema}).")
+    if schema < SCHEMA:
+        raise RecordError(f"{directory} holds soft targets of an older version of Bort (schema {schema}); remove it.")
 
 
 def _wanted(count: int | None, blocks: Blocks, key: str, split: str) -> int:
     if count is not None and count > len(blocks):
         raise ConfigurationError(key, count, f"the corpus has {len(blocks)} {split} blocks")
     return len(blocks) if count is None else count
-
-
-def shard_name(split: str, epoch: int, shard: int) -> str:
-    """Returns the name of shard number ``shard`` of a split's epoch."""
-    return f"{split}-{epoch:04d}-{shard:06d}"
-
-
-def shard_file(name: str, key: str) -> str:
-    """Returns the file name of an array of the shard ``name``."""
-    return f"{name}.{key}.npy"
-
-
-def rows_per_block(kind: str, corpus: Corpus, masking: MaskingConfig) -> int:
-    """Returns how many hidden states are kept of a block: S of the whole block, or K at its masked positions."""
-    return masking.positions(corpus.block_length) if kind == "logits" else corpus.block_length

@@ -19,6 +19,8 @@ from bort.distillation.losses import (
     relation_logits,
     relation_loss,
     soft_cross_entropy,
+    sparse_kl_divergence,
+    sparse_soft_cross_entropy,
 )
 from bort.errors import BortError
 
@@ -65,6 +67,39 @@ def test_soft_targets_match_the_reference_in_value_and_gradient(temperature: flo
     loss.backward()
     assert loss.item() == pytest.approx(cross_entropy if kind == "cross_entropy" else kl, rel=1e-12)
     np.testing.assert_allclose(student.grad.numpy(), gradient, atol=1e-14)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_a_teacher_known_in_part_matches_the_reference_in_value_and_gradient(temperature: float) -> None:
+    student, teacher = pair()
+    # Class 3 comes twice and class 7 not at all; the weights need not sum to one.
+    ids = torch.tensor([[0, 3, 9, 3]]).expand(5, -1)
+    weights = torch.softmax(teacher / temperature, -1).gather(1, ids) * torch.tensor([1.0, 0.5, 2.0, 0.5], dtype=torch.float64)
+    loss = sparse_soft_cross_entropy(student, ids, weights, temperature)
+    loss.backward()
+    q, dense = softmax(student.detach().numpy() / temperature), np.zeros((5, 11))
+    np.add.at(dense, (np.arange(5)[:, None], ids.numpy()), weights.numpy())
+    assert loss.item() == pytest.approx(-(temperature**2) * (dense * np.log(q)).sum() / 5, rel=1e-12)
+    gradient = temperature * (q * dense.sum(-1, keepdims=True) - dense) / 5
+    np.testing.assert_allclose(student.grad.numpy(), gradient, atol=1e-14)
+    logs = torch.log_softmax(teacher, -1).gather(1, ids)
+    chosen = np.take_along_axis(softmax(student.detach().numpy()), ids.numpy(), axis=1)
+    expected = (weights.numpy() * (logs.numpy() - np.log(chosen))).sum() / 5
+    assert sparse_kl_divergence(student.detach(), ids, weights, logs).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "kl"])
+def test_a_teacher_known_in_all_its_parts_is_the_whole_teacher(kind: str) -> None:
+    student, teacher = pair()
+    ids = torch.arange(11).expand(5, -1).flip(1)
+    if kind == "cross_entropy":
+        loss = sparse_soft_cross_entropy(student, ids, torch.softmax(teacher / 2, -1).gather(1, ids), 2.0)
+        assert loss.item() == pytest.approx(soft_cross_entropy(student, teacher, 2.0).item(), rel=1e-12)
+    else:
+        logs = torch.log_softmax(teacher, -1).gather(1, ids)
+        assert sparse_kl_divergence(student, ids, logs.exp(), logs).item() == pytest.approx(
+            kl_divergence(student, teacher).item(), rel=1e-12
+        )
 
 
 def test_the_reference_gradient_is_the_derivative_of_the_reference_value() -> None:

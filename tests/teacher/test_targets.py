@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from bort.corpus import Corpus, CorpusConfig, MaskingConfig, build_corpus, mask_blocks
+from bort.distillation.losses import soft_cross_entropy, sparse_soft_cross_entropy
 from bort.errors import BortError, ConfigurationError, RecordError
-from bort.teacher import TargetConfig, Targets, Teacher, TeacherConfig, build, build_targets, load_teacher, targets_identity
+from bort.files import write_json
+from bort.teacher import TargetConfig, Targets, Teacher, TeacherConfig, build, build_targets, load_teacher, store, targets_identity
 
 MASKING = MaskingConfig()
 REPRESENTATION = TargetConfig(kind="representation", blocks=50, heldout_blocks=10)
 LOGITS = TargetConfig(kind="logits", blocks=140, heldout_blocks=10, epochs=2)
+TOPK = replace(LOGITS, form="topk", top_k=12, tail_samples=6, temperature=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def teacher(tiny_masked_lm_directory: Path) -> Teacher:
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     # Sixteen blocks of representations a shard, so that there are several.
-    monkeypatch.setattr(build, "SHARD_BYTES", 16 * 32 * 16 * 2)
+    monkeypatch.setattr(store, "SHARD_BYTES", 16 * 32 * 16 * 2)
 
 
 def content(record: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +78,7 @@ def test_logits_come_back_at_the_masked_positions(teacher: Teacher, corpus: Corp
 
 def test_the_record_says_what_was_kept_and_its_size(teacher: Teacher, corpus: Corpus, tmp_path: Path):
     record = build_targets(teacher, corpus, MASKING, REPRESENTATION, tmp_path)
-    files = sorted(tmp_path.glob("*.npy"))
+    files = sorted(tmp_path.glob("*/*.npy"))
     assert len(files) == 2 * (4 + 1)
     assert record["predicted_bytes"] == 60 * 32 * 16 * 2 * 2
     # Each file has a header of 128 bytes besides its numbers.
@@ -83,7 +86,7 @@ def test_the_record_says_what_was_kept_and_its_size(teacher: Teacher, corpus: Co
     assert record["tokens"] == 60 * 32
     kept = Targets.open(tmp_path, {})
     assert (kept.kind, kept.epochs, kept.count("train"), kept.count("heldout")) == ("representation", 0, 50, 10)
-    assert not (tmp_path / build.PROGRESS).exists()
+    assert not (tmp_path / "representation" / build.PROGRESS).exists()
 
 
 def test_all_blocks_are_kept_where_no_number_is_given(teacher: Teacher, corpus: Corpus, tmp_path: Path):
@@ -91,7 +94,7 @@ def test_all_blocks_are_kept_where_no_number_is_given(teacher: Teacher, corpus: 
     assert (kept.count("train"), kept.count("heldout")) == (len(corpus.train), len(corpus.heldout))
 
 
-@pytest.mark.parametrize("config", [REPRESENTATION, LOGITS], ids=["representation", "logits"])
+@pytest.mark.parametrize("config", [REPRESENTATION, LOGITS, TOPK], ids=["representation", "logits", "topk"])
 @pytest.mark.parametrize("damage", [False, True])
 def test_an_interrupted_build_goes_on(
     teacher: Teacher, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: TargetConfig, damage: bool
@@ -128,13 +131,13 @@ def test_an_interrupted_build_goes_on(
     resumed = build_targets(teacher, corpus, MASKING, config, tmp_path / "killed", observer=Listening())
     assert content(resumed) == content(whole)
     assert (written[0] in again) == damage == bool(warnings)
-    # A shard of two arrays of which only the first was written is made again as a whole.
-    assert (written[1] in again) == (damage and config is REPRESENTATION)
+    # A shard of several arrays of which only the first was written is made again as a whole.
+    assert (written[1] in again) == (damage and config is not LOGITS)
 
 
 def test_a_second_call_finds_the_targets(teacher: Teacher, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     record = build_targets(teacher, corpus, MASKING, LOGITS, tmp_path)
-    monkeypatch.setattr(build, "_outputs", None)
+    monkeypatch.setattr(build._Builder, "_compute", None)
     assert build_targets(teacher, corpus, MASKING, LOGITS, tmp_path) == record
 
 
@@ -170,7 +173,7 @@ def test_half_built_targets_for_something_else_are_refused(
 @pytest.mark.parametrize("damage", ["missing", "truncated", "changed"])
 def test_a_damaged_shard_is_refused_by_name(teacher: Teacher, corpus: Corpus, tmp_path: Path, damage: str):
     build_targets(teacher, corpus, MASKING, REPRESENTATION, tmp_path)
-    path = tmp_path / "train-0000-000001.hidden.npy"
+    path = tmp_path / "representation" / "train-0000-000001.hidden.npy"
     whole = path.read_bytes()
     if damage == "missing":
         path.unlink()
@@ -199,6 +202,11 @@ def test_blocks_and_epochs_that_are_not_covered_are_refused(teacher: Teacher, co
         ({"kind": "everything"}, r"targets\.kind=everything.*representation, logits"),
         ({"dtype": "int8"}, r"targets\.dtype=int8.*float16, float32"),
         ({"epochs": 0}, r"targets\.epochs=0"),
+        ({"form": "all"}, r"targets\.form=all.*exact, topk"),
+        ({"top_k": 0}, r"targets\.top_k=0"),
+        ({"tail_samples": 0}, r"targets\.tail_samples=0"),
+        ({"temperature": 0.0}, r"targets\.temperature=0\.0"),
+        ({"kind": "logits", "form": "topk", "top_k": 10_000}, r"targets\.top_k=10000.*vocabulary's \d+ entries"),
         ({"blocks": 0}, r"targets\.blocks=0"),
         ({"heldout_blocks": -1}, r"targets\.heldout_blocks=-1"),
     ],
@@ -244,3 +252,70 @@ def test_outputs_beyond_half_precision_are_refused(
     monkeypatch.setattr(teacher, "represent", lambda ids: tuple(value * 1e6 for value in represent(ids)))
     with pytest.raises(ConfigurationError, match=r"targets\.dtype=float16.*use float32"):
         build_targets(teacher, corpus, MASKING, REPRESENTATION, tmp_path)
+
+
+def test_both_kinds_stand_side_by_side(teacher: Teacher, corpus: Corpus, tmp_path: Path):
+    both = replace(LOGITS, kind="both", blocks=50)
+    kept = opened(teacher, corpus, both, tmp_path / "both")
+    assert (kept.kind, kept.epochs, kept.count("train")) == ("both", 2, 50)
+    apart = {kind: opened(teacher, corpus, replace(both, kind=kind), tmp_path / kind) for kind in ("representation", "logits")}
+    indices, epochs = np.array([4, 49, 4]), np.array([0, 1, 1])
+    batch = kept.batch("train", indices, epochs)
+    alone = apart["representation"].batch("train", indices, epochs)
+    assert torch.equal(batch.hidden, alone.hidden)
+    assert torch.equal(batch.layer_input, alone.layer_input)
+    assert torch.equal(batch.transformed, apart["logits"].batch("train", indices, epochs).transformed)
+    predicted = [targets.record["predicted_bytes"] for targets in (kept, *apart.values())]
+    assert predicted[0] == predicted[1] + predicted[2]
+
+
+def test_folders_of_two_builds_cannot_be_mixed(teacher: Teacher, corpus: Corpus, tmp_path: Path):
+    build_targets(teacher, corpus, MASKING, LOGITS, tmp_path / "first")
+    build_targets(teacher, corpus, replace(MASKING, seed=5), LOGITS, tmp_path / "second")
+    (tmp_path / "first" / "logits").rename(tmp_path / "gone")
+    (tmp_path / "second" / "logits").rename(tmp_path / "first" / "logits")
+    with pytest.raises(RecordError, match="do not belong together"):
+        Targets.open(tmp_path / "first", {})
+
+
+def test_topk_keeps_the_same_draws_whatever_the_batches(teacher: Teacher, corpus: Corpus, tmp_path: Path):
+    first = build_targets(teacher, corpus, MASKING, TOPK, tmp_path / "first", batch_size=7)
+    second = build_targets(teacher, corpus, MASKING, TOPK, tmp_path / "second", batch_size=3)
+    kept = [Targets.open(tmp_path / name, {}).batch("train", np.arange(9), np.ones(9, int)).kept for name in ("first", "second")]
+    # The teacher's rounding may depend on the size of the batch; the classes and the draws do not.
+    assert torch.equal(kept[0].ids, kept[1].ids)
+    torch.testing.assert_close(kept[0].values, kept[1].values, rtol=1e-2, atol=1e-2)
+    assert first["predicted_bytes"] == second["predicted_bytes"] == (2 * 140 + 10) * MASKING.positions(32) * (18 * (2 + 2) + 16)
+    assert kept[0].ids.dtype == torch.int64
+    draws = [Targets.open(tmp_path / "first", {}).batch("train", np.arange(9), np.full(9, epoch)).kept.ids for epoch in (0, 1)]
+    assert not torch.equal(*draws)
+
+
+def test_topk_gives_the_soft_cross_entropy_of_all_logits(teacher: Teacher, corpus: Corpus, tmp_path: Path):
+    config = replace(TOPK, top_k=30, tail_samples=30, blocks=140, epochs=1, dtype="float32")
+    kept = opened(teacher, corpus, config, tmp_path)
+    indices = np.arange(140)
+    masked = mask_blocks(corpus.train[indices], indices, 0, MASKING, corpus.special, corpus.vocab_size)
+    exact = teacher.logits_of(teacher.targets_of(torch.from_numpy(masked.input_ids), torch.from_numpy(masked.positions)))
+    sparse = kept.batch("train", indices).kept
+    student = torch.randn(exact.shape, generator=torch.Generator().manual_seed(0))
+    expected = soft_cross_entropy(student, exact, 2.0)
+    assert float(sparse_soft_cross_entropy(student, sparse.ids, sparse.weights(2.0), 2.0)) == pytest.approx(
+        float(expected), rel=0.01
+    )
+
+
+def test_what_a_loss_leaves_open_is_filled_in():
+    assert TargetConfig().kinds == ("representation",)
+    filled = TargetConfig().for_loss("both", 3.0)
+    assert (filled.kind, filled.kinds, filled.temperature) == ("both", ("representation", "logits"), 3.0)
+    assert TargetConfig(kind="logits", temperature=1.5).for_loss("representation", 2.0) == TargetConfig(
+        kind="logits", temperature=1.5
+    )
+
+
+def test_targets_of_an_older_layout_are_refused(teacher: Teacher, corpus: Corpus, tmp_path: Path):
+    write_json(tmp_path / "targets.json", {"schema": 1, "identity": {}})
+    for use in (lambda: Targets.open(tmp_path, {}), lambda: build_targets(teacher, corpus, MASKING, LOGITS, tmp_path)):
+        with pytest.raises(RecordError, match=r"older version of Bort.*remove it"):
+            use()

@@ -1,0 +1,162 @@
+"""The soft targets of one kind on disk: arrays by name, cut into shards of blocks, memory-mapped and checksummed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bort.corpus.config import MaskingConfig
+from bort.corpus.store import Corpus
+from bort.errors import RecordError
+from bort.files import file_digest, read_json
+from bort.teacher.model import Teacher
+
+STORE = "store.json"
+#: Bytes of an array of a shard, about: a kill loses at most one shard, some seconds of a small teacher's work on a processor.
+SHARD_BYTES = 16 << 20
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the outputs for a block are kept.
+
+    Args:
+        arrays: The shape and the type of each array's part of a block, by name.
+        shard_blocks: Blocks of a shard.
+    """
+
+    arrays: dict[str, tuple[tuple[int, ...], str]]
+    shard_blocks: int
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes that a block takes in all arrays."""
+        return sum(_bytes(shape, dtype) for shape, dtype in self.arrays.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns JSON values."""
+        arrays = {name: {"shape": list(shape), "dtype": dtype} for name, (shape, dtype) in self.arrays.items()}
+        return {"arrays": arrays, "shard_blocks": self.shard_blocks}
+
+
+def layout_of(identity: Mapping[str, Any], teacher: Teacher, corpus: Corpus, masking: MaskingConfig) -> Layout:
+    """Returns how soft targets of one kind are laid out.
+
+    Args:
+        identity: What they are bound to.
+        teacher: Says how wide its outputs are.
+        corpus: Says how long a block is.
+        masking: Says how many of its positions are masked.
+    """
+    dtype, hidden = identity["dtype"], teacher.architecture.hidden
+    arrays: dict[str, tuple[tuple[int, ...], str]]
+    if identity["kind"] == "representation":
+        arrays = {"hidden": ((corpus.block_length, hidden), dtype)}
+        if teacher.has_relations:
+            arrays["layer_input"] = ((corpus.block_length, hidden), dtype)
+    else:
+        rows = masking.positions(corpus.block_length)
+        if identity["form"] == "exact":
+            arrays = {"transformed": ((rows, teacher.head_width), dtype)}
+        else:
+            kept = identity["top_k"] + identity["tail_samples"]
+            ids = "uint16" if teacher.vocab_size <= 1 << 16 else "int32"
+            arrays = {"ids": ((rows, kept), ids), "values": ((rows, kept), dtype), "summary": ((rows, 4), "float32")}
+    return Layout(arrays, max(1, SHARD_BYTES // max(_bytes(*part) for part in arrays.values())))
+
+
+def _bytes(shape: tuple[int, ...], dtype: str) -> int:
+    return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+class Store:
+    """Soft targets of one kind, opened for reading.
+
+    Attributes:
+        digest: Identifies content and inputs.
+    """
+
+    def __init__(self, directory: Path, record: dict[str, Any]) -> None:
+        self.directory, self._record = directory, record
+        self.digest: str = record["digest"]
+        self._maps: dict[str, NDArray[Any]] = {}
+
+    @classmethod
+    def open(cls, directory: Path, *, verify: bool = False) -> Store:
+        """Opens a folder.
+
+        Args:
+            directory: Where it lies.
+            verify: Whether every shard is read once and compared with its digest.
+
+        Raises:
+            RecordError: A file is missing or damaged.
+        """
+        store = cls(directory, read_json(directory / STORE))
+        for name, digests in store._record["shards"].items():
+            for key, wanted in digests.items():
+                path = directory / shard_file(name, key)
+                store._map(name, key)
+                if verify and file_digest(path) != wanted:
+                    raise RecordError(f"{path} does not match its digest; remove {directory.parent} and make them again.")
+        return store
+
+    def rows(self, split: str, indices: Integers, epochs: Integers) -> dict[str, Any]:
+        """Returns the fields of a :class:`~bort.teacher.model.TargetBatch` for blocks [B] in their epochs [B]."""
+        layout = self._record["layout"]
+        shards, rows = np.divmod(indices, layout["shard_blocks"])
+        values: dict[str, Tensor] = {}
+        for key, part in layout["arrays"].items():
+            whole = np.issubdtype(np.dtype(part["dtype"]), np.integer)
+            out = np.empty((len(indices), *part["shape"]), dtype=np.int64 if whole else np.float32)
+            for epoch, shard in set(zip(epochs.tolist(), shards.tolist(), strict=True)):
+                chosen = np.flatnonzero((epochs == epoch) & (shards == shard))
+                out[chosen] = self._map(shard_name(split, epoch, shard), key)[rows[chosen]]
+            values[key] = torch.from_numpy(out)
+        return values
+
+    def _map(self, name: str, key: str) -> NDArray[Any]:
+        path = self.directory / shard_file(name, key)
+        if path.name not in self._maps:
+            try:
+                self._maps[path.name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise RecordError(
+                    f"{path} cannot be read ({error}); remove {self.directory.parent} and make them again."
+                ) from error
+        return self._maps[path.name]
+
+
+def refuse_difference(directory: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Raises an error that names what the soft targets in ``directory`` were made for and what was asked for."""
+    differences = [
+        f"{key}: {_short(there.get(key))} there, {_short(value)} here" for key, value in here.items() if there.get(key) != value
+    ]
+    if differences:
+        raise RecordError(
+            f"{directory} holds soft targets for something else ({'; '.join(differences)}); choose another folder or remove it."
+        )
+
+
+def _short(value: Any) -> str:
+    return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def shard_name(split: str, epoch: int, shard: int) -> str:
+    """Returns the name of shard number ``shard`` of a split's epoch."""
+    return f"{split}-{epoch:04d}-{shard:06d}"
+
+
+def shard_file(name: str, key: str) -> str:
+    """Returns the file name of an array of the shard ``name``."""
+    return f"{name}.{key}.npy"
