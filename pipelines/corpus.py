@@ -22,7 +22,7 @@ def work(run: Run) -> dict[str, Any]:
         config.corpus, load_tokenizer(config.teacher), directory, workers=config.impl.workers, observer=run.observer
     )
     run.tracked.params({"corpus.name": config.corpus.name, "corpus.block_length": config.corpus.block_length})
-    run.tracked.dataset(config.corpus.name, record["digest"], config.corpus.path, record["tokens"], context="training")
+    run.tracked.dataset(config.corpus.name, record["digest"], config.corpus.where, record["tokens"], context="training")
     return {**record, "directory": str(directory)}
 
 

@@ -174,6 +174,11 @@ class CorpusConfig(SourceConfig):
         for key, source in self.all_sources():
             source.check_source(key)
 
+    @property
+    def where(self) -> str:
+        """Where the text comes from, in a few words."""
+        return self.path or ", ".join(source.path for source in self.sources)
+
     def all_sources(self) -> list[tuple[str, SourceConfig]]:
         """Returns every source with the dotted key of its settings, local copies and limits filled in."""
         if not self.sources:

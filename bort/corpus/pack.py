@@ -134,7 +134,7 @@ def _nothing(config: CorpusConfig, parts: Parts) -> tuple[str, object, str]:
     for key, (step, value) in left_out.items():
         if parts.counts[f"{step}_documents"]:
             return key, value, f"it leaves none of the {parts.seen} documents"
-    return "corpus.path", config.path or "; ".join(source.path for source in config.sources), "it holds no text"
+    return "corpus.path", config.where, "it holds no text"
 
 
 def _boundary(config: CorpusConfig, keys: NDArray[np.uint64]) -> int:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,26 @@ def test_every_choice_composes(name: str) -> None:
     check = getattr(getattr(config, group), "check", None)
     if check is not None and name != "corpus/local":
         check()
+
+
+def test_the_papers_sources_are_the_recipes_of_their_names() -> None:
+    sources = composed("corpus", "corpus=paper").corpus.sources
+    assert len(sources) == 6
+    for source in sources:
+        recipe = composed("corpus", f"corpus={source.name}").corpus
+        assert asdict(source) == {key: asdict(recipe)[key] for key in asdict(source)}
+
+
+def test_sources_are_given_on_the_command_line() -> None:
+    corpus = composed(
+        "corpus", "corpus=local", "corpus.sources=[{name:a,path:x,markup:[html]},{name:b,path:y}]", "corpus.cleaning.duplicates=true"
+    ).corpus
+    corpus.check()
+    assert [(source.name, source.path, source.markup, source.text_column) for source in corpus.sources] == [
+        ("a", "x", ["html"], "text"),
+        ("b", "y", [], "text"),
+    ]
+    assert composed("corpus", "corpus=paper", "corpus.sources.1.max_documents=5").corpus.sources[1].max_documents == 5
 
 
 @pytest.mark.parametrize("name", [name.partition("/")[2] for name in FILES if name.startswith("experiment/")])
