@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+#: What the table of an evaluation names of a submission.
+_SUBMITTED = ("file", "zip", "suite_zip")
 #: What cleaning did to the documents that it counts.
 _CLEANED = {
     "tables": "tables taken out",
@@ -18,6 +21,8 @@ _CLEANED = {
     "duplicates": "duplicates, left out",
     "near_duplicates": "near-duplicates, left out",
 }
+#: What the table of an evaluation names of a submission.
+_SUBMITTED = ("file", "zip", "suite_zip")
 #: Candidates that the table of a search shows.
 _SHOWN = 8
 
@@ -62,6 +67,13 @@ def teacher(result: dict[str, Any]) -> RenderableType:
         ("parameters", f"{result['parameters']:,}"),
         ("blocks with soft targets", f"{result['identity']['blocks']:,} + {result['identity']['heldout_blocks']:,} held out"),
     ]
+    if result.get("bytes") is not None:
+        rows.append(("soft targets", f"{result['identity']['kind']}, {result['bytes'] / 1e6:,.1f} MB"))
+    head = result.get("head")
+    if head and "accuracy" in head:
+        rows.append(("head", f"fitted in {head['steps']:,} steps, {head['trained']} trained"))
+        for name, figures in (("fitted head", head), *((f"{name} baseline", part) for name, part in head["baselines"].items())):
+            rows.append((name, f"held-out accuracy {figures['accuracy']:.3f}, cross-entropy {figures['cross_entropy']:.2f} nats"))
     return table(f"Teacher {result['name']}", ("", ""), rows)
 
 
@@ -119,7 +131,7 @@ def evaluate(result: dict[str, Any]) -> RenderableType:
         (name, f"{score['value']:.4f} [{score['examples']['low']:.4f}, {score['examples']['high']:.4f}]")
         for name, score in result["metrics"].items()
     ]
-    rows += [(what, path) for what, path in (result["submission"] or {}).items() if what in ("file", "zip", "suite_zip")]
+    rows += [("submission", Path(result["submission"][what]).name) for what in _SUBMITTED if what in (result["submission"] or {})]
     return table(f"{result['model']} on {result['task']['name']}", ("metric", "held out"), rows)
 
 
@@ -220,6 +232,47 @@ def benchmark_objectives(result: dict[str, Any]) -> RenderableType:
     return table(f"Objectives after {result['rows'][0]['steps']:,} steps", columns, rows)
 
 
+def benchmark_agora(result: dict[str, Any]) -> RenderableType:
+    """Each setting's scores in points, and how far each arm is ahead of plain fine-tuning on the mean of all settings."""
+    arms = list(result["settings"][0]["scores"])
+    rows = [
+        (
+            f"{setting['task']} {setting['size']:,}",
+            setting["metric"],
+            f"{setting['majority']:.1f}",
+            *(_points(setting["scores"][arm]) for arm in arms),
+            _points(setting["differences"]["agora"], "+") if "agora" in setting["differences"] else "–",
+        )
+        for setting in result["settings"]
+    ]
+    ahead = [
+        "ahead of plain, mean",
+        "",
+        "",
+        *(_points(result["overall"][arm], "+") if arm in result["overall"] else "–" for arm in arms),
+        "",
+    ]
+    costs = [
+        [name.replace("_", "-"), "", "", *(f"{result['cost'][arm][name]:,.0f}" for arm in arms), ""]
+        for name in ("steps", "processor_seconds")
+    ]
+    title = f"Agora over seeds {', '.join(map(str, result['seeds']))}: {agora_verdict(result)}"
+    return table(title, ("task and train examples", "metric", "majority", *arms, "agora − plain"), [*rows, ahead, *costs])
+
+
+def agora_verdict(result: Mapping[str, Any]) -> str:
+    """Returns the benchmark's finding as a sentence."""
+    verdict = result.get("verdict")
+    if verdict is None:
+        return "no comparison of Agora with plain fine-tuning was asked for"
+    worst = verdict["worst"]
+    sure = f" [{verdict['low']:+.1f}, {verdict['high']:+.1f}]" if verdict["low"] is not None else ""
+    return (
+        f"{verdict['mean']:+.1f}{sure} points against plain fine-tuning, at worst {worst['difference']:+.1f} "
+        f"({worst['task']} with {worst['size']:,}); target {'met' if verdict['met'] else 'not met'}"
+    )
+
+
 def report(result: dict[str, Any]) -> RenderableType:
     """Where the page lies."""
     return table("Report", ("page", "sections"), [(result["page"], ", ".join(result["sections"]))])
@@ -258,6 +311,13 @@ def _number(value: float | None) -> str:
 def _share(value: Mapping[str, float], digits: int) -> str:
     """A share with its interval, in per cent."""
     return f"{value['value']:.{digits}%} [{100 * value['low']:.{digits}f}, {100 * value['high']:.{digits}f}]"
+
+
+def _points(found: Mapping[str, Any], sign: str = "") -> str:
+    """A mean in points with its interval."""
+    if found["low"] is None:
+        return f"{found['mean']:{sign}.1f}"
+    return f"{found['mean']:{sign}.1f} [{found['low']:{sign}.1f}, {found['high']:{sign}.1f}]"
 
 
 def _score(score: Mapping[str, Any]) -> str:
