@@ -70,7 +70,10 @@ def test_the_papers_sources_are_the_recipes_of_their_names() -> None:
 
 def test_sources_are_given_on_the_command_line() -> None:
     corpus = composed(
-        "corpus", "corpus=local", "corpus.sources=[{name:a,path:x,markup:[html]},{name:b,path:y}]", "corpus.cleaning.duplicates=true"
+        "corpus",
+        "corpus=local",
+        "corpus.sources=[{name:a,path:x,markup:[html]},{name:b,path:y}]",
+        "corpus.cleaning.duplicates=true",
     ).corpus
     corpus.check()
     assert [(source.name, source.path, source.markup, source.text_column) for source in corpus.sources] == [
