@@ -180,7 +180,7 @@ class _Builder:
             batch = self.teacher.targets_of(torch.from_numpy(rows))
             outputs = {name: getattr(batch, name) for name in self.layout.arrays}
         else:
-            masked = mask_blocks(rows, indices, epoch, self.masking, self.corpus.special, self.corpus.vocab_size)
+            masked = mask_blocks(rows, indices, epoch, self.masking, self.corpus.special, self.corpus.vocab_size, self.corpus.words)
             batch = self.teacher.targets_of(torch.from_numpy(masked.input_ids), torch.from_numpy(masked.positions))
             if self.identity["form"] == "exact":
                 outputs = {"transformed": batch.transformed}

@@ -232,7 +232,7 @@ class _Fit:
         self, blocks: NDArray[np.int64], indices: NDArray[np.int64], epochs: NDArray[np.int64]
     ) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
         """Returns logits [B, K, V], labels [B, K] and the tokens shown at the masked positions [B, K]."""
-        masked = mask_blocks(blocks, indices, epochs, self.masking, self.corpus.special, self.corpus.vocab_size)
+        masked = mask_blocks(blocks, indices, epochs, self.masking, self.corpus.special, self.corpus.vocab_size, self.corpus.words)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train == "all"):
             hidden = self.model.base_model(input_ids=torch.from_numpy(masked.input_ids).to(self.device)).last_hidden_state
         positions = torch.from_numpy(masked.positions).to(self.device)
