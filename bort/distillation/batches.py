@@ -110,7 +110,9 @@ class BatchSource:
             # The teacher has seen so many epochs' masks; after the last of them they come round again.
             epochs = epochs % self.targets.epochs
         if masked:
-            made = mask_blocks(blocks, indices, epochs, self.masking, self.corpus.special, self.corpus.vocab_size, self.corpus.words)
+            made = mask_blocks(
+                blocks, indices, epochs, self.masking, self.corpus.special, self.corpus.vocab_size, self.corpus.words
+            )
             batch["masked_ids"] = torch.from_numpy(made.input_ids)
             batch["positions"] = torch.from_numpy(made.positions)
             batch["labels"] = torch.from_numpy(made.labels)

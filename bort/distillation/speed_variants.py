@@ -127,7 +127,9 @@ def _usual(connection: Connection, world: _World, impl: ImplConfig, idle: int) -
 
     def collate(items: list[int]) -> tuple[Tensor, Tensor]:
         indices = np.array(items, dtype=np.int64)
-        made = mask_blocks(blocks[indices], indices, 0, world.masking, world.corpus.special, world.corpus.vocab_size, world.corpus.words)
+        made = mask_blocks(
+            blocks[indices], indices, 0, world.masking, world.corpus.special, world.corpus.vocab_size, world.corpus.words
+        )
         labels = np.full_like(made.input_ids, -100)
         np.put_along_axis(labels, made.positions, made.labels, axis=1)
         return torch.from_numpy(made.input_ids), torch.from_numpy(labels)
