@@ -18,6 +18,9 @@ from bort.teacher import TeacherConfig, load_teacher
 
 _PLAIN = re.compile(r"[^\W\d_]{2,}")
 _NEIGHBOURS = 12
+#: Words that may be a neighbour: rare ones are no help to a small student, and looking through all takes long.
+_FREQUENT = 8_000
+_BEGINNINGS = ("Ġ", "▁")
 _CANDIDATES = 12
 
 
@@ -27,23 +30,23 @@ class Encoder:
     Args:
         model_dir: A directory in transformers layout, or a hub id.
         max_length: Tokens of a text that are read.
-        threads: Of torch, for the time of a call; left alone where ``None``.
     """
 
     def __init__(self, model_dir: str | Path, max_length: int) -> None:
         self.teacher = load_teacher(TeacherConfig(path=str(model_dir)))
         self.tokenizer = self.teacher.tokenizer
-        self._length = min(max_length, self.teacher.positions)
+        self.max_length = min(max_length, self.teacher.positions)
         self._features: dict[str, NDArray[np.float32]] = {}
         self._near: dict[str, tuple[str, ...]] = {}
         self._words: dict[str, int] | None = None
-        self._matrix = torch.empty(0)
+        self._names: list[str] = []
+        self._frequent = torch.empty(0)
 
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Returns the mean of the last hidden states of each text, scaled to length 1: [N, H]."""
         missing = list(dict.fromkeys(text for text in texts if text not in self._features))
         if missing:
-            ids = self.tokenizer(missing, truncation=True, max_length=self._length)["input_ids"]
+            ids = self.tokenizer(missing, truncation=True, max_length=self.max_length)["input_ids"]
             lengths = np.array([len(one) for one in ids], dtype=np.int64)
             for batch in evaluation_batches(lengths):
                 width = int(lengths[batch].max())
@@ -60,36 +63,34 @@ class Encoder:
         return np.stack([self._features[text] for text in texts])
 
     def neighbours(self, word: str) -> tuple[str, ...]:
-        """Returns the words whose embeddings are nearest to that of ``word`` by cosine; none for a word that is several tokens."""
-        words = self._vocabulary()
+        """Returns the frequent words whose embeddings are nearest to that of ``word`` by cosine; none if it is several tokens."""
+        words = self.words()
         key = word if word in words else word.casefold()
         if key not in words:
             return ()
         if key not in self._near:
-            names = list(words)
-            with torch.inference_mode():
-                likeness = self._matrix @ self._matrix[words[key]]
-            nearest = likeness.topk(min(_NEIGHBOURS + 1, len(names))).indices.tolist()
-            self._near[key] = tuple(names[index] for index in nearest if names[index].casefold() != key.casefold())[:_NEIGHBOURS]
+            likeness = self._frequent @ self.teacher.encoder.get_input_embeddings().weight.detach()[words[key]].float()
+            nearest = torch.topk(likeness, min(_NEIGHBOURS + 1, len(likeness))).indices.tolist()
+            others = (self._names[index] for index in nearest)
+            self._near[key] = tuple(other for other in others if other.casefold() != key.casefold())[:_NEIGHBOURS]
         return self._near[key]
 
-    def _vocabulary(self) -> dict[str, int]:
-        """Returns the row of each whole word of letters in the matrix of normalised embeddings."""
+    def words(self) -> dict[str, int]:
+        """Returns the token of each whole word of letters, the frequent ones first: vocabularies are in that order."""
         if self._words is None:
             found: dict[str, int] = {}
-            for token, index in sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1]):
-                # Byte-pair vocabularies mark the beginning of a word, word-piece ones its going on.
-                word = token[1:] if token[:1] in ("Ġ", "▁") else token
-                whole = token[:1] in ("Ġ", "▁") or not self._marks_beginnings()
-                if whole and _PLAIN.fullmatch(word) and word not in found:
-                    found[word] = index
-            rows = self.teacher.encoder.get_input_embeddings().weight.detach()[list(found.values())].float()
-            self._matrix = torch.nn.functional.normalize(rows, dim=-1)
-            self._words = {word: row for row, word in enumerate(found)}
+            vocabulary = self.tokenizer.get_vocab()
+            # Byte-pair vocabularies mark the beginning of a word, word-piece ones its going on.
+            marked = any(token.startswith(_BEGINNINGS) for token in vocabulary)
+            for token, index in sorted(vocabulary.items(), key=lambda item: item[1]):
+                begins = token.startswith(_BEGINNINGS)
+                word = token[1:] if begins else token
+                if begins == marked and _PLAIN.fullmatch(word):
+                    found.setdefault(word, index)
+            self._words, self._names = found, list(found)[:_FREQUENT]
+            rows = self.teacher.encoder.get_input_embeddings().weight.detach()[[found[name] for name in self._names]]
+            self._frequent = torch.nn.functional.normalize(rows.float(), dim=-1)
         return self._words
-
-    def _marks_beginnings(self) -> bool:
-        return any(token.startswith(("Ġ", "▁")) for token in self.tokenizer.get_vocab())
 
 
 class Contextual:
@@ -111,9 +112,7 @@ class Contextual:
             )
         self._encoder = encoder
         special = set(encoder.tokenizer.all_special_ids)
-        vocabulary = encoder.tokenizer.get_vocab()
-        words = encoder._vocabulary()
-        usable = {index for token, index in vocabulary.items() if token.lstrip("Ġ▁") in words and index not in special}
+        usable = set(encoder.words().values()) - special
         self._usable = torch.zeros(encoder.teacher.vocab_size, dtype=torch.bool)
         self._usable[sorted(usable)] = True
 
@@ -122,7 +121,7 @@ class Contextual:
         random = draw(seed, self.name, example.texts, number)
         place = int(random.integers(len(example.texts)))
         tokenizer, teacher = self._encoder.tokenizer, self._encoder.teacher
-        ids = tokenizer(example.texts[place], truncation=True, max_length=self._encoder._length)["input_ids"]
+        ids = tokenizer(example.texts[place], truncation=True, max_length=self._encoder.max_length)["input_ids"]
         inner = [at for at, token in enumerate(ids) if self._usable[token]]
         if not inner:
             return example.texts
