@@ -86,7 +86,7 @@ def _correspondence(findings: Findings) -> Row:
     claim = "A few steps of training rank architectures as more steps do"
     correlation = findings.search.get("correlation") or {}
     tau, between = correlation.get("kendall_tau"), correlation.get("between") or []
-    if not is_number(tau) or len(between) != 2:
+    if not is_number(tau) or len(between) != 2 or between[0] == between[1]:
         return claim, "assumed", DASH, "not measured here", "bort search with error.rungs=2 or more"
     verdict = "holds well" if tau >= 0.8 else "holds roughly" if tau >= 0.5 else "does not hold"
     words = f"rank correlation τ = {tau:.2f} between {between[0]:,} and {between[1]:,} steps"

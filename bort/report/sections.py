@@ -258,6 +258,12 @@ def _why_words(findings: Findings) -> str:
         f"{percent(1 - float(winner['latency']) / i)} of the {'latency' if findings.measured_latency else 'operations'} "
         f"of the maximum point {top}."
     )
+    reference = (findings.search.get("correlation") or {}).get("reference") or {}
+    if is_number(reference.get("kendall_tau")):
+        words += (
+            f" The errors rank the {reference['n']} candidates that were trained in full elsewhere as that training does, with a rank "
+            f"correlation of τ = {reference['kendall_tau']:.2f}."
+        )
     best = min(complete, key=lambda item: float(item["error"]))
     if best.get("name") == winner.get("name"):
         return words + " No candidate has a smaller error."

@@ -239,7 +239,8 @@ class _Worker:
                 evaluation = self._evaluate(entry, steps)
                 with self._coordination.exclusive():
                     self._ledger.refresh()
-                    if entry.number in self._ledger.running and entry.steps < steps:
+                    # A rung may be of no steps at all.
+                    if entry.number in self._ledger.running and (not entry.curve or entry.steps < steps):
                         self._ledger.record(entry, evaluation)
                         self._ledger.settle(entry)
             elif not self._immediate:
