@@ -18,9 +18,10 @@ from bort.tasks.split import text_key
 
 FINETUNING = FinetuningConfig(
     batch_size=8,
+    head_rate=5.0,
     seeds=[0],
     resamples=20,
-    search={"learning_rate": [1e-2, 3e-3], "weight_decay": [0.0, 0.1]},
+    search={"learning_rate": [2e-2, 1e-2], "weight_decay": [0.0, 0.1]},
     dropout=0.0,
     pooling="mean",
 )
@@ -28,7 +29,7 @@ FINETUNING = FinetuningConfig(
 
 def agora(encoder_dir, **changes):
     settings = {
-        "steps": 16, "judgements": 2, "per_mistake": 3, "before": 10, "least": 30, "most": 40, "generators": ["substitute", "mix"],
+        "steps": 24, "judgements": 2, "per_mistake": 3, "before": 10, "least": 30, "most": 40, "generators": ["substitute", "mix"],
         "labeller": LabellerConfig(encoder=str(encoder_dir), accuracy=0.6),
     }  # fmt: skip
     return AgoraConfig(**{**settings, **changes})
@@ -51,13 +52,13 @@ def test_it_learns_and_keeps_its_ledger(finished, toy):
     assert ledger[0]["left"] == [0, 1, 2, 3]
     assert len(ledger) == 2
     assert [len(row["trainings"]) for row in ledger] == [4, 2]
-    assert ledger[-1]["pruned"] == ledger[-1]["left"]
+    assert sorted(ledger[-1]["pruned"]) == ledger[-1]["left"]
     assert 0 < ledger[0]["points"] <= 10
     assert 0 < ledger[0]["kept"] == ledger[1]["points"] - ledger[0]["points"]
     assert ledger[0]["made"] == ledger[0]["kept"] + sum(ledger[0]["dropped"].values())
     assert ledger[1]["made"] == 0  # nothing would be trained on them
     for row in ledger:
-        assert row["cost"]["steps"] == 16 * len(row["trainings"])
+        assert row["cost"]["steps"] == 24 * len(row["trainings"])
         assert row["cost"]["processor_seconds"] > 0
         assert set(row["heldout"]) == {"accuracy", "f1"}
         assert row["best"]["steering"] == max(training["steering"] for training in row["trainings"])
