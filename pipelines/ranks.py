@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bort.errors import BortError
@@ -47,24 +47,27 @@ def companions(stage: str, devices: int, directory: Path) -> Iterator[None]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
-    before = dict(os.environ)
+    own, before = ("RANK", "LOCAL_RANK"), dict(os.environ)
     # The command line of this run, or of this job of a sweep.
     overrides = [*HydraConfig.get().overrides.task, f"hydra.run.dir={quoted(str(directory))}"]
     command = [sys.executable, "-m", "pipelines", stage, *overrides]
     others = [
-        subprocess.Popen(command, env={**before, **shared, "LOCAL_RANK": str(rank)}, stdout=subprocess.DEVNULL)
+        subprocess.Popen(command, env=before | shared | dict.fromkeys(own, str(rank)), stdout=subprocess.DEVNULL)
         for rank in range(1, devices)
     ]
-    os.environ |= {**shared, "LOCAL_RANK": "0"}
+    os.environ |= shared | dict.fromkeys(own, "0")
     try:
         yield
         for other in others:
-            other.wait(_SECONDS_TO_END)
+            with suppress(subprocess.TimeoutExpired):
+                other.wait(_SECONDS_TO_END)
     finally:
-        for name in (*shared, "LOCAL_RANK"):
+        for name in (*shared, *own):
             os.environ.pop(name, None)
+            os.environ |= {name: before[name]} if name in before else {}
         for other in others:
             other.kill()
+            other.wait()
     failed = [other.returncode for other in others if other.returncode]
     if failed:
         raise BortError(f"{len(failed)} of the {devices} processes that share the training ended with status {failed[0]}.")

@@ -178,7 +178,9 @@ class Chain:
                     with tracked, observer.live():
                         if helping:
                             return stage.work(run)
-                        with companions(name, self.config.impl.devices if stage.joint else 1, record.path):
+                        # Several machines need a launcher that knows them.
+                        here = self.config.impl.devices if stage.joint and self.config.impl.nodes == 1 else 1
+                        with companions(name, here, record.path):
                             _work(stage, run, record)
         result = self._results[name] = record.result()
         console.print(stage.show(result))

@@ -30,7 +30,7 @@ class LiveTargets:
 
     def __init__(self, teacher: Teacher, corpus: Corpus, masking: MaskingConfig, config: TargetConfig) -> None:
         identity = targets_identity(teacher, corpus, masking, config)
-        self.teacher, self.kind = teacher, config.kind
+        self.teacher, self.kind = teacher, str(identity["kind"])
         self.record: dict[str, Any] = {"identity": identity}
         self.epochs: int = identity.get("epochs", 0)
         self.blocks: int = identity["blocks"]
