@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,8 +102,18 @@ class _Worker:
 
     def ask(self, what: str, steps: int) -> dict[str, Any]:
         """Sends a request and returns the answer."""
-        try:
+        # A process that failed has said why, and no longer listens.
+        with suppress(OSError):
             self.connection.send((what, steps))
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """Returns the next answer; the first one says that all is ready.
+
+        Raises:
+            BortError: The process failed.
+        """
+        try:
             answer: dict[str, Any] = self.connection.recv()
         except (EOFError, OSError) as error:
             self.process.join()
@@ -129,13 +140,16 @@ class _Processes:
         self._workers: list[_Worker] = []
 
     def start(self, name: str, arguments: tuple[Any, ...]) -> _Worker:
-        """Starts the process of a variant."""
+        """Starts the process of a variant and returns when it has all that it needs."""
         mine, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, name, *arguments), daemon=True)
         process.start()
         theirs.close()
-        worker = _Worker(process, mine)
+        return self._ready(_Worker(process, mine))
+
+    def _ready(self, worker: _Worker) -> _Worker:
         self._workers.append(worker)
+        worker.answer()
         return worker
 
     def end(self) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from bort.architecture import Architecture
+from bort.architecture import POSITIONS, Architecture
 from bort.corpus import BlockOrder, Blocks, Corpus, MaskingConfig, mask_blocks
 from bort.corpus.tokenizer import special_ids
 from bort.distillation.config import ImplConfig, LossConfig, SpeedConfig, StudentConfig, TrainConfig
@@ -39,13 +39,15 @@ _NARROW_PAYS = 1.2
 def serve(connection: Connection, name: str, config: SpeedConfig, teacher: TeacherConfig, impl: ImplConfig, folder: str) -> None:
     """Answers requests for as long as the other end is there.
 
-    ``("run", n)`` makes n steps and returns their times and losses; ``("facts", 0)`` returns what is to be known of the variant.
+    An empty answer says that all is ready. ``("run", n)`` then makes n steps and returns their times and losses, ``("facts", 0)``
+    what is to be known of the variant.
     """
     idle = PeakMemory("cpu").process()
     try:
         with carried_out(impl) as device:
             world = _World(config, teacher, device)
             if name == "cache":
+                connection.send({})
                 connection.recv()
                 connection.send(world.cached(Path(folder)))
                 connection.recv()
@@ -138,20 +140,23 @@ def _usual(connection: Connection, world: _World, impl: ImplConfig, idle: int) -
     narrow: Callable[[], AbstractContextManager[Any]] = (
         (lambda: torch.autocast(world.device, torch.bfloat16)) if impl.precision == "bf16" else nullcontext
     )
-    done, waited = 0, 0.0
+    done, waited, spent = 0, 0.0, 0.0
+    connection.send({})
     while True:
         what, steps = connection.recv()
         if what == "facts":
-            connection.send({**world.facts(memory, idle, True, impl), "data_wait": waited})
+            connection.send({**world.facts(memory, idle, True, impl), "data_wait": waited / max(spent, 1e-9)})
             continue
         watch.reset()
         losses = []
         for _ in range(steps):
+            started = time.perf_counter()
             ids, labels = (part.to(world.device) for part in next(loader))
+            waited += time.perf_counter() - started
             with narrow():
                 started = time.perf_counter()
                 with torch.no_grad():
-                    theirs = teacher.logits(teacher.transform(teacher.represent(ids)[0]))
+                    theirs = teacher.logits(teacher.transform(teacher.encode(ids)))
                     _settle(world.device)
                 watch.teacher += time.perf_counter() - started
                 mine = student.vocabulary(student.encode(ids).hidden)
@@ -165,9 +170,11 @@ def _usual(connection: Connection, world: _World, impl: ImplConfig, idle: int) -
             for group in optimizer.param_groups:
                 group["lr"] = world.train.rate(done, 1)
             optimizer.step()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
             done += 1
-        connection.send({**watch.read(steps), "losses": losses})
+        answer = watch.read(steps)
+        spent += answer["milliseconds"] * steps / 1000.0
+        connection.send({**answer, "losses": losses})
 
 
 def _engine(connection: Connection, world: _World, name: str, impl: ImplConfig, folder: Path, idle: int) -> None:
@@ -182,7 +189,7 @@ def _engine(connection: Connection, world: _World, name: str, impl: ImplConfig, 
         turns.watch_teacher(world.teacher, world.device)
     else:
         targets = Targets.open(folder, {})
-    with_folder = folder / name
+    connection.send({})
     turns.wait()
     result = distill(
         world.student,
@@ -194,7 +201,7 @@ def _engine(connection: Connection, world: _World, name: str, impl: ImplConfig, 
         train=world.train,
         student=StudentConfig(),
         steps=len(world.corpus.train) // world.config.batch_size,
-        directory=with_folder,
+        directory=folder / name,
         impl=impl,
         seed=world.config.seed,
         checkpoint_every=1 << 30,
@@ -235,7 +242,7 @@ class _Turns(Quiet):
 
     def watch_teacher(self, teacher: Any, device: str) -> None:
         """Has the time of the teacher's own passes counted apart."""
-        for name in ("represent", "transform", "logits"):
+        for name in ("targets_of", "logits"):
             setattr(teacher, name, self._timed(getattr(teacher, name), device))
 
     def _timed(self, call: Callable[..., Any], device: str) -> Callable[..., Any]:
@@ -288,7 +295,9 @@ def random_teacher(architecture: Architecture, config: SpeedConfig) -> Teacher:
     words = [*special.values(), *(f"w{number}" for number in range(size - len(special)))]
     core = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **special)
-    settings = architecture.config("bert", vocab_size=size, positions=config.block_length, token_types=1, dropout=0.0)
+    settings = architecture.config(
+        "bert", vocab_size=size, positions=max(POSITIONS, config.block_length), token_types=1, dropout=0.0
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = BertForMaskedLM(settings)

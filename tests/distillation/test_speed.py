@@ -1,0 +1,91 @@
+"""The comparison with the usual loop: all variants train the same student, take turns, and say what they took."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from typing import Any
+
+import pytest
+
+from bort.architecture import BORT, ROBERTA_LARGE, Architecture
+from bort.distillation import speed
+from bort.distillation.config import ImplConfig, SpeedConfig
+from bort.errors import BortError, ConfigurationError
+from bort.teacher import TeacherConfig
+
+TINY = SpeedConfig(
+    variants=["usual", "masked", "cached"],
+    student="1-2-8-16",
+    teacher="2-2-16-32",
+    vocabulary=64,
+    batch_size=2,
+    block_length=12,
+    warmup=1,
+    rounds=2,
+    steps=2,
+)
+
+
+class Threads(speed._Processes):
+    """Serves from threads of this process, whose imports are made already; they take turns as processes do."""
+
+    def __init__(self) -> None:
+        self._workers = []
+
+    def start(self, name: str, arguments: tuple[Any, ...]) -> speed._Worker:
+        mine, theirs = multiprocessing.Pipe()
+        thread = threading.Thread(target=speed._serve, args=(theirs, name, *arguments), daemon=True)
+        thread.terminate = lambda: None
+        thread.start()
+        return self._ready(speed._Worker(thread, mine))
+
+
+def test_all_variants_train_the_same_student(monkeypatch: pytest.MonkeyPatch, listener) -> None:
+    monkeypatch.setattr(speed, "_Processes", Threads)
+    found = speed.compare_speed(TINY, TeacherConfig(), ImplConfig("cpu", threads=1), observer=listener)
+    variants = found["variants"]
+    assert list(variants) == TINY.variants
+    for variant in variants.values():
+        assert len(variant["losses"]) == 1 + 2 * 2
+        assert len(variant["milliseconds"]) == len(variant["processor_milliseconds"]) == 2
+        assert all(value > 0 for value in variant["milliseconds"])
+        assert variant["peak_memory_bytes"] >= variant["idle_memory_bytes"] // 2 > 0
+    # The same loss on the same batches; what is kept on disk is rounded to float16.
+    assert variants["masked"]["losses"] == pytest.approx(variants["usual"]["losses"], rel=1e-5)
+    assert variants["cached"]["losses"] == pytest.approx(variants["usual"]["losses"], rel=1e-3)
+    for name in ("usual", "masked"):
+        taken = zip(variants[name]["teacher_milliseconds"], variants[name]["milliseconds"], strict=True)
+        assert all(0 < teacher < step for teacher, step in taken)
+    assert variants["cached"]["teacher_milliseconds"] == [0.0, 0.0]
+    assert variants["cached"]["flops_per_token"] < variants["masked"]["flops_per_token"] == variants["usual"]["flops_per_token"]
+    assert found["cache"]["tokens"] == 5 * 2 * 12
+    assert found["tokens_per_step"] == 24
+
+
+def test_a_variant_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "_Processes", Threads)
+    with pytest.raises(BortError, match=r"variant cache failed: .*no such directory"):
+        speed.compare_speed(SpeedConfig(), TeacherConfig(path="./nowhere"), ImplConfig("cpu", threads=1))
+
+
+def test_bort_is_scaled_to_its_teacher() -> None:
+    assert speed.scaled_bort(ROBERTA_LARGE) == BORT
+    assert speed.scaled_bort(Architecture(6, 12, 384, 1536)) == Architecture(1, 6, 384, 288)
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        (SpeedConfig(variants=["slow"]), "speed.variants"),
+        (SpeedConfig(variants=["usual", "usual"]), "speed.variants"),
+        (SpeedConfig(student="big"), "speed.student"),
+        (SpeedConfig(teacher="2-3-16-32"), "speed.teacher"),
+        (SpeedConfig(rounds=1), "speed.rounds"),
+        (SpeedConfig(confidence=1.0), "speed.confidence"),
+    ],
+)
+def test_what_cannot_be_measured_is_named(config: SpeedConfig, key: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        config.check()
+    assert caught.value.key == key
