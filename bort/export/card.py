@@ -74,6 +74,8 @@ def _metadata(facts: Mapping[str, Any], name: str) -> str:
 def _pipeline(name: str) -> str:
     if name.endswith("ForSequenceClassification"):
         return "text-classification"
+    if name.endswith("ForMultipleChoice"):
+        return "multiple-choice"
     return "fill-mask" if name.endswith("ForMaskedLM") else "feature-extraction"
 
 
@@ -157,7 +159,14 @@ def _usage(facts: Mapping[str, Any]) -> str:
         "text-classification": "AutoModelForSequenceClassification",
         "fill-mask": "AutoModelForMaskedLM",
         "feature-extraction": "AutoModel",
+        "multiple-choice": "AutoModelForMultipleChoice",
     }[_pipeline(str(facts.get("class") or ""))]
+    call = ['output = model(**tokenizer("A sentence to read.", return_tensors="pt"))']
+    if auto == "AutoModelForMultipleChoice":
+        call = [
+            'inputs = tokenizer(["A passage."] * 2, ["One option.", "Another."], padding=True, return_tensors="pt")',
+            "output = model(**{name: value.unsqueeze(0) for name, value in inputs.items()})",
+        ]
     lines = [
         "## Use",
         "",
@@ -166,7 +175,7 @@ def _usage(facts: Mapping[str, Any]) -> str:
         "",
         'tokenizer = AutoTokenizer.from_pretrained("path/to/this/directory")',
         f'model = {auto}.from_pretrained("path/to/this/directory")',
-        'output = model(**tokenizer("A sentence to read.", return_tensors="pt"))',
+        *call,
         "```",
         "",
     ]

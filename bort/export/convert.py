@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bort.errors import BortError, ConfigurationError
 from bort.export.config import ExportConfig
 from bort.files import atomic_path
-from bort.measure.models import quiet, usable_positions
+from bort.measure.models import first_output, quiet, usable_positions
 from bort.measure.runtime import INPUTS, POSITIONS_KEY, VOCABULARY_KEY, open_session, require_onnx
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ _LARGEST = 2_000_000_000
 
 
 def onnx_file(model: PreTrainedModel, path: Path | str, *, opset: int = ExportConfig.opset) -> None:
-    """Writes an encoder, masked-LM model or sequence classifier as ONNX with dynamic batch and length.
+    """Writes an encoder, masked-LM model, sequence classifier or multiple-choice model as ONNX with dynamic batch and length.
 
     The graph takes ``input_ids`` and ``attention_mask`` [B, S] (token types are zero inside) and gives the model's first output:
-    ``last_hidden_state`` [B, S, H], or ``logits`` [B, S, V] or [B, C].
+    ``last_hidden_state`` [B, S, H], or ``logits`` [B, S, V] or [B, C]; of a multiple-choice model [B, 1], one for each option.
 
     Args:
         model: The model, in evaluation mode.
@@ -50,8 +50,7 @@ def onnx_file(model: PreTrainedModel, path: Path | str, *, opset: int = ExportCo
                 self.model = model
 
             def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-                output: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask)[0]
-                return output
+                return first_output(self.model, input_ids, attention_mask)
 
         # Sizes of 0 and 1 would be taken for constants; different sizes keep batch and length apart.
         ids = torch.ones(2, 7, dtype=torch.long)

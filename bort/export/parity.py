@@ -63,8 +63,10 @@ def torch_runner(model: PreTrainedModel) -> Runner:
     def run(ids: Ids, mask: Ids) -> NDArray[np.float32]:
         import torch
 
+        from bort.measure.models import first_output
+
         with torch.inference_mode():
-            output: NDArray[np.float32] = model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask))[0].numpy()
+            output: NDArray[np.float32] = first_output(model, torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
             return output
 
     return run

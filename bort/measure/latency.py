@@ -19,7 +19,7 @@ from bort.errors import BortError, ConfigurationError
 from bort.events import Observer, Quiet
 from bort.measure.config import BenchmarkConfig
 from bort.measure.environment import BUSY, Occupation, environment, processors
-from bort.measure.models import ENCODER, Spec, build_model, load_model, quiet, resolve, usable_positions
+from bort.measure.models import ENCODER, Spec, build_model, first_output, load_model, quiet, resolve, usable_positions
 from bort.measure.published import PublishedModel
 from bort.measure.runtime import feed, open_session, vocabulary_and_positions
 from bort.measure.statistics import ratio_of_medians, summary
@@ -211,7 +211,7 @@ def _eager(model: PreTrainedModel, device: str) -> Callable[[Ids], object]:
     def call(input_ids: Ids) -> object:
         with torch.inference_mode():
             ids = torch.from_numpy(input_ids).to(device)
-            output = model(input_ids=ids, attention_mask=torch.ones_like(ids))[0]
+            output = first_output(model, ids, torch.ones_like(ids))
             if device == "cuda":
                 # Calls only queue the work; what is timed ends when it is done.
                 torch.cuda.synchronize()

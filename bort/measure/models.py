@@ -16,6 +16,7 @@ from bort.files import read_json
 from bort.measure.published import PublishedModel, find
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 #: How a user may name a model: a transformers directory or an ONNX file, a published name or a shape, or an Architecture.
@@ -28,7 +29,7 @@ FAMILIES = frozenset(
     {"albert", "bert", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie"}
     | {"mobilebert", "modernbert", "mpnet", "roberta", "roberta-prelayernorm", "roformer", "squeezebert", "xlm-roberta"}
 )
-_ACCEPTED = "encoders, masked-LM models and sequence classifiers are accepted"
+_ACCEPTED = "encoders, masked-LM models, sequence classifiers and multiple-choice models are accepted"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,13 @@ class Kind:
 ENCODER = Kind("encoder", "AutoModel", "last_hidden_state")
 MASKED_LM = Kind("masked language model", "AutoModelForMaskedLM", "logits")
 CLASSIFIER = Kind("sequence classifier", "AutoModelForSequenceClassification", "logits")
+CHOICE = Kind("multiple-choice model", "AutoModelForMultipleChoice", "logits")
+_SUFFIXES = (
+    ("ForMaskedLM", MASKED_LM),
+    ("ForSequenceClassification", CLASSIFIER),
+    ("ForMultipleChoice", CHOICE),
+    ("Model", ENCODER),
+)
 
 
 def kind_of(directory: Path | str) -> Kind:
@@ -62,10 +70,22 @@ def kind_of(directory: Path | str) -> Kind:
         raise BortError(f"{directory} holds {names[0]} set up as a decoder: {_ACCEPTED}.")
     if config.get("model_type") not in FAMILIES:
         raise BortError(f"{directory} holds {names[0]} of the family {config.get('model_type')}: {_ACCEPTED}, such as BERT's.")
-    for suffix, kind in (("ForMaskedLM", MASKED_LM), ("ForSequenceClassification", CLASSIFIER), ("Model", ENCODER)):
+    for suffix, kind in _SUFFIXES:
         if names[0].endswith(suffix):
             return kind
     raise BortError(f"{directory} holds {names[0]}: {_ACCEPTED}.")
+
+
+def first_output(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Returns a model's first output for token ids [B, S]; of a multiple-choice model one logit a sequence, [B, 1].
+
+    Such a model wants [questions, options, S]. Each sequence is handed to it as the one option of a question, so that a question
+    may have any number of options.
+    """
+    if type(model).__name__.endswith("ForMultipleChoice"):
+        input_ids, attention_mask = input_ids.unsqueeze(1), attention_mask.unsqueeze(1)
+    output: Tensor = model(input_ids=input_ids, attention_mask=attention_mask)[0]
+    return output
 
 
 def load_model(directory: Path | str, kind: Kind | None = None) -> PreTrainedModel:

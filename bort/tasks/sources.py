@@ -27,6 +27,8 @@ class LayoutError(ConfigurationError):
         self.args = (f"{str(self).removesuffix('.')}:\n{tree}",)
 
 
+#: Seconds that the hub has to answer in.
+_PATIENCE = 10
 #: The files that a task may have, each by the key that names it.
 FILES = ("train", "steering_file", "test", "unlabelled")
 
@@ -115,17 +117,21 @@ def hub_rows(config: TaskConfig, key: str, columns: Sequence[str] | None) -> lis
     """
     from datasets import ClassLabel, load_dataset
     from datasets.utils.logging import disable_progress_bar
+    from huggingface_hub import HfApi, constants
 
     hub = config.hub
     disable_progress_bar()
     try:
+        if not constants.HF_HUB_OFFLINE:
+            # One attempt: where the hub is out of reach, reading would try again for half a minute.
+            HfApi().dataset_info(hub.repository, revision=hub.revision, timeout=_PATIENCE)
         data: Any = load_dataset(hub.repository, hub.subset, split=hub.splits[key], revision=hub.revision)
     except Exception as error:
         # The hub's client raises whatever its transport does; the user needs to know that this was the hub, and a way around it.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise BortError(
-            f"{hub.repository} cannot be read from the hub ({reason}); go online, or download the data and name its directory "
-            "with task.path=DIRECTORY."
+            f"{hub.repository} cannot be read from the hub ({reason}); go online, set HF_HUB_OFFLINE=1 to read what was downloaded "
+            "before, or download the data and name its directory with task.path=DIRECTORY."
         ) from error
     theirs = {name: hub.columns.get(name, name) for name in (columns if columns is not None else data.column_names)}
     for name, column in theirs.items():

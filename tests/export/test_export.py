@@ -48,6 +48,7 @@ def students(tmp_path_factory) -> dict[str, Path]:
             label2id={"bad": 0, "fair": 1, "good": 2}, pad_token_id=0,
         ),
         "encoder": save(home / "encoder", "BertModel"),
+        "choice": save(home / "choice", "BertForMultipleChoice", token_types=2),
     }  # fmt: skip
 
 
@@ -103,6 +104,13 @@ def test_a_classifier_becomes_onnx_and_nothing_is_printed(students, tmp_path, ca
         export_model(students["classifier"], tmp_path, config=ExportConfig(checks=3, int8=True, optimised=True)), "logits", (3, 3)
     )
     assert capfd.readouterr() == ("", "")
+
+
+@needs_onnx
+def test_a_multiple_choice_model_becomes_onnx_that_scores_each_option(students, tmp_path):
+    result = export_model(students["choice"], tmp_path, config=ExportConfig(checks=3))
+    runs_with_any_batch_and_length(result, "logits", (3, 1))
+    assert "AutoModelForMultipleChoice" in Path(result["card"]).read_text(encoding="utf-8")
 
 
 @needs_onnx
@@ -179,7 +187,7 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(students, tmp_path):
     for name, family in (("BertForQuestionAnswering", "bert"), ("GPT2LMHeadModel", "gpt2")):
         other = {**settings, "architectures": [name], "model_type": family}
         (copy / "config.json").write_text(json.dumps(other), encoding="utf-8")
-        with pytest.raises(BortError, match=f"holds {name}.*encoders, masked-LM models and sequence classifiers"):
+        with pytest.raises(BortError, match=f"holds {name}.*encoders, masked-LM models, sequence classifiers and multiple"):
             export_model(copy, tmp_path / "out", config=config)
     assert not (tmp_path / "out").exists()
 

@@ -86,6 +86,18 @@ def test_options_are_scored_as_plain_transformers_scores_them(name, models, offi
         assert line["prediction"] == example.options[line["option"]]
 
 
+@pytest.mark.parametrize("name", ["glue/mnli", "glue/stsb", "superglue/copa"])
+def test_labels_travel_with_the_exported_model(name, models, official, tmp_path):
+    from bort.export import ExportConfig, export_model
+
+    place = models(name)[1] / "model"
+    exported = export_model(place, tmp_path, config=ExportConfig(onnx=False))["transformers"]["path"]
+    task = loaded(name, official)
+    first, second = (evaluate(where, task)["predictions"] for where in (place, exported))
+    assert first == second
+    assert json.loads((tmp_path / "transformers" / "config.json").read_text())["bort_task"]["labels"] == list(task.labels)
+
+
 def choices(tmp_path, count=160):
     """Questions whose right option names the colour of the passage: the rest of it says nothing."""
     draw = np.random.default_rng(0)
