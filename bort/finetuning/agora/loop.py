@@ -42,8 +42,8 @@ class Parts:
         config: With the variant's values in place.
         seed: Decides everything that is drawn.
         observer: Told of progress and of the ledger.
-        quota: Points to keep of each iteration, at most, the first number being that before the first iteration; as the settings
-            have it where absent.
+        quota: Points to keep of each iteration, at most, whatever the mistakes; none, nor any before the first iteration, where it
+            is empty. As the settings have it where absent.
     """
 
     trainer: Trainer
@@ -165,7 +165,7 @@ def _iterate(
         pruned = [left[ordered[place]] for place in PRUNERS[str(config.prune)](sets)]
     counts: dict[str, Any] = {"mistakes": 0, "made": 0, "kept": 0, "dropped": {}}
     # Points of the last iteration would be for a training that does not come.
-    if len(pruned) < len(left) and parts.labeller is not None:
+    if len(pruned) < len(left) and parts.labeller is not None and parts.quota != ():
         counts = _extend(parts, iteration, sieve, number)
     winner = records[ordered[-1]]
     trained = [record["processor_seconds"] for record in records]
