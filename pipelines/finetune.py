@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from bort.record import exclusive
 from pipelines import tables
 from pipelines.agora import draw_ledgers, with_teacher
 from pipelines.app import entry
@@ -30,20 +31,22 @@ def work(run: Run) -> dict[str, Any]:
         place = run.directory if not models else run.directory / role
         train = functools.partial(finetune_agora, agora=with_teacher(config)) if config.agora.enabled else finetune
         watch: dict[str, Any] = {} if config.agora.enabled else {"watch": watched(tracked, run.console)}
-        models[role] = train(
-            directory,
-            task,
-            config.finetuning.for_model(role),
-            directory=place,
-            seed=config.seed,
-            impl=config.impl,
-            observer=Recording(tracked, run.console),
-            name=role,
-            **watch,
-        )
+        # Workers share plain fine-tuning; of Agora one waits for the other and finds its work done.
+        with exclusive(place, wait=config.agora.enabled, name=".tune"):
+            models[role] = train(
+                directory,
+                task,
+                config.finetuning.for_model(role),
+                directory=place,
+                seed=config.seed,
+                impl=config.impl,
+                observer=Recording(tracked, run.console),
+                name=role,
+                **watch,
+            )
         if config.agora.enabled:
             draw_ledgers(run, role, models[role], place)
-        tracked.params({"encoder": role, **models[role]["theta"]})
+        tracked.params({"task": task.name, "encoder": role, **models[role]["theta"]})
         tracked.metrics({f"heldout.{name}": score["mean"] for name, score in models[role]["metrics"].items()})
         tracked.finish()
     return {**next(iter(models.values())), "models": models}
@@ -87,6 +90,7 @@ STAGE = Stage(
     },
     show=tables.finetune,
     check=check,
+    shared=True,
 )
 main = entry("finetune")
 

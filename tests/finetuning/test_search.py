@@ -119,3 +119,55 @@ def test_another_search_of_that_name_is_refused(tmp_path):
 def test_when_everything_diverges_there_is_no_best(tmp_path):
     with pytest.raises(BortError, match="diverged with every θ"):
         search(tmp_path, lambda settings, number, report: None, trials=2)
+
+
+def test_several_workers_share_the_seeds(tmp_path, monkeypatch):
+    import bort.finetuning.runs as runs
+    from bort.files import write_json
+
+    trained = {"a": [], "b": []}
+
+    def slowly(workspace, settings, task, number, seed, place, label, observer):
+        trained[label].append(number)
+        time.sleep(0.05)
+        write_json(place / f"{number}.json", {"seed": number})
+
+    monkeypatch.setattr(runs, "_seed", slowly)
+    found = {}
+
+    def work(name):
+        found[name] = runs._all_seeds(None, config(seeds=[3, 1, 2, 0]), None, 0, tmp_path, name, None)
+
+    workers = [threading.Thread(target=work, args=(name,)) for name in trained]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert found["a"] == found["b"] == [{"seed": number} for number in (3, 1, 2, 0)]
+    assert sorted([*trained["a"], *trained["b"]]) == [0, 1, 2, 3]
+
+
+def test_the_chosen_model_is_kept_and_the_others_go_even_when_killed_in_between(tmp_path):
+    import shutil
+
+    import bort.finetuning.runs as runs
+
+    def made():
+        for number in (0, 1):
+            (tmp_path / "seeds" / str(number) / "model").mkdir(parents=True)
+            (tmp_path / "seeds" / str(number) / "model" / "weights").write_text(str(number))
+            (tmp_path / "seeds" / str(number) / "predictions.jsonl").write_text(f"{number}\n")
+
+    made()
+    runs._keep(tmp_path, 1, [0, 1])
+    assert (tmp_path / "model" / "weights").read_text() == "1"
+    assert (tmp_path / "predictions.jsonl").read_text() == "1\n"
+    assert not list((tmp_path / "seeds").glob("*/"))
+    runs._keep(tmp_path, 1, [0, 1])
+    assert (tmp_path / "model" / "weights").read_text() == "1"
+    # Killed after the chosen model was removed and before its predictions were.
+    made()
+    shutil.rmtree(tmp_path / "seeds" / "1" / "model")
+    runs._keep(tmp_path, 1, [0, 1])
+    assert (tmp_path / "model" / "weights").read_text() == "1"
+    assert not list((tmp_path / "seeds").glob("*/"))
