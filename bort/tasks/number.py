@@ -93,14 +93,19 @@ class Numbering:
         position: int | None = None
         if self._known:
             position = self._positions.get(value)
+        elif self._config.format != "table":
+            position = int(value)
         elif value in self._columns:
             position = self._columns.index(value)
-        elif value in raw.options:
-            position = raw.options.index(value)
-        elif value.isdecimal():
-            position = int(value)
-        elif len(value) == 1 and value.upper().isalpha() and value.isascii():
-            position = ord(value.upper()) - ord("A")
+        else:
+            readings = _readings(raw.options, value)
+            if len(set(readings.values())) > 1:
+                both = " and ".join(f"the {what} of option {number}" for what, number in readings.items())
+                raise BortError(
+                    f"{place}: '{value}' under '{self._config.label}' is {both} (from 0); name the labels in the options' order with "
+                    "task.labels=[…]."
+                )
+            position = next(iter(readings.values()), None)
         if position is None or position >= len(raw.options):
             accepted = "its column, its text, its letter from A or its number from 0"
             if self._known:
@@ -110,6 +115,19 @@ class Numbering:
                 "and task.labels=[…] tells another order."
             )
         return position
+
+
+def _readings(options: Sequence[str], value: str) -> dict[str, int]:
+    """Returns the options that a label may mean, by what it is to them."""
+    found: dict[str, int] = {}
+    if value in options:
+        found["text"] = list(options).index(value)
+    if value.isdecimal() and int(value) < len(options):
+        found["number"] = int(value)
+    letter = ord(value.upper()) - ord("A") if len(value) == 1 and value.isascii() and value.isalpha() else len(options)
+    if letter < len(options):
+        found["letter"] = letter
+    return found
 
 
 def raw_of_row(config: TaskConfig, values: Mapping[str, object], identity: str, texts: Sequence[str], index: str) -> Raw:

@@ -422,3 +422,11 @@ def test_settings_of_other_kinds_that_cannot_be_used_are_named(change, key):
     with pytest.raises(ConfigurationError) as caught:
         TaskConfig(**{"train": "absent.csv", **change}).check()
     assert caught.value.key == key
+
+
+def test_a_label_that_may_mean_two_options_is_refused(tmp_path):
+    rows = [row | {"a": "2", "b": "0", "c": "1", "right": i % 3} for i, row in enumerate(choice_rows())]
+    with pytest.raises(BortError, match=r"'0' under 'right' is the text of option 1 and the number of option 0 \(from 0\)"):
+        choice(choice_table(tmp_path, rows))
+    task = choice(choice_table(tmp_path, rows), labels=["0", "1", "2"])
+    assert all(example.label == int(example.texts[0].split()[1]) % 3 for example in task.train)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,16 @@ def test_each_option_is_a_sequence_of_its_own(official):
     plain = next(example for example in race.train if example.identity == "middle/3.txt:1")
     assert race.sequences(plain)[0][1] == "What was lost in story 3? lantern 3".replace("lantern", "the lantern")
     assert (asked.label, plain.label) == (3, 0)
+
+
+def test_an_answer_of_race_is_a_place_even_where_the_options_are_numbers(official, tmp_path):
+    record = {"article": "a", "questions": ["how many"], "options": [["3", "2", "1", "0"]], "answers": ["B"], "id": "1.txt"}
+    for split in ("train", "dev", "test"):
+        (tmp_path / split / "high").mkdir(parents=True)
+        content = record | {"article": f"a story to {split} with"}
+        (tmp_path / split / "high" / "1.txt").write_text(json.dumps(content))
+    task = load_task(recipe("race/high", tmp_path, path=str(tmp_path)))
+    assert [example.label for split in (task.train, task.steering, task.heldout) for example in split] == [1, 1, 1]
 
 
 def test_entities_of_record_are_put_into_the_query(official):
