@@ -129,7 +129,10 @@ def draw_objectives(runs: Sequence[ObjectiveRun]) -> Drawing:
                     cost.plot(charged, mean, color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
             steps.set_title(FIGURES[name], fontsize=8.5, weight="normal", color=LIGHT["muted"])
             steps.set_xlabel("training steps")
-            cost.set_xlabel("processor seconds (dashed: with the teacher's pass)")
+            cost.set_xlabel("processor seconds")
+            cost.locator_params(axis="x", nbins=5)
+        if any(run.teacher_seconds for run in runs):
+            drawn.axes[0].plot([], [], color=LIGHT["muted"], linestyle=(0, (4, 2)), label="with the teacher's pass")
         handles, labels = drawn.axes[0].get_legend_handles_labels()
         drawn.figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8)
         rows = [row for row in compare_objectives(runs) if shown[0] in row["end"]]
