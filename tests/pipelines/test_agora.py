@@ -53,7 +53,9 @@ def test_the_benchmark_reads_recipes_and_says_where_glue_is():
     assert tasks_of(composed("benchmark_agora"))["glue/sst2"].path.startswith(config.cache)
 
 
-@pytest.mark.parametrize("change", ["+agora_benchmark.tasks.glue/nothing={}", "+agora_benchmark.tasks.glue/rte={pathh: x}"])
-def test_a_task_that_is_none_is_refused(change):
+@pytest.mark.parametrize("tasks", [{"glue/nothing": {}}, {"glue/rte": {"pathh": "x"}}])
+def test_a_task_that_is_none_is_refused(tasks):
+    config = composed("benchmark_agora")
+    config.agora_benchmark.tasks = tasks
     with pytest.raises(ConfigurationError, match=r"agora_benchmark\.tasks"):
-        tasks_of(composed("benchmark_agora", change))
+        tasks_of(config)

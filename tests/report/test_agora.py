@@ -31,4 +31,4 @@ def test_what_agora_is_worth_is_drawn_for_every_setting():
     result = {"settings": [{"task": "toy", "size": 2000, "differences": arms}], "overall": arms, "seeds": [0, 1]}
     drawing = worth(result)
     assert "Agora +4.0 points" in drawing.text
-    assert "toy, 2000, random augmentation: +1.0 points" in drawing.svg
+    assert "toy, 2,000, random augmentation: +1.0 points" in drawing.svg
