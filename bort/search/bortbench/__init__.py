@@ -11,7 +11,7 @@ from bort.search.config import SearchConfig, TableErrorConfig
 from bort.search.estimators import TableEstimator
 from bort.search.problem import Problem
 from bort.search.space import SearchSpace
-from bort.search.table import BORTBENCH, read_table
+from bort.search.table import BORTBENCH, SHAPE, read_table
 
 FOLDER = Path(__file__).parent
 
@@ -40,8 +40,8 @@ def load(*, seed: int | None = None, column: str = "error", search: SearchConfig
         return shape.parameters(rows, 0)
 
     shapes = {shape for shape, _ in read_table(config).curves}
-    values = {name: sorted({getattr(shape, name) for shape in shapes}) for name in ("depth", "heads", "hidden", "intermediate")}
-    space = SearchSpace(**values, parameters=parameters)
+    values = [sorted({getattr(shape, name) for shape in shapes}) for name in SHAPE]
+    space = SearchSpace(*values, parameters=parameters)
     return Problem(
         space=space,
         maximum_point=Architecture.parse(record["maximum_point"]),
