@@ -102,8 +102,8 @@ class Numbering:
             if len(set(readings.values())) > 1:
                 both = " and ".join(f"the {what} of option {number}" for what, number in readings.items())
                 raise BortError(
-                    f"{place}: '{value}' under '{self._config.label}' is {both} (from 0); name the labels in that order with "
-                    "task.labels=[…]."
+                    f"{place}: '{value}' under '{self._config.label}' is {both} (from 0); tell the options' labels in "
+                    "their order with task.labels=[…]."
                 )
             position = next(iter(readings.values()), None)
         if position is None or position >= len(raw.options):
