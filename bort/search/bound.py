@@ -1,10 +1,17 @@
 """``bound``: p and i are known exactly, so only errors are bought, and only those that can still decide the winner.
 
+First a ladder of looks: shapes spread over the space at the first rung, half of them at twice its steps, and so forth; then some
+full trainings. From then on each purchase is the one with the largest chance to come upon the winner for its steps.
+
 The optimistic error of a candidate is a low quantile of what the surrogate of :mod:`bort.search.surrogate` expects of it at the
 last rung; the pessimistic one of the incumbent is its measured error, since only a candidate that was trained to the last rung
 can win. A candidate is out of the race when its optimistic W is below the incumbent's W. The race is over when the chances that
 any candidate left behind is better sum up to less than ``1 − confidence`` (a union bound, so no independence is assumed), or with
-the budget.
+the budget: nothing of it is kept back while the winner is in doubt. Chances are those of Student's t, with as many degrees of
+freedom as full trainings and a few more, so that a few trainings cannot make the bound sure of itself.
+
+What the bound rests on is in ``ASSUMPTIONS``, and how it stood the errors that were bought in the certificate's ``checks``. It is
+wrong more often than it says where a few candidates leave the crowd by far more than the spread among those that were trained.
 """
 
 from __future__ import annotations
@@ -31,7 +38,7 @@ OUTSIDE_ALLOWED, RISING_ALLOWED = 0.1, 0.1
 
 ASSUMPTIONS = (
     "p and i are exact.",
-    "log e is a smooth function of the shape and of log steps, plus normal deviations of one scale for each candidate.",
+    "log e is a smooth function of the shape and of log steps, plus deviations of each candidate that are normal and of one scale.",
     "A curve goes on beyond its last rung as those of the candidates that went further did, within the spread among them.",
 )
 
