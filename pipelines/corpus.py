@@ -13,11 +13,17 @@ from pipelines.stage import Run, Stage
 
 def work(run: Run) -> dict[str, Any]:
     """Packs the corpus into blocks with the teacher's tokenizer."""
-    from bort.corpus import build_corpus
-    from bort.teacher import load_tokenizer
+    from bort.corpus.build import build_corpus
+    from bort.corpus.sources import commits_of
+    from bort.corpus.store import RECORD
 
     config = run.config
     directory = kept(run)
+    if not (directory / RECORD).exists():
+        # A hub out of reach is told before the tokenizer and all that it needs are loaded.
+        commits_of(config.corpus)
+    from bort.teacher import load_tokenizer
+
     record = build_corpus(
         config.corpus, load_tokenizer(config.teacher), directory, workers=config.impl.workers, observer=run.observer
     )

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,22 @@ def resolve(source: SourceConfig, key: str) -> str | None:
     Raises:
         BortError: The hub or the data set is out of reach; the message says what to download and where to put it.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE and not source.streaming:
         # What was downloaded before can be read without the hub.
         return source.revision
     try:
-        return HfApi().dataset_info(source.path, revision=source.revision, timeout=_PATIENCE).sha
+        return _commit(source.path, source.revision)
     except Exception as error:  # The family of the client's network errors changes from version to version.
         raise _out_of_reach(source, key, error) from error
+
+
+@cache
+def _commit(path: str, revision: str | None) -> str | None:
+    from huggingface_hub import HfApi
+
+    return HfApi().dataset_info(path, revision=revision, timeout=_PATIENCE).sha
 
 
 class DatasetRows:

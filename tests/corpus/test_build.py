@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import errno
+import itertools
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bort.corpus import Corpus, CorpusConfig, build_corpus, encode, parts
+from bort.corpus import Corpus, CorpusConfig, MaskingConfig, build_corpus, encode, mask_blocks, pack, parts
 from bort.corpus.config import CleaningConfig, SourceConfig
 from bort.corpus.tokenizer import bare_tokenizer, special_ids, tokenizer_digest
 from bort.errors import BortError, ConfigurationError, RecordError
@@ -139,6 +143,80 @@ def test_an_interrupted_build_goes_on(
     resumed = build_corpus(config, tiny_tokenizer, tmp_path / "killed")
     assert content(resumed) == content(whole)
     assert seen == 80 - observer.read[kept - 1]
+
+
+@pytest.mark.parametrize("moment", ["append", "save", "pack"])
+def test_a_killed_build_ends_with_the_same_bytes(
+    config: CorpusConfig, tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+):
+    monkeypatch.setattr(parts, "PART_CHARACTERS", 1500)
+    config.cleaning = CleaningConfig(duplicates=True, near_duplicates=0.9)
+    whole = build_corpus(config, tiny_tokenizer, tmp_path / "whole")
+    child = os.fork()
+    if child == 0:
+        # In the middle of the third part, after its tokens or after its index, or with one split packed.
+        module, name, calls = {
+            "append": (parts, "_append", 5),
+            "save": (parts, "_write_part", 3),
+            "pack": (pack, "_write_split", 1),
+        }[moment]
+        original = getattr(module, name)
+        made = itertools.count(1)
+
+        def killing(*arguments: Any) -> Any:
+            result = original(*arguments)
+            if next(made) == calls:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        setattr(module, name, killing)
+        build_corpus(config, tiny_tokenizer, tmp_path / "killed")
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert (tmp_path / "killed" / "parts" / "tokens.bin").exists()
+    assert content(build_corpus(config, tiny_tokenizer, tmp_path / "killed")) == content(whole)
+    for name in ("train.npy", "heldout.npy", "words.npy"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_full_disk_is_told(config: CorpusConfig, tiny_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(parts, "_append", full)
+    with pytest.raises(BortError, match=r"The disk of .* is full; make room there"):
+        build_corpus(config, tiny_tokenizer, tmp_path / "corpus")
+
+
+@pytest.mark.parametrize("family", ["roberta", "mpnet"])
+def test_special_tokens_are_the_tokenizers_own(
+    family: str, config: CorpusConfig, tiny_documents: list[str], tiny_roberta_directory: Path, tmp_path: Path
+):
+    from transformers import AutoTokenizer
+
+    if family == "roberta":
+        tokenizer = AutoTokenizer.from_pretrained(tiny_roberta_directory)
+    else:
+        from transformers import MPNetTokenizerFast
+
+        words = sorted({word for text in tiny_documents for word in text.split()})
+        vocabulary = {token: place for place, token in enumerate(["<s>", "<pad>", "</s>", "[UNK]", *words, "<mask>"])}
+        tokenizer = MPNetTokenizerFast(vocab=vocabulary)
+    special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "pad", "mask")}
+    build_corpus(config, tokenizer, tmp_path)
+    corpus = Corpus.open(tmp_path, verify=True)
+    assert special.items() <= corpus.special.items()
+    rows = corpus.train[:]
+    assert (rows[:, 0] == special["cls"]).all()
+    assert (rows[:, -1] == special["sep"]).all()
+    for whole_words in (False, True):
+        masking = MaskingConfig(whole_words=whole_words)
+        masked = mask_blocks(rows, np.arange(len(rows)), 0, masking, corpus.special, corpus.vocab_size, corpus.words)
+        assert not np.isin(masked.labels, list(special.values())).any()
+        assert (masked.input_ids == special["mask"]).sum() > 0.7 * masked.labels.size
+    encoded = tokenizer(tiny_documents, add_special_tokens=False)["input_ids"]
+    assert any(ids[:20] == rows[0, 1:21].tolist() for ids in encoded)
 
 
 def test_the_result_is_the_same_for_any_number_of_processes(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bort.corpus import data_sets
 from bort.corpus.config import CorpusConfig, SourceConfig
 from bort.corpus.data_sets import is_repository, is_saved, resolve
 from bort.corpus.sources import Reader, commits_of, describe
@@ -115,6 +116,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> list[tu
                 raise error
             return SimpleNamespace(sha="c0ffee")
 
+    data_sets._commit.cache_clear()
     constants = SimpleNamespace(HF_HUB_OFFLINE=False)
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(HfApi=Client, constants=constants))
     return asked
