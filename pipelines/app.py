@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.overrides import expand, register_resolvers
-from pipelines.sentences import CONF, sentence
+from pipelines.sentences import CONF, disk_full, sentence
 
 _INTERRUPTED = 130
 
@@ -85,4 +85,4 @@ def _expected(error: Exception) -> bool:
 
     from bort.errors import BortError
 
-    return isinstance(error, (BortError, HydraException, OmegaConfBaseException))
+    return disk_full(error) or isinstance(error, (BortError, HydraException, OmegaConfBaseException))

@@ -17,6 +17,9 @@ from pipelines.stage import Run
 if TYPE_CHECKING:
     from bort.search import CandidateRecord
 
+#: What a candidate's tracked run says of it.
+_FIGURES = ("parameters", "operations", "latency", "error", "w", "steps", "tokens", "processor_seconds")
+
 
 def counts(config: Config) -> Any:
     """Returns the counts that fix p, i and T: the teacher's, or the paper's where errors come without a teacher."""
@@ -125,7 +128,7 @@ def tracking(run: Run) -> Callable[[CandidateRecord], None]:
         )
         shape = {name: candidate[name] for name in ("depth", "heads", "hidden", "intermediate")}
         tracked.params({**shape, **candidate.get("theta", {})})
-        figures = {name: candidate.get(name) for name in ("parameters", "operations", "latency", "error", "w", "processor_seconds")}
+        figures = {name: candidate.get(name) for name in _FIGURES}
         figures |= {f"latency_{name}": value for name, value in candidate["percentiles"].items()}
         tracked.metrics({name: value for name, value in figures.items() if value is not None})
         tracked.metric_batch(("error_at_step", error, steps) for steps, error in candidate["curve"] if error is not None)

@@ -28,8 +28,7 @@ def check(config: Config) -> None:
     """Refuses settings of errors that cannot be used, before anything is trained."""
     error = config.error
     if isinstance(error, (DistillErrorConfig, SupernetErrorConfig)):
-        error.check()
-        loss(config, error)
+        _check_training(config, error)
     if isinstance(error, (SupernetErrorConfig, TableErrorConfig)) and any(config.search.thetas):
         why = "a table knows none" if isinstance(error, TableErrorConfig) else "one training serves all candidates"
         raise ConfigurationError(
@@ -37,6 +36,19 @@ def check(config: Config) -> None:
         )
     if isinstance(error, (SupernetErrorConfig, ProxyErrorConfig)):
         reference(error)
+
+
+def _check_training(config: Config, error: DistillErrorConfig | SupernetErrorConfig) -> None:
+    """Refuses a loss and a measure that some candidate could not be trained or measured with."""
+    from bort.distillation.estimator import check_measure
+    from bort.teacher.shape import teacher_shape
+
+    error.check()
+    changed, teacher = loss(config, error), teacher_shape(config.teacher).architecture
+    for hidden in sorted(set(config.search_space.hidden)):
+        changed.check_widths(hidden, teacher.hidden)
+    kind = config.targets.for_loss(config.loss.targets, config.loss.temperature).kind if config.loss.targets else None
+    check_measure(error.measure, changed, kind)
 
 
 def untrained(config: Config, space: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from pathlib import Path
 
@@ -28,6 +29,11 @@ def sentence(error: BaseException) -> str:
     # A wrapped error says what was being done; what lies beneath it says why that failed.
     told = list(dict.fromkeys(_one_line(str(part)) for part in _chain(error)))
     return ": ".join(part for part in told if part) or type(error).__name__
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether a write failed for want of room."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -142,12 +142,13 @@ def _correlation(problem: Problem, complete: Sequence[Entry], rungs: Sequence[in
         "proxy_kendall_tau": kendall_tau(size, fullest),
     }
     if problem.reference:
-        pairs = [
-            (entry.error, problem.reference[entry.candidate.architecture])
-            for entry in complete
-            if entry.candidate.architecture in problem.reference
-        ]
-        found["reference"] = {"n": len(pairs), "kendall_tau": kendall_tau(*zip(*pairs, strict=True)) if pairs else None}
+        known = [index for index, entry in enumerate(complete) if entry.candidate.architecture in problem.reference]
+        full = [problem.reference[complete[index].candidate.architecture] for index in known]
+        found["reference"] = {
+            "n": len(known),
+            "kendall_tau": kendall_tau([fullest[index] for index in known], full),
+            "proxy_kendall_tau": kendall_tau([size[index] for index in known], full),
+        }
         if not by_rung:
             found["kendall_tau"] = found["reference"]["kendall_tau"]
     return found

@@ -80,3 +80,71 @@ def test_a_latency_that_this_machine_cannot_measure_is_refused(search: Any, monk
     assert (status, list(folder.rglob("*.json"))) == (1, [])
     assert "onnxruntime" in told
     assert "pip install" in told
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["search_space.depth=[]"], "search_space.depth=[] cannot be used: a list of at least one whole number"),
+        (["search_space.heads=[3]"], "search_space.heads=[3] cannot be used: at least one must divide"),
+        (["error=supernet", "error.steps=0"], "error.steps=0 cannot be used"),
+        (["error=supernet", "error.samples=0", "error.sandwich=false"], "error.samples=0 cannot be used"),
+        (["error=supernet", "search.thetas=[{learning_rate:0.1}]"], "one training serves all candidates"),
+        (["error=distill", "error.steps=-1"], "error.steps=-1 cannot be used"),
+        (["error=distill", "loss=relations", "loss.relation_heads=16"], "loss.relation_heads=16 cannot be used: it must divide"),
+        (["error=distill", "error.measure=kl"], "error.measure=kl cannot be used: it needs"),
+        (["error=proxy", "error.reference=nowhere.csv"], "error.reference=nowhere.csv cannot be used"),
+        (["error=proxy", "search.max_parameters=10"], "None of the 8 candidates keeps within the limits; the nearest, D1-"),
+        (["error=proxy", "search.max_latency_ms=1"], "search.max_latency_ms needs a measured latency"),
+        (["error=proxy", "strategy.stride=9"], "strategy.stride=9 cannot be used: a whole number from 1 to 8"),
+        (["error=proxy", "search_space.maximum_point=1-2-8-16"], "search_space.maximum_point=D1-A2-H8-I16 cannot be used"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_sentence(
+    search: Any, tiny_teacher_directory: Path, tiny_text_directory: Path, overrides: list[str], sentence: str
+) -> None:
+    status, told, folder = search(f"teacher={tiny_teacher_directory}", f"corpus={tiny_text_directory}", *overrides)
+    lines = [line for line in told.splitlines() if line.startswith("bort: ")]
+    assert (status, list(folder.rglob("*.json"))) == (1, [])
+    assert len(lines) == 1
+    assert sentence in lines[0]
+
+
+def test_a_full_disk_is_one_sentence_wherever_it_is_met(search: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(target: Path, text: str) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr("pipelines.artifacts.write_text", full)
+    status, told, folder = search("error=proxy")
+    assert status == 1
+    assert "candidates.csv is full: make room and give the same command again" in told
+    assert "not foreseen" not in told
+    monkeypatch.undo()
+    status, told, _ = search("error=proxy")
+    assert status == 0, told
+    assert (folder / "candidates.csv").exists()
+
+
+def test_one_weight_sharing_student_from_the_command_to_the_tables(
+    search: Any, tiny_teacher_directory: Path, tiny_text_directory: Path, tmp_path: Path
+) -> None:
+    reference = tmp_path / "reference.csv"
+    rows = [f"{d},{a},{h},16,100,{1 / (d * h) + a / 1000}" for d in (1, 2) for a in (2, 4) for h in (8, 16)]
+    reference.write_text("\n".join(["depth,heads,hidden,intermediate,steps,error", *rows]))
+    status, told, folder = search(
+        f"teacher={tiny_teacher_directory}", f"corpus={tiny_text_directory}", "corpus.block_length=32", "corpus.heldout=0.2",
+        "targets.blocks=32", "targets.heldout_blocks=8", "loss=relations", "loss.relation_heads=2", "train.batch_size=4",
+        "error=supernet", "error.steps=4", "error.measure=relation_kl", f"error.reference={reference}", "impl.threads=1",
+        f"cache={tmp_path}/cache",
+    )  # fmt: skip
+    assert status == 0, told
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["trained_steps"], result["shared_steps"]) == (0, 16)
+    assert result["correlation"]["reference"]["n"] == 8
+    assert -1 <= result["correlation"]["kendall_tau"] <= 1
+    assert (folder / "supernet" / "supernet.safetensors").exists()
+    assert (Path(result["winner"]["checkpoint"]) / "model.safetensors").exists()
+    candidates = (folder / "candidates.csv").read_text().splitlines()
+    assert len(candidates) == 1 + 8
+    assert candidates[1].startswith(result["winner"]["name"])
+    assert len((folder / "front.csv").read_text().splitlines()) == 1 + len(result["front"])
