@@ -39,6 +39,11 @@ PAPER = {
         ({"models": {"teacher": {"layers": 1}}}, "finetuning.models.teacher.layers"),
         ({"models": {"teacher": {"freeze": -1}}}, "finetuning.freeze"),
         ({"patience": 0}, "finetuning.patience"),
+        ({"round": 0}, "finetuning.round"),
+        ({"temperature": 0.0}, "finetuning.temperature"),
+        ({"teacher_weight": 1.5}, "finetuning.teacher_weight"),
+        ({"layer_rate": 0.0}, "finetuning.layer_rate"),
+        ({"search": {"layer_rate": {"low": 0.5, "high": 1.2}}}, "finetuning.search.layer_rate.high"),
     ],
 )
 def test_settings_that_cannot_be_used_are_named(change, key):
@@ -97,7 +102,9 @@ def test_configuration_loads_without_heavy_libraries():
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_fits_the_schema_and_says_what_it_is(path):
     assert path.read_text(encoding="utf-8").startswith("# ")
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(FinetuningConfig), OmegaConf.load(path)))
+    values = OmegaConf.load(path)
+    # A recipe that sets another group too holds this one's settings under its name.
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(FinetuningConfig), values.get("finetuning", values)))
     config.check()
     for role in config.models:
         config.for_model(role)
