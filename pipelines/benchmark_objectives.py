@@ -60,8 +60,9 @@ def _read(folder: Path) -> ObjectiveRun:
     result, settings = read_json(folder / RESULT), read_json(folder / MANIFEST)["settings"]
     terms = [name for name in ("masked_lm", "soft_targets", "hidden", "relations") if settings["loss"][name] > 0]
     uses = terms != ["masked_lm"]
+    temperature = f"@{settings['loss']['temperature']:g}" if "soft_targets" in terms else ""
     return ObjectiveRun(
-        "+".join(terms),
+        "+".join(terms) + temperature,
         settings["seed"],
         result["steps"],
         result["processor_seconds"],

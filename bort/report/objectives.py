@@ -27,7 +27,7 @@ class ObjectiveRun:
     """One training.
 
     Args:
-        objective: The terms of its loss, joined by ``+``.
+        objective: The terms of its loss, joined by ``+``, and after an ``@`` the temperature of its soft targets, if it has any.
         seed: Its seed.
         steps: Steps in all.
         processor_seconds: What the student's training cost.
@@ -77,7 +77,7 @@ def compare_objectives(runs: Sequence[ObjectiveRun]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "objective": objective,
-                "name": NAMES.get(objective, objective),
+                "name": name_of(objective),
                 "seeds": [run.seed for run in mine],
                 "steps": mine[0].steps,
                 "processor_seconds": interval([run.processor_seconds for run in mine]),
@@ -88,6 +88,12 @@ def compare_objectives(runs: Sequence[ObjectiveRun]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def name_of(objective: str) -> str:
+    """Returns what an objective is called in a table."""
+    terms, _, temperature = objective.partition("@")
+    return NAMES.get(terms, terms) + (f", T = {temperature}" if temperature else "")
 
 
 def interval(values: Sequence[float]) -> dict[str, float | None]:
@@ -120,7 +126,7 @@ def draw_objectives(runs: Sequence[ObjectiveRun]) -> Drawing:
                 colour = LIGHT[_COLOURS[number % len(_COLOURS)]]
                 places, mean, low, high = _band(mine, name)
                 seconds = sum(run.processor_seconds for run in mine) / len(mine) / mine[0].steps
-                label = NAMES.get(objective, objective)
+                label = name_of(objective)
                 steps.plot(places, mean, color=colour, linewidth=1.7, label=label)
                 steps.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
                 cost.plot([place * seconds for place in places], mean, color=colour, linewidth=1.7)
