@@ -144,10 +144,11 @@ class DatasetRows:
 def _out_of_reach(source: SourceConfig, key: str, error: Exception) -> BortError:
     part = "/".join(name for name in (source.folder, source.subset) if name)
     at = f" at revision {source.revision}" if source.revision else ""
-    where = f"corpus.path=FOLDER/… with a folder {source.name} in it" if key != "corpus" else "corpus.path=FOLDER"
+    folder = "a folder" if key == "corpus" else f"FOLDER/{source.name}"
     return BortError(
         f"{key}.path={source.path} is not on this machine, and no data set of that name could be read from the hub: "
-        f"download its parquet files{f' of {part}' if part else ''}{at} into a folder and set {where} ({_first_line(error)})."
+        f"download its parquet files{f' of {part}' if part else ''}{at} into {folder} and "
+        f"set corpus.path=FOLDER ({_first_line(error)})."
     )
 
 

@@ -136,7 +136,7 @@ def test_a_hub_data_set_out_of_reach_says_what_to_do_at_once(monkeypatch: pytest
     assert time.monotonic() - began < 1.0
     assert asked == [("owner/name", "abc123")]
     several = CorpusConfig(sources=[SourceConfig(name="words", path="owner/words")])
-    with pytest.raises(BortError, match=r"corpus\.sources\.0\.path=owner/words.*a folder words in it"):
+    with pytest.raises(BortError, match=r"corpus\.sources\.0\.path=owner/words.*into FOLDER/words and set corpus\.path=FOLDER"):
         commits_of(several)
 
 
