@@ -28,6 +28,7 @@ from bort.teacher.model import check_vocabulary
 
 MODEL = "model"
 RECORD = "head.json"
+CHECKPOINTS = "checkpoints"
 SCHEMA = 1
 #: Settings of the fit that change nothing of its result.
 _FREE = ("missing", "log_every", "checkpoint_every")
@@ -84,8 +85,18 @@ def fit_head(
     made = _made(directory, identity, observer)
     if made is not None:
         return made
+    if not (directory / CHECKPOINTS).exists():
+        observer.warn(
+            f"The teacher {config.path} has no masked-LM head: one is fitted in {config.head.steps} steps with "
+            f"{'all layers' if config.head.train == 'all' else 'the head alone'} in training (teacher.head.…)."
+        )
     fit = _Fit(config, corpus, masking, directory, device, observer, digest(identity))
     figures = fit.run()
+    if figures.get("cross_entropy", math.inf) >= figures.get("baselines", {}).get("copy", {}).get("cross_entropy", math.inf):
+        observer.warn(
+            f"The fitted head knows no more ({figures['cross_entropy']:.2f} nats held out) than what stands at a position tells "
+            f"({figures['baselines']['copy']['cross_entropy']:.2f}): a longer fit is needed (teacher.head.steps)."
+        )
     with atomic_path(directory / MODEL) as temporary:
         _save(fit.model.cpu(), load_tokenizer(config), temporary)
     record = {
@@ -135,7 +146,7 @@ class _Fit:
     ) -> None:
         self.config, self.corpus, self.masking, self.device, self.observer = config.head, corpus, masking, device, observer
         self.directory = directory
-        self.checkpoints = CheckpointFolder(directory / "checkpoints", fingerprint)
+        self.checkpoints = CheckpointFolder(directory / CHECKPOINTS, fingerprint)
         self.seconds = self.processor_seconds = 0.0
         self.points: list[dict[str, Any]] = []
         self.model, _ = load_masked_lm(config, seed=config.head.seed)

@@ -13,6 +13,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
 
 from bort.architecture import Architecture
 from bort.corpus import Corpus, CorpusConfig, MaskingConfig, build_corpus, mask_blocks
+from bort.distillation.config import StudentConfig
+from bort.distillation.student import build_student
 from bort.errors import BortError, ConfigurationError
 from bort.teacher import (
     HeadConfig,
@@ -136,6 +138,23 @@ def test_representations_and_relations(family: str, teachers: dict[str, Teacher]
         teacher.encoder(blocks)
     handle.remove()
     torch.testing.assert_close(teacher.relation_inputs(batch.layer_input)[0], seen["query"][..., :16])
+
+
+@pytest.mark.parametrize("width", [8, 16])
+@pytest.mark.parametrize("initialisation", ["teacher", "random"])
+def test_a_student_starts_from_a_teacher_of_the_family(family: str, initialisation: str, width: int, teachers: dict[str, Teacher]):
+    teacher, shape = teachers[family], Architecture(1, 2, width, 24)
+    student = build_student(shape, teacher, StudentConfig(initialisation=initialisation), seed=0)
+    assert type(student.model).__name__ == {"bert": "BertForMaskedLM", "roberta": "RobertaForMaskedLM"}[teacher.family]
+    blocks = some_blocks(teacher)
+    with torch.no_grad():
+        logits = student.logits(student.encode(blocks).hidden, torch.tensor([[1], [2], [3]]))
+    assert logits.shape == (3, 1, teacher.vocab_size)
+    words, theirs = (model.get_input_embeddings().weight.detach()[5:].double() for model in (student.model, teacher.encoder))
+    if initialisation == "teacher" and width == 16:
+        # Alike up to a rotation and one factor: the same words are near each other.
+        near = [(part @ part.T).flatten() for part in (words - words.mean(0), theirs - theirs.mean(0))]
+        assert float(torch.corrcoef(torch.stack(near))[0, 1]) > 0.95
 
 
 @pytest.mark.parametrize("form", ["exact", "topk"])

@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
 from bort.teacher import Teacher, TeacherConfig, load_teacher, load_tokenizer
+from bort.teacher import load as load_module
 
 
 def load(directory: Path) -> Teacher:
@@ -152,15 +153,78 @@ def test_other_families_are_refused_by_name(tmp_path: Path):
         load(tmp_path)
 
 
-def test_a_hub_teacher_out_of_reach_says_what_to_do(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_hub_teacher_out_of_reach_says_what_to_do(monkeypatch: pytest.MonkeyPatch, offline: bool):
     import transformers
 
     def unreachable(*_: object, **named: object) -> None:
         assert named["revision"] == "abc123"
+        assert named["local_files_only"] is offline
+        assert named["trust_remote_code"] is False
         raise OSError("We couldn't connect to the hub.\nCheck your connection.")
 
+    monkeypatch.setattr(load_module, "hub_out_of_reach", lambda: offline)
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", unreachable)
     with pytest.raises(
         BortError, match=r"owner/name is not a directory here.*revision abc123.*teacher=directory.*couldn't connect"
     ):
         load_teacher(TeacherConfig(path="owner/name", revision="abc123"))
+
+
+def test_the_hub_is_asked_once_whether_it_is_there(monkeypatch: pytest.MonkeyPatch):
+    import huggingface_hub
+
+    asked: list[str] = []
+
+    class Session:
+        def head(self, address: str, timeout: float) -> None:
+            asked.append(address)
+            raise OSError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    load_module.hub_out_of_reach.cache_clear()
+    try:
+        assert load_module.hub_out_of_reach()
+        assert load_module.hub_out_of_reach()
+        assert len(asked) == 1
+    finally:
+        load_module.hub_out_of_reach.cache_clear()
+
+
+def test_a_teacher_with_code_of_its_own_is_refused(tiny_teacher_directory: Path, tmp_path: Path):
+    folder = tmp_path / "own"
+    shutil.copytree(tiny_teacher_directory, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForMaskedLM": "own.Model"}}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "own.py").write_text("raise SystemExit('executed')\n", encoding="utf-8")
+    with pytest.raises(BortError, match=r"The configuration of teacher\.path=.*cannot be read"):
+        load(folder)
+
+
+def test_weights_in_the_older_format_are_read_without_executing_anything(tiny_masked_lm_directory: Path, tmp_path: Path):
+    folder = tmp_path / "older"
+    shutil.copytree(tiny_masked_lm_directory, folder)
+    (folder / "model.safetensors").unlink()
+    model = AutoModelForMaskedLM.from_pretrained(tiny_masked_lm_directory)
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    assert load(folder).digest == load(tiny_masked_lm_directory).digest
+
+    class Harmful:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "executed",))
+
+    torch.save({"harmful": Harmful()}, folder / "pytorch_model.bin")
+    with pytest.raises(BortError, match=r"The weights of teacher\.path=.*cannot be read: the file holds more than tensors"):
+        load(folder)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_teacher_without_a_fast_tokenizer_is_refused(tiny_teacher_directory: Path, monkeypatch: pytest.MonkeyPatch):
+    import transformers
+
+    slow = type("Slow", (), {"is_fast": False})()
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: slow)
+    with pytest.raises(BortError, match=r"no fast tokenizer; add its tokenizer\.json"):
+        load(tiny_teacher_directory)
