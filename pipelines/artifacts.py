@@ -21,6 +21,8 @@ _FRONT_COLUMNS = ("name", "depth", "heads", "hidden", "intermediate", "theta", "
 
 def record(run: Run, result: Mapping[str, Any]) -> None:
     """Writes both tables, and records them with the certificate and, where runs are tracked, the figures of the search."""
+    from bort.search.table import TABLE
+
     folder = Path(run.directory)
     candidates = sorted(result["candidates"], key=lambda row: (row["w"] is None, -(row["w"] or 0.0), row["number"]))
     # The percentiles of a measured latency have columns of their own.
@@ -28,7 +30,8 @@ def record(run: Run, result: Mapping[str, Any]) -> None:
     rows = [{**row, **row["percentiles"]} for row in candidates]
     write_text(folder / CANDIDATES, _table((*_COLUMNS[:13], *percentiles, *_COLUMNS[13:]), rows))
     write_text(folder / FRONT, _table(_FRONT_COLUMNS, result["front"]))
-    for name in (CANDIDATES, FRONT, CERTIFICATE):
+    # A search that trained leaves its errors as a table that can be replayed.
+    for name in (CANDIDATES, FRONT, CERTIFICATE, *([TABLE] if (folder / TABLE).exists() else [])):
         run.tracked.artifact(folder / name)
     if run.config.tracking.enabled:
         from bort.report.reading import Findings
