@@ -21,6 +21,9 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, BortError):
         # A list of expected files keeps its lines.
         return str(error) if "\n  " in str(error) else _one_line(str(error))
+    if isinstance(error, OSError) and disk_full(error):
+        where = f" that holds {error.filename}" if error.filename else ""
+        return _one_line(f"The disk{where} is full: make room and give the same command again; what is finished is kept.")
     text = "\n".join(str(part) for part in _chain(error))
     for pattern, write in _PATTERNS:
         match = re.search(pattern, text)
