@@ -20,6 +20,8 @@ COLOURS = {
     "random": LIGHT["muted"],
 }
 MARKERS = {"bound": "o", "ose": "s", "tpe": "^", "nsga2": "D", "random": "v"}
+#: What is drawn side by side: key of a row, and title.
+PANELS = {"success": "found the exhaustive winner", "near": "came within 1 % of its W", "regret": "mean regret in W"}
 _TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -34,34 +36,39 @@ def replay_figures(result: Mapping[str, Any]) -> list[Drawing]:
 
 
 def _usable(row: Row) -> bool:
-    return all(is_number((row.get(name) or {}).get("value")) for name in ("success", "regret")) and row.get("strategy") in COLOURS
+    return all(is_number((row.get(name) or {}).get("value")) for name in PANELS) and row.get("strategy") in COLOURS
 
 
 def _figure(kind: str, rows: Sequence[Row], result: Mapping[str, Any]) -> Drawing:
     strategies = list(dict.fromkeys(str(row["strategy"]) for row in rows))
-    with canvas(2, height=3.7) as drawn:
-        for axes, name, label in zip(
-            drawn.axes,
-            ("success", "regret"),
-            ("found the exhaustive winner   (more is better →)", "mean regret in W   (← less is better)"),
-            strict=True,
-        ):
+    with canvas(len(PANELS), height=3.5) as drawn:
+        for axes, (name, title) in zip(drawn.axes, PANELS.items(), strict=True):
             axes.set_xscale("log")
             # The first strategy is what the figure is about: it lies above the others.
             for place, strategy in enumerate(reversed(strategies)):
                 _line(drawn, axes, [row for row in rows if row["strategy"] == strategy], name, place)
             shares = [float(row["cost"]["mean"]) for row in rows]
             ticks = [tick for tick in _TICKS if 0.95 * min(shares) <= tick <= 1.05 * max(shares)]
-            axes.set_xticks(ticks, [f"{tick:.3g}" for tick in (100 * tick for tick in ticks)])
+            axes.set_xticks(ticks, [f"{100 * tick:.3g}" for tick in ticks])
             axes.minorticks_off()
-            axes.set_xlabel("training steps spent (% of the exhaustive search)")
-            axes.set_ylabel(label)
+            axes.set_title(title)
+            axes.set_ylim(-0.03, 1.03)
+        _regret_axis(drawn.axes[-1], max(float(row["regret"]["high"]) for row in rows))
+        for axes in drawn.axes[:-1]:
             axes.yaxis.set_major_formatter(lambda value, _position: f"{100 * value:.3g} %")
-        drawn.axes[0].set_ylim(-0.03, 1.03)
-        drawn.axes[1].set_ylim(bottom=0.0)
+        drawn.figure.supxlabel("training steps spent, in % of the exhaustive search", fontsize=8.5, color=LIGHT["muted"])
         _legend(drawn, strategies)
         name = "replay" if kind == "drawn" else "replay_measured"
         return finish(drawn, name, f"Strategies at equal cost, on {kind} tables", _words(kind, rows, strategies, result))
+
+
+def _regret_axis(axes: Any, highest: float) -> None:
+    """Makes an axis on which regrets of a thousandth and of a tenth can both be read, and 0 as well."""
+    axes.set_yscale("symlog", linthresh=_TICKS[0], linscale=0.6)
+    axes.set_ylim(0.0, max(highest * 1.15, 2 * _TICKS[0]))
+    ticks = [0.0, *(tick for tick in _TICKS if tick <= highest * 1.15)]
+    axes.set_yticks(ticks, [f"{100 * tick:.3g} %" for tick in ticks])
+    axes.minorticks_off()
 
 
 def _line(drawn: Canvas, axes: Any, rows: Sequence[Row], name: str, place: int) -> None:
@@ -76,7 +83,7 @@ def _line(drawn: Canvas, axes: Any, rows: Sequence[Row], name: str, place: int) 
         dot = axes.plot(a, b, MARKERS[strategy], color=colour, markersize=5 if main else 4, zorder=4 + place)[0]
         drawn.hint(
             dot,
-            f"{strategy}, {percent(row['budget'], 0)} allowed, {percent(a)} spent: {name} {percent(b, 2)} ({percent(c, 2)} to "
+            f"{strategy}, {percent(row['budget'], 0)} allowed, {percent(a)} spent: {PANELS[name]} {percent(b, 2)} ({percent(c, 2)} to "
             f"{percent(d, 2)}), {row['replays']} replays",
         )
 

@@ -45,7 +45,7 @@ def test_each_kind_of_table_has_its_figure() -> None:
     drawings = replay_figures(result())
     assert [drawing.name for drawing in drawings] == ["replay", "replay_measured"]
     assert "bound found the exhaustive winner in 20 % of replays, ose in 8 %, random in 5 %" in drawings[0].text
-    assert drawings[0].svg.count("<title>bound, ") == 2 * 3
+    assert drawings[0].svg.count("<title>bound, ") == 3 * 3
     one = result()
     one["rows"] = [row for row in one["rows"] if row["budget"] == 0.1]
     assert replay_figures(one) == []
