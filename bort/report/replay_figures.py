@@ -83,8 +83,8 @@ def _line(drawn: Canvas, axes: Any, rows: Sequence[Row], name: str, place: int) 
         dot = axes.plot(a, b, MARKERS[strategy], color=colour, markersize=5 if main else 4, zorder=4 + place)[0]
         drawn.hint(
             dot,
-            f"{strategy}, {percent(row['budget'], 0)} allowed, {percent(a)} spent: {PANELS[name]} {percent(b, 2)} ({percent(c, 2)} to "
-            f"{percent(d, 2)}), {row['replays']} replays",
+            f"{strategy}, {percent(row['budget'], 0)} allowed, {percent(a)} spent: {PANELS[name]} {percent(b, 2)} "
+            f"({percent(c, 2)} to {percent(d, 2)}), {row['replays']} replays",
         )
 
 
