@@ -297,7 +297,7 @@ class ImplConfig:
         strategy: Lightning's name of how they share it, such as ``ddp``; its own choice if ``auto``.
         precision: ``32``, or ``bf16`` for mixed precision on hardware that has it (on a CPU without it 400 times slower).
         threads: Processor threads; torch's own choice if absent.
-        workers: Processes that tokenise.
+        workers: Processes that tokenise, search, or replay searches.
         compile: Whether models are compiled; pays off on long runs only.
         compile_backend: torch's name of what compiles them.
         cache: Whether the teacher's outputs are computed once and kept on disk; otherwise the teacher runs at every step. The kept
