@@ -22,7 +22,7 @@ ANCHOR_AMONG = 2
 #: Candidates looked at closely in one plan, and joint draws of their errors.
 SHORTLIST, DRAWS = 96, 1024
 #: A plan holds at most so many purchases: one for each so many errors that were bought, or full trainings that the budget pays for.
-BOUGHT_PER_PURCHASE, FULL_PER_PURCHASE = 24, 25
+BOUGHT_PER_PURCHASE, FULL_PER_PURCHASE = 24, 10
 #: Errors that the process is conditioned on at most, and fitted to at most.
 CONDITION_MOST, FIT_MOST = 500, 260
 #: Factor by which every deviation is widened, for what the model cannot know of itself. On tables made from formulas 1 made one
