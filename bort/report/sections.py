@@ -261,8 +261,8 @@ def _why_words(findings: Findings) -> str:
     reference = (findings.search.get("correlation") or {}).get("reference") or {}
     if is_number(reference.get("kendall_tau")):
         words += (
-            f" The errors rank the {reference['n']} candidates that were trained in full elsewhere as that training does, with a rank "
-            f"correlation of τ = {reference['kendall_tau']:.2f}."
+            f" The errors rank the {reference['n']} candidates that were trained in full elsewhere as that training does, with a "
+            f"rank correlation of τ = {reference['kendall_tau']:.2f}."
         )
     best = min(complete, key=lambda item: float(item["error"]))
     if best.get("name") == winner.get("name"):

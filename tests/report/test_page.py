@@ -176,3 +176,15 @@ def test_results_with_holes_make_a_page(tmp_path: Path) -> None:
     result["seconds"]["search"] = None
     outline = Outline(build_report(result, tmp_path).read_text(encoding="utf-8"))
     assert outline.tags["section"] >= 6
+
+
+def test_cheap_errors_are_said_to_agree_with_full_trainings(tmp_path: Path) -> None:
+    search = dict(example_result()["search"])
+    search["correlation"] = {
+        "kendall_tau": 0.87, "between": [0, 0], "n": 9, "by_rung": [],
+        "reference": {"n": 7, "kendall_tau": 0.87},
+    }  # fmt: skip
+    page = build_report({"schema": 1, "stage": "search", **search}, tmp_path).read_text(encoding="utf-8")
+    assert "rank the 7 candidates that were trained in full elsewhere" in page
+    assert re.search(r"rank\s+correlation of τ\W+0\.87", page)
+    assert "between 0 and 0 steps" not in page
