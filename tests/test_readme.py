@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: Commands that take words of their own instead of Hydra's overrides.
-PLAIN = {"fetch", "size"}
+PLAIN = {"fetch", "size", "convert", "ui"}
 
 
 @cache
@@ -72,11 +72,14 @@ def test_bort_commands_exist():
 def test_bort_commands_compose(words):
     import hydra
 
+    from pipelines.benchmark import KINDS
     from pipelines.overrides import expand, register_resolvers
     from pipelines.schema import register_schema, typed
     from pipelines.sentences import CONF
 
     stage, *rest = words[1:]
+    if stage == "benchmark" and rest and rest[0] in KINDS:
+        stage, *rest = KINDS[rest[0]], *rest[1:]
     overrides = [word for word in rest if "=" in word]
     flags = [word for word in rest if "=" not in word]
     assert set(flags) <= {"-m", "--multirun", "--help", "--cfg", "job"}
