@@ -25,8 +25,8 @@ SHORTLIST, DRAWS = 96, 1024
 BOUGHT_PER_PURCHASE, FULL_PER_PURCHASE = 24, 10
 #: Errors that the process is conditioned on at most, and fitted to at most.
 CONDITION_MOST, FIT_MOST = 500, 260
-#: Factor by which every deviation is widened, for what the model cannot know of itself. On tables made from formulas 1 made one
-#: certificate in forty wrong, and 1.25 one in two hundred, at a tenth more of cost.
+#: Factor by which every deviation is widened, for what the model cannot know of itself. On tables made from formulas, with
+#: chances of the normal, 1 made one certificate in forty wrong, and 1.25 one in two hundred, at a tenth more of cost.
 SAFETY = 1.3
 #: Chances are those of Student's t, as deviations are themselves estimated: with so many degrees of freedom, and one more for
 #: each full training. Chances of the normal made certificates wrong that rested on four or five trainings of unruly curves.
