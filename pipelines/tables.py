@@ -164,12 +164,12 @@ def benchmark_search(result: Mapping[str, Any]) -> RenderableType:
     for kind in result["settings"]["tables"]:
         cells = {(row["strategy"], row["budget"]): row for row in result["rows"] if row["table"] == kind}
         head = ("strategy", *(f"{budget:.0%} of the steps" for budget in budgets))
-        found = [(name, *(_share(cells[name, budget]["success"], 0) for budget in budgets)) for name in strategies]
         regret = [(name, *(_share(cells[name, budget]["regret"], 2) for budget in budgets)) for name in strategies]
+        found = [(name, *(_share(cells[name, budget]["success"], 0) for budget in budgets)) for name in strategies]
         near = [(name, *(_share(cells[name, budget]["near"], 0) for budget in budgets)) for name in strategies]
         replays = max(row["replays"] for row in cells.values())
-        shown.append(table(f"Found the exhaustive winner, {replays} replays on {kind} tables", head, found))
         shown.append(table("Mean regret in W", head, regret))
+        shown.append(table(f"Found the exhaustive winner, {replays} replays on {kind} tables", head, found))
         shown.append(table("Found one within 1 % of the winner's W", head, near))
     return Group(*shown)
 
