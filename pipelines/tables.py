@@ -10,8 +10,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-#: What the table of an evaluation names of a submission.
-_SUBMITTED = ("file", "zip", "suite_zip")
 #: What cleaning did to the documents that it counts.
 _CLEANED = {
     "tables": "tables taken out",
@@ -164,13 +162,13 @@ def benchmark_search(result: Mapping[str, Any]) -> RenderableType:
     for kind in result["settings"]["tables"]:
         cells = {(row["strategy"], row["budget"]): row for row in result["rows"] if row["table"] == kind}
         head = ("strategy", *(f"{budget:.0%} of the steps" for budget in budgets))
-        regret = [(name, *(_share(cells[name, budget]["regret"], 2) for budget in budgets)) for name in strategies]
         found = [(name, *(_share(cells[name, budget]["success"], 0) for budget in budgets)) for name in strategies]
         near = [(name, *(_share(cells[name, budget]["near"], 0) for budget in budgets)) for name in strategies]
+        regret = [(name, *(_share(cells[name, budget]["regret"], 2) for budget in budgets)) for name in strategies]
         replays = max(row["replays"] for row in cells.values())
-        shown.append(table("Mean regret in W", head, regret))
         shown.append(table(f"Found the exhaustive winner, {replays} replays on {kind} tables", head, found))
         shown.append(table("Found one within 1 % of the winner's W", head, near))
+        shown.append(table("Mean regret in W", head, regret))
     return Group(*shown)
 
 
