@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bort.architecture import POSITIONS, Architecture
 from bort.errors import ConfigurationError
-from bort.search.config import MeasuredLatencyConfig, OperationsLatencyConfig, TableErrorConfig
+from bort.search.quantity_config import MeasuredLatencyConfig, OperationsLatencyConfig, TableErrorConfig
 from pipelines import estimators, latencies
 from pipelines.schema import Config
 from pipelines.stage import Run

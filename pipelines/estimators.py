@@ -10,7 +10,7 @@ from typing import Any
 from bort.architecture import Architecture
 from bort.distillation.config import LossConfig
 from bort.errors import ConfigurationError
-from bort.search.config import DistillErrorConfig, ErrorConfig, ProxyErrorConfig, SupernetErrorConfig, TableErrorConfig
+from bort.search.quantity_config import DistillErrorConfig, ErrorConfig, ProxyErrorConfig, SupernetErrorConfig, TableErrorConfig
 from pipelines.inputs import open_corpus, open_targets, open_teacher
 from pipelines.schema import Config
 from pipelines.stage import Run

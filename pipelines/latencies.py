@@ -9,7 +9,7 @@ from typing import Any
 
 from bort.architecture import Architecture
 from bort.errors import ConfigurationError
-from bort.search.config import GpuLatencyConfig, MeasuredLatencyConfig, OnnxLatencyConfig
+from bort.search.quantity_config import GpuLatencyConfig, MeasuredLatencyConfig, OnnxLatencyConfig
 from bort.teacher.shape import TeacherShape
 from pipelines.schema import Config
 from pipelines.stage import Run

@@ -18,6 +18,7 @@ from bort.finetuning.config import FinetuningConfig
 from bort.measure.config import BenchmarkConfig
 from bort.redaction import redact
 from bort.search import config as search
+from bort.search import quantity_config as quantity
 from bort.search.bench_config import CollectConfig, ReplayConfig
 from bort.tasks.config import TaskConfig
 from bort.teacher.config import TargetConfig, TeacherConfig
@@ -33,17 +34,17 @@ VARIANTS: dict[str, dict[str, type]] = {
         "bound": search.BoundConfig,
     },
     "error": {
-        "distill": search.DistillErrorConfig,
-        "supernet": search.SupernetErrorConfig,
-        "table": search.TableErrorConfig,
-        "proxy": search.ProxyErrorConfig,
-        "bortbench": search.TableErrorConfig,
+        "distill": quantity.DistillErrorConfig,
+        "supernet": quantity.SupernetErrorConfig,
+        "table": quantity.TableErrorConfig,
+        "proxy": quantity.ProxyErrorConfig,
+        "bortbench": quantity.TableErrorConfig,
     },
     "latency": {
-        "operations": search.OperationsLatencyConfig,
-        "cpu": search.CpuLatencyConfig,
-        "gpu": search.GpuLatencyConfig,
-        "onnx": search.OnnxLatencyConfig,
+        "operations": quantity.OperationsLatencyConfig,
+        "cpu": quantity.CpuLatencyConfig,
+        "gpu": quantity.GpuLatencyConfig,
+        "onnx": quantity.OnnxLatencyConfig,
     },
     "storage": {"journal": search.JournalStorageConfig, "postgres": search.PostgresStorageConfig},
 }
@@ -125,8 +126,8 @@ class Config:
     targets: TargetConfig = field(default_factory=TargetConfig)
     search_space: search.SearchSpaceConfig = MISSING
     strategy: search.StrategyConfig = MISSING
-    error: search.ErrorConfig = MISSING
-    latency: search.LatencyConfig = MISSING
+    error: quantity.ErrorConfig = MISSING
+    latency: quantity.LatencyConfig = MISSING
     storage: search.StorageConfig = MISSING
     search: search.SearchConfig = field(default_factory=search.SearchConfig)
     student: StudentConfig = MISSING

@@ -11,7 +11,7 @@ from bort.architecture import Architecture
 from bort.candidate import Evaluation, Theta
 from bort.errors import BortError, ConfigurationError
 from bort.events import Observer
-from bort.search.config import ProxyErrorConfig, TableErrorConfig
+from bort.search.quantity_config import ProxyErrorConfig, TableErrorConfig
 from bort.search.space import SearchSpace
 from bort.search.table import read_table, refused
 

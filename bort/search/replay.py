@@ -15,19 +15,11 @@ from typing import Any
 from bort.errors import BortError, ConfigurationError
 from bort.events import Observer, Quiet
 from bort.search.bench_config import ReplayConfig
-from bort.search.config import (
-    BoundConfig,
-    MemoryStorageConfig,
-    Nsga2Config,
-    OseConfig,
-    RandomConfig,
-    StrategyConfig,
-    TableErrorConfig,
-    TpeConfig,
-)
+from bort.search.config import BoundConfig, MemoryStorageConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig
 from bort.search.estimators import TableEstimator
 from bort.search.ledger import usable
 from bort.search.problem import Problem
+from bort.search.quantity_config import TableErrorConfig
 from bort.search.resampling import SeedDraws
 from bort.search.run import run_search
 from bort.search.table import read_table

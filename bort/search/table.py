@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
 from bort.files import write_text
-from bort.search.config import TableErrorConfig
 from bort.search.ledger import FAILED, usable
+from bort.search.quantity_config import TableErrorConfig
 
 if TYPE_CHECKING:
     from bort.search.ledger import Entry

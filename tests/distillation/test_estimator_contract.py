@@ -18,7 +18,8 @@ from bort.distillation.supernet_estimator import SupernetEstimator
 from bort.errors import BortError
 from bort.events import Quiet
 from bort.search import Problem, ProxyEstimator, SearchSpace, TableEstimator, run_search
-from bort.search.config import BoundConfig, JournalStorageConfig, OseConfig, ProxyErrorConfig, SearchConfig, TableErrorConfig
+from bort.search.config import BoundConfig, JournalStorageConfig, OseConfig, SearchConfig
+from bort.search.quantity_config import ProxyErrorConfig, TableErrorConfig
 
 SPACE = SearchSpace([1, 2], [2], [8, 16], [12])
 LOSS = LossConfig(relations=1.0, relation_heads=2)

@@ -20,15 +20,7 @@ from synthetic_tables import TINY, table_problem
 from bort.architecture import Architecture
 from bort.candidate import Evaluation
 from bort.events import Observer
-from bort.search.config import (
-    BoundConfig,
-    JournalStorageConfig,
-    Nsga2Config,
-    OseConfig,
-    RandomConfig,
-    StorageConfig,
-    TpeConfig,
-)
+from bort.search.config import BoundConfig, JournalStorageConfig, Nsga2Config, OseConfig, RandomConfig, StorageConfig, TpeConfig
 from bort.search.run import run_search
 
 STRATEGIES: dict[str, Any] = {

@@ -9,7 +9,8 @@ import pytest
 from bort.errors import ConfigurationError
 from bort.files import file_digest
 from bort.search.bortbench import FOLDER, load, manifest
-from bort.search.config import MemoryStorageConfig, OseConfig, TableErrorConfig
+from bort.search.config import MemoryStorageConfig, OseConfig
+from bort.search.quantity_config import TableErrorConfig
 from bort.search.run import run_search
 from bort.search.table import read_table
 

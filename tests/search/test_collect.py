@@ -12,7 +12,7 @@ from bort.errors import ConfigurationError
 from bort.files import write_json
 from bort.search.bench_config import CollectConfig
 from bort.search.collect import collect
-from bort.search.config import TableErrorConfig
+from bort.search.quantity_config import TableErrorConfig
 from bort.search.table import TABLE, read_table, write_table
 
 SHAPES = [Architecture(1, 2, 32, 64), Architecture(2, 2, 32, 64)]

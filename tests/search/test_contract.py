@@ -25,7 +25,6 @@ from bort.search.config import (
     Nsga2Config,
     OseConfig,
     PostgresStorageConfig,
-    ProxyErrorConfig,
     RandomConfig,
     SearchConfig,
     StorageConfig,
@@ -35,6 +34,7 @@ from bort.search.config import (
 from bort.search.estimators import ProxyEstimator
 from bort.search.objective import w_coefficient
 from bort.search.problem import Problem
+from bort.search.quantity_config import ProxyErrorConfig
 from bort.search.run import CandidateRecord, run_search
 
 STRATEGIES: dict[str, StrategyConfig] = {

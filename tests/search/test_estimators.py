@@ -10,8 +10,8 @@ from synthetic_tables import FAMILIES, SHORT, TINY, errors, write_table
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
 from bort.events import Quiet
-from bort.search.config import ProxyErrorConfig, TableErrorConfig
 from bort.search.estimators import ProxyEstimator, TableEstimator
+from bort.search.quantity_config import ProxyErrorConfig, TableErrorConfig
 from bort.search.space import SearchSpace
 
 

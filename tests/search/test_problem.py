@@ -10,14 +10,8 @@ from synthetic_tables import TINY, table_problem
 
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
-from bort.search.config import (
-    BoundConfig,
-    DistillErrorConfig,
-    JournalStorageConfig,
-    MemoryStorageConfig,
-    OseConfig,
-    SearchConfig,
-)
+from bort.search.config import BoundConfig, JournalStorageConfig, MemoryStorageConfig, OseConfig, SearchConfig
+from bort.search.quantity_config import DistillErrorConfig
 from bort.search.run import run_search
 
 

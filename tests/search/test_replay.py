@@ -15,9 +15,10 @@ from synthetic_tables import FAMILIES, SHORT, TINY, errors
 from bort.architecture import Architecture
 from bort.errors import ConfigurationError
 from bort.search.bench_config import STRATEGIES, ReplayConfig
-from bort.search.config import MemoryStorageConfig, ProxyErrorConfig, SearchConfig, TableErrorConfig
+from bort.search.config import MemoryStorageConfig, SearchConfig
 from bort.search.estimators import ProxyEstimator, TableEstimator
 from bort.search.problem import Problem
+from bort.search.quantity_config import ProxyErrorConfig, TableErrorConfig
 from bort.search.replay import Bench, Outcome, replay, strategy_at
 from bort.search.replay_result import summarise
 from bort.search.resampling import SeedDraws

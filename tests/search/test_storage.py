@@ -12,14 +12,7 @@ from synthetic_tables import SMALL, TINY, table_problem
 
 from bort.errors import BortError, ConfigurationError
 from bort.redaction import redact
-from bort.search.config import (
-    JournalStorageConfig,
-    OseConfig,
-    PostgresStorageConfig,
-    RandomConfig,
-    SearchConfig,
-    StorageConfig,
-)
+from bort.search.config import JournalStorageConfig, OseConfig, PostgresStorageConfig, RandomConfig, SearchConfig, StorageConfig
 from bort.search.coordination import check_storage, open_coordination
 from bort.search.run import run_search
 

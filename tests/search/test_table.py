@@ -14,8 +14,9 @@ from bort.architecture import Architecture
 from bort.candidate import Evaluation
 from bort.errors import ConfigurationError
 from bort.events import Quiet
-from bort.search.config import MemoryStorageConfig, OseConfig, TableErrorConfig
+from bort.search.config import MemoryStorageConfig, OseConfig
 from bort.search.estimators import TableEstimator
+from bort.search.quantity_config import TableErrorConfig
 from bort.search.run import run_search
 from bort.search.space import SearchSpace
 from bort.search.table import TABLE, read_table, write_table

@@ -7,9 +7,10 @@ from typing import Any
 
 from bort.architecture import Architecture
 from bort.files import read_json
-from bort.search.config import SearchConfig, TableErrorConfig
+from bort.search.config import SearchConfig
 from bort.search.estimators import TableEstimator
 from bort.search.problem import Problem
+from bort.search.quantity_config import TableErrorConfig
 from bort.search.space import SearchSpace
 from bort.search.table import BORTBENCH, SHAPE, read_table
 
