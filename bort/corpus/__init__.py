@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bort.lazy import lazily
 
 if TYPE_CHECKING:
     from bort.corpus.build import build_corpus
@@ -39,9 +40,4 @@ _HOMES = {
     "tokenizer_digest": "tokenizer",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first asked for, so that the configuration alone stays light."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(__name__, _HOMES)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bort.lazy import lazily
 
 if TYPE_CHECKING:
     from bort.distillation.config import BudgetConfig, ImplConfig, LossConfig, StudentConfig, TrainConfig
@@ -35,11 +36,4 @@ _HOMES = {
     "distill": "training",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used: the configuration alone must not cost the import of torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOMES)

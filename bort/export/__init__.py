@@ -6,7 +6,9 @@ Public names: :func:`~bort.export.models.export_model`, :class:`~bort.export.con
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bort.lazy import lazily
 
 if TYPE_CHECKING:
     from bort.export.card import model_card
@@ -17,16 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["ExportConfig", "export_model", "model_card", "onnx_file"]
 
 _HOMES = {
-    "ExportConfig": "bort.export.config",
-    "export_model": "bort.export.models",
-    "model_card": "bort.export.card",
-    "onnx_file": "bort.export.convert",
+    "ExportConfig": "config",
+    "export_model": "models",
+    "model_card": "card",
+    "onnx_file": "convert",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        from importlib import import_module
-
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'bort.export' has no attribute '{name}'")
+__getattr__ = lazily(__name__, _HOMES)

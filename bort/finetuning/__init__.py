@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bort.finetuning.config import FinetuningConfig, Impl
+from bort.lazy import lazily
 
 if TYPE_CHECKING:
     from bort.finetuning.classifier import load_classifier
@@ -16,11 +17,4 @@ _HOMES = {"finetune": "runs", "finetune_once": "once", "evaluate": "scoring", "l
 
 __all__ = ["FinetuningConfig", "Impl", "evaluate", "finetune", "finetune_once", "load_classifier"]
 
-
-def __getattr__(name: str) -> Any:
-    # torch and transformers load only when training is asked for, so that a refused configuration answers at once.
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(f"bort.finetuning.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(__name__, _HOMES)

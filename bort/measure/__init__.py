@@ -6,7 +6,9 @@ Public names: :func:`~bort.measure.latency.measure`, :func:`~bort.measure.shapes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bort.lazy import lazily
 
 if TYPE_CHECKING:
     from bort.measure.config import BenchmarkConfig
@@ -17,16 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["BenchmarkConfig", "measure", "measure_shapes", "size_table"]
 
 _HOMES = {
-    "BenchmarkConfig": "bort.measure.config",
-    "measure": "bort.measure.latency",
-    "measure_shapes": "bort.measure.shapes",
-    "size_table": "bort.measure.sizes",
+    "BenchmarkConfig": "config",
+    "measure": "latency",
+    "measure_shapes": "shapes",
+    "size_table": "sizes",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        from importlib import import_module
-
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'bort.measure' has no attribute '{name}'")
+__getattr__ = lazily(__name__, _HOMES)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from bort.lazy import lazily
 
 _HOMES = {
     "Candidate": "problem",
@@ -23,9 +22,4 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first asked for, so that configuration alone loads in milliseconds."""
-    if name in _HOMES:
-        return getattr(import_module(f"bort.search.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'bort.search' has no attribute '{name}'")
+__getattr__ = lazily(__name__, _HOMES)
