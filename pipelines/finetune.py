@@ -2,53 +2,30 @@
 
 from __future__ import annotations
 
-import functools
+from contextlib import nullcontext
 from typing import Any
 
-from bort.record import exclusive
 from pipelines import tables
-from pipelines.agora import draw_ledgers, with_teacher
 from pipelines.app import entry
 from pipelines.inputs import model_sources, task_sources
 from pipelines.models import encoders
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
-from pipelines.trials import watched
+from pipelines.trials import tune
+from pipelines.workers import beside
 
 
 def work(run: Run) -> dict[str, Any]:
     """Fine-tunes each encoder that was asked for; the first is the one whose model is kept as the stage's own."""
-    from bort.finetuning import finetune
-    from bort.finetuning.agora import finetune_agora
     from bort.tasks import load_task
-    from bort.tracking import Recording
 
     config, task = run.config, load_task(run.config.task)
     run.tracked.dataset(task.name, task.digest, config.task.path or "", task.record()["examples"], context="fine-tuning")
     models: dict[str, dict[str, Any]] = {}
-    for role, directory in encoders(run).items():
-        tracked = run.tracked.child(f"{config.task.name} {role}", f"{run.tracked.key}/{role}")
-        place = run.directory if not models else run.directory / role
-        train = functools.partial(finetune_agora, agora=with_teacher(config)) if config.agora.enabled else finetune
-        watch: dict[str, Any] = {} if config.agora.enabled else {"watch": watched(tracked, run.console)}
-        # Workers share plain fine-tuning; of Agora one waits for the other and finds its work done.
-        with exclusive(place, wait=config.agora.enabled, name=".tune"):
-            models[role] = train(
-                directory,
-                task,
-                config.finetuning.for_model(role),
-                directory=place,
-                seed=config.seed,
-                impl=config.impl,
-                observer=Recording(tracked, run.console),
-                name=role,
-                **watch,
-            )
-        if config.agora.enabled:
-            draw_ledgers(run, role, models[role], place)
-        tracked.params({"task": task.name, "encoder": role, **models[role]["theta"]})
-        tracked.metrics({f"heldout.{name}": score["mean"] for name, score in models[role]["metrics"].items()})
-        tracked.finish()
+    # Workers share plain fine-tuning; of Agora one would wait for the other.
+    with nullcontext() if config.agora.enabled else beside(run, "finetune"):
+        for role, directory in encoders(run).items():
+            models[role] = tune(run, task, role, directory, first=not models)
     return {**next(iter(models.values())), "models": models}
 
 
