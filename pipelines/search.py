@@ -13,11 +13,9 @@ from pipelines.stage import Run, Stage
 def work(run: Run) -> dict[str, Any]:
     """Runs the strategy on the space until its budget is spent."""
     from bort.search import run_search
-    from bort.search.coordination import check_storage
     from pipelines.workers import beside
 
     config = run.config
-    check_storage(config.storage)
     # While nobody trains yet.
     latency = candidates.latency(run)
     with beside(run, "search"):
@@ -52,8 +50,11 @@ def settings(config: Config) -> tuple[str, ...]:
 
 
 def check(config: Config) -> None:
-    """Refuses a space, a strategy or limits that cannot be searched, before anything else is run."""
+    """Refuses a space, a strategy, limits or a storage that cannot be used, before anything else is run."""
+    from bort.search.coordination import check_storage
+
     candidates.check(config)
+    check_storage(config.storage)
 
 
 STAGE = Stage(
