@@ -16,6 +16,7 @@ wrong more often than it says where a few candidates leave the crowd by far more
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -115,7 +116,8 @@ class BoundStrategy:
                 # It may go on to the last rung, and the budget is everybody's.
                 known.taken[self._row[entry.candidate.index]] = True
                 known.spent += self._rungs[-1] - entry.steps
-        jobs, _ = self._planner.plan(known)
+        with _one_thread():
+            jobs, _ = self._planner.plan(known)
         plan = {"at": ledger.evaluations, "taken": int(known.taken.sum()), "jobs": [list(job) for job in jobs]}
         ledger.study.set_user_attr(PLAN, plan)
         return plan
@@ -140,7 +142,8 @@ class BoundStrategy:
         known = self._knowledge(ledger)
         if not known.order:
             return {"sense": "none: every training failed", "certified": False}
-        look, _ = self._planner.outlook(known)
+        with _one_thread():
+            look, _ = self._planner.outlook(known)
         threat = float(look.threat.sum())
         certified = threat < 1.0 - self._config.confidence
         for entry in list(ledger.running.values()):
@@ -167,6 +170,14 @@ class BoundStrategy:
             "safety": SAFETY,
             "checks": _checks(known, look),
         }
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """Keeps linear algebra to one thread: its matrices gain little from more, and lose much where other workers want the cores."""
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    return limits
 
 
 def _checks(known: Knowledge, look: Outlook) -> dict[str, Any]:

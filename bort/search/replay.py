@@ -230,7 +230,7 @@ def _runner(
 
 
 def _open_bench(make_problem: Callable[[], Problem], table: TableErrorConfig, config: ReplayConfig) -> None:
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     # The workers already take every processor that they may.
     threadpool_limits(1)
