@@ -18,9 +18,8 @@ from bort.finetuning.decay import decay_warning
 from bort.finetuning.once import Diverged, Workspace, model_digest, teacher_of, train_classifier
 from bort.finetuning.predictions import lines, predict_from_logits
 from bort.finetuning.search import best_theta, derived_seed, search_theta
+from bort.finetuning.summary import over_seeds
 from bort.record import exclusive
-from bort.tasks.intervals import bootstrap_interval, seed_interval
-from bort.tasks.metrics import majority_baseline
 from bort.tasks.task import Task
 
 #: Opens the observer of one trial.
@@ -109,24 +108,9 @@ def finetune(
     records = _all_seeds(workspace, settings, task, seed, home, label, observer)
     chosen = _chosen(records, task.primary)
     _keep(home, chosen["seed"], config.seeds)
-    predictions = [record.pop("predictions") for record in records]
-    metrics: dict[str, Any] = {}
-    for metric in task.metrics:
-        metrics[metric] = seed_interval([record["heldout"][metric] for record in records], config.confidence)
-        metrics[metric]["examples"] = bootstrap_interval(
-            task, metric, predictions, resamples=config.resamples, confidence=config.confidence, seed=seed
-        )
-    primary = metrics[task.primary]
     runs = [*trials, *records]
     return {
-        "metrics": metrics,
-        "seeds": records,
-        "interval": {
-            "metric": task.primary,
-            "confidence": config.confidence,
-            "seeds": {"low": primary["low"], "high": primary["high"]},
-            "examples": primary["examples"],
-        },
+        **over_seeds(task, config, records, home=home, seed=seed),
         "theta": settings.theta(),
         "trials": trials,
         "cost": {
@@ -134,12 +118,7 @@ def finetune(
             "training_seconds": sum(run.get("seconds", 0.0) for run in runs),
             "seconds": time.perf_counter() - started,
         },
-        "model": str(home / "model"),
-        "predictions": str(home / "predictions.jsonl"),
         "chosen_seed": chosen["seed"],
-        "baseline": majority_baseline(task),
-        "task": task.record(),
-        "pooling": config.pooling,
         "parameters": workspace.parameters,
     }
 

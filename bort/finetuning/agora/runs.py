@@ -25,8 +25,8 @@ from bort.finetuning.config import FinetuningConfig, Impl
 from bort.finetuning.once import Workspace, model_digest
 from bort.finetuning.predictions import lines, predict_from_logits
 from bort.finetuning.search import derived_seed
-from bort.tasks.intervals import bootstrap_interval, seed_interval
-from bort.tasks.metrics import majority_baseline, score
+from bort.finetuning.summary import over_seeds
+from bort.tasks.metrics import score
 from bort.tasks.task import Task
 
 
@@ -79,23 +79,8 @@ def finetune_agora(
     setting = Setting(model_dir, task, config, agora, impl=impl, observer=observer)
     records = [_seed(setting, number, seed, home, f"{name or task.name} seed {number}") for number in config.seeds]
     chosen = max(records, key=lambda record: float(record["steering"][task.primary]))
-    predictions = [record.pop("predictions") for record in records]
-    metrics: dict[str, Any] = {}
-    for metric in task.metrics:
-        metrics[metric] = seed_interval([record["heldout"][metric] for record in records], config.confidence)
-        metrics[metric]["examples"] = bootstrap_interval(
-            task, metric, predictions, resamples=config.resamples, confidence=config.confidence, seed=seed
-        )
-    primary = metrics[task.primary]
     return {
-        "metrics": metrics,
-        "seeds": records,
-        "interval": {
-            "metric": task.primary,
-            "confidence": config.confidence,
-            "seeds": {"low": primary["low"], "high": primary["high"]},
-            "examples": primary["examples"],
-        },
+        **over_seeds(task, config, records, home=home, seed=seed),
         "theta": {**config.theta(), **chosen["theta"]},
         "trials": [],
         "agora": {"variant": agora.variant, "sets": len(theta_grid(config)), "steps": setting.trainer.steps},
@@ -105,12 +90,7 @@ def finetune_agora(
             "training_seconds": sum(record["seconds"] for record in records),
             "seconds": time.perf_counter() - started,
         },
-        "model": str(home / "model"),
-        "predictions": str(home / "predictions.jsonl"),
         "chosen_seed": chosen["seed"],
-        "baseline": majority_baseline(task),
-        "task": task.record(),
-        "pooling": config.pooling,
         "parameters": setting.trainer.workspace.parameters,
     }
 
