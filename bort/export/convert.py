@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from bort.errors import BortError, ConfigurationError
 from bort.export.config import ExportConfig
 from bort.files import atomic_path
-from bort.measure.models import first_output, quiet, usable_positions
-from bort.measure.runtime import INPUTS, POSITIONS_KEY, VOCABULARY_KEY, open_session, require_onnx
+from bort.measure.models import first_output, quiet, tells_texts_apart, usable_positions
+from bort.measure.runtime import POSITIONS_KEY, TOKEN_TYPES, VOCABULARY_KEY, open_session, require_onnx
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,8 +22,9 @@ _LARGEST = 2_000_000_000
 def onnx_file(model: PreTrainedModel, path: Path | str, *, opset: int = ExportConfig.opset) -> None:
     """Writes an encoder, masked-LM model, sequence classifier or multiple-choice model as ONNX with dynamic batch and length.
 
-    The graph takes ``input_ids`` and ``attention_mask`` [B, S] (token types are zero inside) and gives the model's first output:
-    ``last_hidden_state`` [B, S, H], or ``logits`` [B, S, V] or [B, C]; of a multiple-choice model [B, 1], one for each option.
+    The graph takes ``input_ids`` and ``attention_mask``, and ``token_type_ids`` where the model has more than one token type, all
+    [B, S], and gives the model's first output: ``last_hidden_state`` [B, S, H], or ``logits`` [B, S, V] or [B, C]; of a
+    multiple-choice model [B, 1], one for each option.
 
     Args:
         model: The model, in evaluation mode.
@@ -49,22 +50,27 @@ def onnx_file(model: PreTrainedModel, path: Path | str, *, opset: int = ExportCo
                 super().__init__()
                 self.model = model
 
-            def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-                return first_output(self.model, input_ids, attention_mask)
+            def forward(
+                self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+            ) -> torch.Tensor:
+                return first_output(self.model, input_ids, attention_mask, token_type_ids)
 
         # Sizes of 0 and 1 would be taken for constants; different sizes keep batch and length apart.
         ids = torch.ones(2, 7, dtype=torch.long)
         mask = torch.ones_like(ids)
         mask[1, 5:] = 0
         axes = {0: "batch", 1: "sequence"}
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if tells_texts_apart(model):
+            inputs[TOKEN_TYPES] = torch.zeros_like(ids)
         try:
             program = torch.onnx.export(
                 FirstOutput().eval(),
-                (ids, mask),
+                tuple(inputs.values()),
                 dynamo=True,
-                input_names=list(INPUTS),
+                input_names=list(inputs),
                 output_names=["last_hidden_state" if _is_encoder(model) else "logits"],
-                dynamic_shapes=dict.fromkeys(INPUTS, axes),
+                dynamic_shapes=dict.fromkeys(inputs, axes),
                 opset_version=opset,
                 verbose=False,
             )

@@ -200,9 +200,9 @@ def _remembered(runner: Runner) -> Runner:
     """Runs each batch once: the same batches are compared with every form."""
     answers: dict[int, Any] = {}
 
-    def run(ids: Any, mask: Any) -> Any:
+    def run(ids: Any, mask: Any, types: Any) -> Any:
         if id(ids) not in answers:
-            answers[id(ids)] = runner(ids, mask)
+            answers[id(ids)] = runner(ids, mask, types)
         return answers[id(ids)]
 
     return run

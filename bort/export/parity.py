@@ -8,23 +8,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.measure.models import usable_positions
+from bort.measure.models import tells_texts_apart, usable_positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Ids = NDArray[np.int64]
-Runner = Callable[[Ids, Ids], NDArray[np.float32]]
+#: From token ids, mask and token types [B, S] to the first output.
+Runner = Callable[[Ids, Ids, Ids], NDArray[np.float32]]
 
 #: Tokens of one comparison batch, so that a vocabulary's worth of logits for each stays small.
 _TOKENS = 1024
 
 
-def random_batches(model: PreTrainedModel, count: int, seed: int) -> list[tuple[Ids, Ids]]:
-    """Returns ``count`` batches of random token ids and attention masks [B, S].
+def random_batches(model: PreTrainedModel, count: int, seed: int) -> list[tuple[Ids, Ids, Ids]]:
+    """Returns ``count`` batches of random token ids, attention masks and token types [B, S].
 
     The first is one token long and the second as long as the model takes (at most 512), the rest anything between. Half of the
-    masks end early, as padding does; the other half have holes. The first token is always attended to.
+    masks end early, as padding does; the other half have holes. The first token is always attended to. A second text begins
+    anywhere, where the model tells texts apart.
     """
     generator = np.random.Generator(np.random.Philox(seed))
     longest = usable_positions(model)
@@ -41,15 +43,17 @@ def random_batches(model: PreTrainedModel, count: int, seed: int) -> list[tuple[
             ends = generator.integers(1, length + 1, size=(batch, 1))
             mask = (np.arange(length)[None, :] < ends).astype(np.int64)
         mask[:, 0] = 1
-        batches.append((np.where(mask == 1, ids, padding), mask))
+        borders = generator.integers(1, length + 1, size=(batch, 1)) if tells_texts_apart(model) else length
+        types = (np.arange(length)[None, :] >= borders).astype(np.int64) * mask
+        batches.append((np.where(mask == 1, ids, padding), mask, types))
     return batches
 
 
-def largest_difference(first: Runner, second: Runner, batches: Iterable[tuple[Ids, Ids]]) -> float:
+def largest_difference(first: Runner, second: Runner, batches: Iterable[tuple[Ids, Ids, Ids]]) -> float:
     """Returns the largest absolute difference between two forms' outputs, NaN if either gives one."""
     largest = 0.0
-    for ids, mask in batches:
-        difference = float(np.abs(first(ids, mask) - second(ids, mask)).max())
+    for batch in batches:
+        difference = float(np.abs(first(*batch) - second(*batch)).max())
         if not difference <= largest:
             largest = difference
         if np.isnan(largest):
@@ -58,22 +62,24 @@ def largest_difference(first: Runner, second: Runner, batches: Iterable[tuple[Id
 
 
 def torch_runner(model: PreTrainedModel) -> Runner:
-    """Returns a function from token ids and mask to the first output of a transformers model."""
+    """Returns a function from token ids, mask and token types to the first output of a transformers model."""
+    apart = tells_texts_apart(model)
 
-    def run(ids: Ids, mask: Ids) -> NDArray[np.float32]:
+    def run(ids: Ids, mask: Ids, types: Ids) -> NDArray[np.float32]:
         import torch
 
         from bort.measure.models import first_output
 
         with torch.inference_mode():
-            output: NDArray[np.float32] = first_output(model, torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+            inputs = [torch.from_numpy(values) for values in ((ids, mask, types) if apart else (ids, mask))]
+            output: NDArray[np.float32] = first_output(model, *inputs).numpy()
             return output
 
     return run
 
 
 def session_runner(session: Any) -> Runner:
-    """Returns a function from token ids and mask to the first output of an ONNX Runtime session."""
+    """Returns a function from token ids, mask and token types to the first output of an ONNX Runtime session."""
     from bort.measure.runtime import run_session
 
-    return lambda ids, mask: run_session(session, ids, mask)
+    return lambda ids, mask, types: run_session(session, ids, mask, types)

@@ -76,16 +76,24 @@ def kind_of(directory: Path | str) -> Kind:
     raise BortError(f"{directory} holds {names[0]}: {_ACCEPTED}.")
 
 
-def first_output(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def first_output(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
     """Returns a model's first output for token ids [B, S]; of a multiple-choice model one logit a sequence, [B, 1].
 
     Such a model wants [questions, options, S]. Each sequence is handed to it as the one option of a question, so that a question
-    may have any number of options.
+    may have any number of options. Token types are zero where they are not given.
     """
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if token_type_ids is not None:
+        inputs["token_type_ids"] = token_type_ids
     if type(model).__name__.endswith("ForMultipleChoice"):
-        input_ids, attention_mask = input_ids.unsqueeze(1), attention_mask.unsqueeze(1)
-    output: Tensor = model(input_ids=input_ids, attention_mask=attention_mask)[0]
+        inputs = {name: value.unsqueeze(1) for name, value in inputs.items()}
+    output: Tensor = model(**inputs)[0]
     return output
+
+
+def tells_texts_apart(model: PreTrainedModel) -> bool:
+    """Whether the model has more than one token type, so that it reads the second text of a pair otherwise than the first."""
+    return int(getattr(model.config, "type_vocab_size", 0) or 0) > 1
 
 
 def load_model(directory: Path | str, kind: Kind | None = None) -> PreTrainedModel:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from bort.errors import BortError
 
 INPUTS = ("input_ids", "attention_mask")
+#: A third input, of files whose model tells the two texts of a pair apart.
+TOKEN_TYPES = "token_type_ids"
 #: What an exported file says of itself, so that it can be fed without its configuration at hand.
 VOCABULARY_KEY, POSITIONS_KEY = "bort.vocab_size", "bort.positions"
 
@@ -56,8 +58,8 @@ def open_session(path: Path | str, threads: int | None = None, *, optimised: Pat
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own.
         raise BortError(f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {str(error).splitlines()[0]}") from error
     wanted = {node.name for node in session.get_inputs()}
-    if not wanted <= {*INPUTS, "token_type_ids"}:
-        raise BortError(f"{path} takes {', '.join(sorted(wanted))}: only {', '.join(INPUTS)} and token_type_ids can be fed.")
+    if not wanted <= {*INPUTS, TOKEN_TYPES}:
+        raise BortError(f"{path} takes {', '.join(sorted(wanted))}: only {', '.join(INPUTS)} and {TOKEN_TYPES} can be fed.")
     return session
 
 
@@ -67,12 +69,17 @@ def vocabulary_and_positions(session: Any) -> tuple[int, int]:
     return int(notes.get(VOCABULARY_KEY, 1000)), int(notes.get(POSITIONS_KEY, 512))
 
 
-def run_session(session: Any, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Returns the first output of a session for token ids and mask [B, S]; token types, where it takes them, are zero."""
-    return session.run(None, feed(session, input_ids, attention_mask))[0]
+def run_session(
+    session: Any, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64], token_type_ids: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """Returns the first output of a session for token ids and mask [B, S]; token types are zero where they are not given."""
+    return session.run(None, feed(session, input_ids, attention_mask, token_type_ids))[0]
 
 
-def feed(session: Any, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
-    """Returns the inputs a session takes, by name."""
-    inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": np.zeros_like(input_ids)}
+def feed(
+    session: Any, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64], token_type_ids: NDArray[np.int64] | None = None
+) -> dict[str, NDArray[np.int64]]:
+    """Returns the inputs a session takes, by name; token types are zero where they are not given."""
+    types = np.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask, TOKEN_TYPES: types}
     return {node.name: inputs[node.name] for node in session.get_inputs()}

@@ -81,11 +81,14 @@ def exported(students, tmp_path_factory) -> dict:
     return export_model(students["masked-lm"], tmp_path_factory.mktemp("exported"), config=config)
 
 
-def runs_with_any_batch_and_length(result: dict, name: str, shape: tuple[int, ...]) -> None:
+TOKENS = ["input_ids", "attention_mask"]
+
+
+def runs_with_any_batch_and_length(result: dict, name: str, shape: tuple[int, ...], inputs: list[str]) -> None:
     from bort.measure.runtime import open_session, run_session
 
     session = open_session(result["onnx"]["path"])
-    assert [node.name for node in session.get_inputs()] == ["input_ids", "attention_mask"]
+    assert [node.name for node in session.get_inputs()] == inputs
     assert [node.name for node in session.get_outputs()] == [name]
     ids = np.full((3, 5), 7)
     assert run_session(session, ids, np.ones_like(ids)).shape == shape
@@ -94,14 +97,17 @@ def runs_with_any_batch_and_length(result: dict, name: str, shape: tuple[int, ..
 
 
 def test_a_masked_language_model_becomes_onnx(exported):
-    runs_with_any_batch_and_length(exported, "logits", (3, 5, 60))
+    runs_with_any_batch_and_length(exported, "logits", (3, 5, 60), [*TOKENS, "token_type_ids"])
     assert exported["optimised"]["difference"] <= 1e-4
 
 
 @needs_onnx
 def test_a_classifier_becomes_onnx_and_nothing_is_printed(students, tmp_path, capfd):
     runs_with_any_batch_and_length(
-        export_model(students["classifier"], tmp_path, config=ExportConfig(checks=3, int8=True, optimised=True)), "logits", (3, 3)
+        export_model(students["classifier"], tmp_path, config=ExportConfig(checks=3, int8=True, optimised=True)),
+        "logits",
+        (3, 3),
+        TOKENS,
     )
     assert capfd.readouterr() == ("", "")
 
@@ -109,7 +115,7 @@ def test_a_classifier_becomes_onnx_and_nothing_is_printed(students, tmp_path, ca
 @needs_onnx
 def test_a_multiple_choice_model_becomes_onnx_that_scores_each_option(students, tmp_path):
     result = export_model(students["choice"], tmp_path, config=ExportConfig(checks=3))
-    runs_with_any_batch_and_length(result, "logits", (3, 1))
+    runs_with_any_batch_and_length(result, "logits", (3, 1), [*TOKENS, "token_type_ids"])
     assert "AutoModelForMultipleChoice" in Path(result["card"]).read_text(encoding="utf-8")
 
 
@@ -119,7 +125,7 @@ def test_an_encoder_becomes_onnx(students, tmp_path):
 
     path = tmp_path / "encoder.onnx"
     onnx_file(load_model(students["encoder"]), path)
-    runs_with_any_batch_and_length({"onnx": {"path": path, "difference": 0.0}}, "last_hidden_state", (3, 5, 32))
+    runs_with_any_batch_and_length({"onnx": {"path": path, "difference": 0.0}}, "last_hidden_state", (3, 5, 32), TOKENS)
 
 
 def test_int8_takes_in_the_embedding(exported):
