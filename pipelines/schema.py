@@ -46,7 +46,11 @@ VARIANTS: dict[str, dict[str, type]] = {
         "gpu": quantity.GpuLatencyConfig,
         "onnx": quantity.OnnxLatencyConfig,
     },
-    "storage": {"journal": search.JournalStorageConfig, "postgres": search.PostgresStorageConfig},
+    "storage": {
+        "journal": search.JournalStorageConfig,
+        "sqlite": search.SqliteStorageConfig,
+        "postgres": search.PostgresStorageConfig,
+    },
 }
 
 

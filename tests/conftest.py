@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +156,20 @@ def reader(official: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         path
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A database: the one that BORT_TEST_POSTGRES names, or one of a server that is started for the tests."""
+    from tests.faults.postgres import server, why_not
+
+    if url := os.environ.get("BORT_TEST_POSTGRES"):
+        yield url
+    elif reason := why_not():
+        pytest.skip(reason)
+    else:
+        with server() as postgres:
+            yield postgres.url
 
 
 def _bert_config(vocab_size: int) -> Any:

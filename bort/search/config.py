@@ -162,7 +162,7 @@ class StorageConfig:
     """Where the study is kept, so that any number of workers share it and it survives them.
 
     Args:
-        name: ``journal``, ``postgres`` or ``memory`` (for replays: nothing is kept).
+        name: ``journal``, ``sqlite``, ``postgres`` or ``memory`` (for replays: nothing is kept).
         study: The study's name within the storage.
     """
 
@@ -186,6 +186,18 @@ class JournalStorageConfig(StorageConfig):
     """
 
     name: str = "journal"
+    path: str | None = None
+
+
+@dataclass
+class SqliteStorageConfig(StorageConfig):
+    """A SQLite file, for tools that read nothing else; a journal is faster. Workers on several machines need a shared file system.
+
+    Args:
+        path: The file; by default ``study.db`` in the search's directory.
+    """
+
+    name: str = "sqlite"
     path: str | None = None
 
 

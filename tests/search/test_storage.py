@@ -124,7 +124,7 @@ def test_a_storage_is_looked_at_before_anything_costly_is_begun(tmp_path: Path) 
 
 
 def test_unknown_storages_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"storage=cloud .*journal, postgres or memory"):
+    with pytest.raises(ConfigurationError, match=r"storage=cloud .*journal, sqlite, postgres or memory"):
         open_coordination(StorageConfig(name="cloud"), tmp_path)
     with pytest.raises(ConfigurationError, match=r"storage\.url=mysql://me:\*\*\*@host/x .*postgresql://"):
         open_coordination(PostgresStorageConfig(url="mysql://me:secret@host/x"), tmp_path)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import pytest
 from search_worker import search
 from synthetic_tables import TINY
 
-from bort.search.config import JournalStorageConfig, PostgresStorageConfig, StorageConfig
+from bort.search.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
 from bort.search.coordination import open_coordination
 from bort.search.space import SearchSpace
 
@@ -86,15 +84,11 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path, strategy: str) -> N
     assert sum(began.values()) - sum(ended.values()) == 3, "only the rung at which each worker died was lost"
 
 
-@pytest.fixture(params=["journal", "postgres"])
-def storage(request: pytest.FixtureRequest) -> Iterator[StorageConfig]:
-    if request.param == "journal":
-        yield JournalStorageConfig()
-    else:
-        url = os.environ.get("BORT_TEST_POSTGRES")
-        if not url:
-            pytest.skip("needs a database: set BORT_TEST_POSTGRES to its URL")
-        yield PostgresStorageConfig(url=url, study=f"{request.node.name} {time.time()}")
+@pytest.fixture(params=["journal", "sqlite", "postgres"])
+def storage(request: pytest.FixtureRequest) -> StorageConfig:
+    if request.param == "postgres":
+        return PostgresStorageConfig(url=request.getfixturevalue("postgres_url"), study=f"{request.node.name} {time.time()}")
+    return JournalStorageConfig() if request.param == "journal" else SqliteStorageConfig()
 
 
 @pytest.mark.parametrize("strategy", ["ose", "bound"])
