@@ -65,7 +65,7 @@ def estimator(run: Run, space: Any) -> Any:
     config, error = run.config, run.config.error
     if not isinstance(error, (DistillErrorConfig, SupernetErrorConfig)):
         return untrained(config, space)
-    from pipelines.workers import share
+    from pipelines.workers import for_candidate
 
     corpus, teacher = open_corpus(run), open_teacher(run)
     given: dict[str, Any] = {
@@ -77,7 +77,7 @@ def estimator(run: Run, space: Any) -> Any:
         "loss": loss(config, error),
         "train": config.train,
         "student": config.student,
-        "impl": share(config.impl),
+        "impl": for_candidate(config.impl),
         "seed": config.seed,
     }
     if isinstance(error, DistillErrorConfig):

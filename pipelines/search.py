@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
-from pipelines import artifacts, candidates, estimators, tables
+from pipelines import artifacts, candidates, engines, estimators, tables
 from pipelines.app import entry
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
@@ -18,13 +19,17 @@ def work(run: Run) -> dict[str, Any]:
     config = run.config
     # While nobody trains yet.
     latency = candidates.latency(run)
-    with beside(run, "search"):
+    with ExitStack() as stack:
+        if config.impl.engine == "local":
+            stack.enter_context(beside(run, "search"))
+        problem = candidates.problem(run, latency)
         result: dict[str, Any] = run_search(
-            candidates.problem(run, latency),
+            problem,
             config.strategy,
             seed=config.seed,
             storage=config.storage,
             directory=run.directory,
+            engine=stack.enter_context(engines.placed(run, problem)),
             observer=run.observer,
             on_candidate=candidates.tracking(run),
         )
@@ -50,11 +55,12 @@ def settings(config: Config) -> tuple[str, ...]:
 
 
 def check(config: Config) -> None:
-    """Refuses a space, a strategy, limits or a storage that cannot be used, before anything else is run."""
+    """Refuses a space, a strategy, limits, a storage or an engine that cannot be used, before anything else is run."""
     from bort.search.coordination import check_storage
 
     candidates.check(config)
     check_storage(config.storage)
+    engines.check(config)
 
 
 STAGE = Stage(

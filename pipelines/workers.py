@@ -26,6 +26,14 @@ def share(impl: ImplConfig) -> ImplConfig:
     return replace(impl, threads=max(1, len(os.sched_getaffinity(0)) // impl.workers))
 
 
+def for_candidate(impl: ImplConfig) -> ImplConfig:
+    """Returns ``impl`` for the training of one candidate of a search: one device, and its share of the processors."""
+    alone = replace(impl, devices=1, nodes=1, strategy="auto")
+    if impl.engine == "ray":
+        return replace(alone, threads=impl.threads or max(1, int(impl.ray.processors)))
+    return share(alone)
+
+
 @contextmanager
 def beside(run: Run, stage: str) -> Iterator[None]:
     """Keeps ``impl.workers`` − 1 further workers at a stage for as long as the block lasts.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from bort.architecture import Architecture
+from bort.distillation.impl_config import ImplConfig as ImplConfig
 from bort.errors import BortError, ConfigurationError
 
 #: What a teacher has to have been run for, by the loss term that uses it.
@@ -284,56 +285,6 @@ class BudgetConfig:
         if self.seconds is not None:
             return None
         return self.steps if self.tokens is None else math.ceil(self.tokens / tokens_per_step)
-
-
-@dataclass
-class ImplConfig:
-    """How work is carried out: what changes its speed and not its result, beyond rounding.
-
-    Args:
-        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
-        devices: Devices, or processes on processors, that share each step's blocks; Lightning's ``devices``.
-        nodes: Machines that do so; Lightning's ``num_nodes``. ``devices`` counts those of one machine.
-        strategy: Lightning's name of how they share it, such as ``ddp``; its own choice if ``auto``.
-        precision: ``32``, or ``bf16`` for mixed precision on hardware that has it (on a CPU without it 400 times slower).
-        threads: Processor threads; torch's own choice if absent.
-        workers: Processes that tokenise, search, or replay searches.
-        compile: Whether models are compiled; pays off on long runs only.
-        compile_backend: torch's name of what compiles them.
-        cache: Whether the teacher's outputs are computed once and kept on disk; otherwise the teacher runs at every step. The kept
-            ones are rounded to ``targets.dtype``.
-        memory_megabytes: Memory that a search may take to keep what all its candidates need of the teacher; 0 keeps nothing.
-    """
-
-    device: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    strategy: str = "auto"
-    precision: str = "32"
-    threads: int | None = None
-    workers: int = 1
-    compile: bool = False
-    compile_backend: str = "inductor"
-    cache: bool = True
-    memory_megabytes: int = 1024
-
-    def check(self) -> None:
-        """Refuses settings that cannot be used.
-
-        Raises:
-            ConfigurationError: A name is not known or a number is below 1.
-        """
-        if self.device not in ("auto", "cpu", "cuda", "mps"):
-            raise ConfigurationError("impl.device", self.device, "use auto, cpu, cuda or mps")
-        if self.precision not in ("32", "bf16"):
-            raise ConfigurationError("impl.precision", self.precision, "use 32 or bf16")
-        if self.threads is not None and self.threads < 1:
-            raise ConfigurationError("impl.threads", self.threads, "a whole number of at least 1, or null, is needed")
-        for name in ("workers", "devices", "nodes"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"impl.{name}", getattr(self, name), "a whole number of at least 1 is needed")
-        if self.memory_megabytes < 0:
-            raise ConfigurationError("impl.memory_megabytes", self.memory_megabytes, "a whole number of at least 0 is needed")
 
 
 @dataclass

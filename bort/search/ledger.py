@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,8 @@ class Ledger:
         self._trial_ids: dict[int, int] = {}
         self._settled: set[int] = set()
         self._claimed: set[int] = set()
+        #: Trials that this worker is at.
+        self.in_hand: set[int] = set()
         self._last_begun = -1
         self._trials = 0
         self.rungs = list(problem.estimator.rungs)
@@ -146,20 +148,20 @@ class Ledger:
         self._settled.add(entry.number)
 
     def busy(self, entry: Entry) -> bool:
-        """Tells whether a living worker other than this one is at a candidate; where not, it is claimed until :meth:`keep`."""
+        """Tells whether a candidate is being trained; where not, it is claimed until :meth:`keep`."""
         if self._immediate:
             # Nobody lets go of the study between beginning a rung and finishing it.
             return False
-        if self._coordination.claim(entry.number):
-            self._claimed.add(entry.number)
-            return False
-        return True
+        if entry.number in self.in_hand or not self._coordination.claim(entry.number):
+            return True
+        self._claimed.add(entry.number)
+        return False
 
-    def keep(self, entry: Entry | None) -> None:
-        """Gives back every candidate that was claimed but ``entry``, and claims that one."""
-        for number in self._claimed - ({entry.number} if entry else set()):
+    def keep(self, numbers: Collection[int]) -> None:
+        """Gives back every candidate that was claimed but those of ``numbers``, and claims these."""
+        for number in self._claimed.difference(numbers):
             self._coordination.release(number)
-        self._claimed = {entry.number} if entry and self._coordination.claim(entry.number) else set()
+        self._claimed = {number for number in numbers if self._coordination.claim(number)}
 
     def untried(self, pool: Sequence[Candidate]) -> Iterable[Candidate]:
         """Yields the candidates of ``pool`` that were not begun yet, in its order."""

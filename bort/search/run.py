@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bort.architecture import Architecture
-from bort.candidate import Theta
+from bort.candidate import Evaluation, Theta
 from bort.errors import BortError
 from bort.events import Observer, Quiet
 from bort.search.config import StorageConfig, StrategyConfig
-from bort.search.coordination import Coordination, open_coordination, pause
+from bort.search.coordination import Coordination, StudyLostError, open_coordination, pause
+from bort.search.engine import Engine, Job, LocalEngine, train
 from bort.search.ledger import Entry, Ledger, check_identity, usable
 from bort.search.problem import Problem
 
 if TYPE_CHECKING:
     from bort.search.strategies import Strategy
 
+T = TypeVar("T")
+
 #: Seconds for which a worker whose errors come at once keeps the study to itself, before it writes and lets others in.
 HOLD_SECONDS = 1.0
 #: Seconds between two looks at a study in which only other workers have something to do.
 WAIT_SECONDS = 0.2
+#: Seconds between two looks at a study while an engine trains: other workers may leave candidates behind.
+ENGINE_SECONDS = 1.0
+#: Seconds for which a worker waits for a database that was lost, and between two attempts.
+LOST_SECONDS, ATTEMPT_SECONDS = 600.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,7 @@ def run_search(
     seed: int = 0,
     storage: StorageConfig,
     directory: Path,
+    engine: Engine | None = None,
     observer: Observer | None = None,
     on_candidate: Callable[[CandidateRecord], None] | None = None,
 ) -> dict[str, Any]:
@@ -126,7 +135,7 @@ def run_search(
 
     A worker may be killed at any moment: what it had recorded stays, and its candidate is taken up again from its last checkpoint
     by another worker or at the next start. A single worker that was killed and started again ends in the result of one that was
-    not.
+    not. A database may go away and come back meanwhile: training goes on, and what it found is written then.
 
     Args:
         problem: What is searched.
@@ -134,6 +143,7 @@ def run_search(
         seed: Fixes what the strategy draws.
         storage: Where the study is kept.
         directory: Holds the candidates' training state (``candidates/<fingerprint>``) and, in the end, ``certificate.json``.
+        engine: Trains the candidates; by default this process, one at a time. Whoever made it closes it.
         observer: Told of progress.
         on_candidate: Called with every candidate that ends in this process, and at the start with those that had ended before.
 
@@ -145,6 +155,7 @@ def run_search(
     Raises:
         BortError: The problem cannot be searched, the storage cannot be used, the study was made for another problem, or every
             candidate failed.
+        StudyLostError: The database went away, and did not come back in ten minutes.
     """
     from bort.search.result import build_result
     from bort.search.strategies import make_strategy
@@ -154,16 +165,19 @@ def run_search(
     chosen = make_strategy(strategy, problem, seed)
     directory = Path(directory)
     coordination = open_coordination(storage, directory)
+
+    def opened() -> Ledger:
+        return _open_study(problem, strategy, chosen, seed, storage, coordination)
+
     try:
-        with coordination.exclusive():
-            ledger = _open_study(problem, strategy, chosen, seed, storage, coordination)
-        worker = _Worker(problem, chosen, ledger, coordination, directory, observer or Quiet(), on_candidate)
+        told = observer or Quiet()
+        worker = _Worker(
+            problem, chosen, opened, coordination, directory, engine or LocalEngine(problem.estimator, told), told, on_candidate
+        )
         worker.work()
-        with coordination.exclusive():
-            ledger.refresh()
-            report = chosen.finish(ledger)
+        report = worker.finish()
         worker.tell_ended()
-        return build_result(problem, strategy, seed, ledger, report, directory)
+        return build_result(problem, strategy, seed, worker.ledger, report, directory)
     finally:
         coordination.close()
 
@@ -209,48 +223,94 @@ class _Worker:
         self,
         problem: Problem,
         strategy: Strategy,
-        ledger: Ledger,
+        opened: Callable[[], Ledger],
         coordination: Coordination,
         directory: Path,
+        engine: Engine,
         observer: Observer,
         on_candidate: Callable[[CandidateRecord], None] | None,
     ) -> None:
-        self._problem, self._strategy, self._ledger, self._coordination = problem, strategy, ledger, coordination
-        self._directory, self._observer, self._on_candidate = directory, observer, on_candidate
+        self._problem, self._strategy, self._opened, self._coordination = problem, strategy, opened, coordination
+        self._directory, self._engine, self._observer, self._on_candidate = directory, engine, observer, on_candidate
+        #: What the engine was given and has not answered yet, by the number of the trial.
+        self._in_hand: dict[int, Job] = {}
         self._told: set[int] = set()
         #: Whether errors come at once, so that letting go of the study between them would only cost time.
         self._immediate = bool(getattr(problem.estimator, "immediate", False))
+        with coordination.exclusive():
+            self.ledger = opened()
 
     def work(self) -> None:
         """Works until the strategy is done."""
-        done = False
-        while not done:
-            with self._coordination.exclusive():
-                self._ledger.refresh()
-                job = self._immediately() if self._immediate else self._next_job()
-                if not self._immediate or job is None:
-                    self._ledger.keep(job[0] if isinstance(job, tuple) else None)
+        while True:
+            jobs = self._inside(self._immediately if self._immediate else self._hand_out)
             self.tell_ended()
             self._progress()
-            if job is None:
-                done = True
-            elif isinstance(job, tuple):
-                entry, steps = job
-                evaluation = self._evaluate(entry, steps)
-                with self._coordination.exclusive():
-                    self._ledger.refresh()
-                    # A rung may be of no steps at all.
-                    if entry.number in self._ledger.running and (not entry.curve or entry.steps < steps):
-                        self._ledger.record(entry, evaluation)
-                        self._ledger.settle(entry)
+            if jobs is None:
+                return
+            for job in jobs:
+                self._in_hand[job.number] = job
+                self._engine.start(job)
+            if self._in_hand:
+                ended = self._engine.ended(ENGINE_SECONDS)
+                if ended:
+                    self._inside(partial(self._take_in, ended))
             elif not self._immediate:
                 pause(WAIT_SECONDS)
+
+    def finish(self) -> dict[str, Any]:
+        """Ends what the strategy left behind, and returns what it has to say."""
+        return self._inside(lambda: self._strategy.finish(self.ledger))
+
+    def _inside(self, action: Callable[[], T]) -> T:
+        """Acts while holding the study, as it is now; where it is lost, once it can be reached again."""
+        until = math.inf
+        while True:
+            try:
+                with self._coordination.exclusive():
+                    if until < math.inf:
+                        # What was being written may be there or not; only the storage knows.
+                        self.ledger = self._opened()
+                    self.ledger.refresh()
+                    return action()
+            except StudyLostError as error:
+                if until == math.inf:
+                    until = time.monotonic() + LOST_SECONDS
+                    self._observer.warn(f"{error} Waiting for it.")
+                if time.monotonic() > until:
+                    raise
+                pause(ATTEMPT_SECONDS)
+
+    def _hand_out(self) -> list[Job] | None:
+        """Returns what the engine has room for, which may be nothing; ``None`` where the search is over."""
+        self.ledger.in_hand = set(self._in_hand)
+        jobs: list[Job] = []
+        over = False
+        while len(self.ledger.in_hand) < self._engine.slots:
+            chosen = self._next_job()
+            if not isinstance(chosen, tuple):
+                over = chosen is None and not self.ledger.in_hand
+                break
+            jobs.append(self._job(*chosen))
+            self.ledger.in_hand.add(chosen[0].number)
+        self.ledger.keep(self.ledger.in_hand)
+        return None if over else jobs
+
+    def _take_in(self, ended: Sequence[tuple[Job, Evaluation]]) -> None:
+        for job, evaluation in ended:
+            # Another worker may have been at it, where this one was cut off from the study.
+            entry = self.ledger.running.get(job.number)
+            # A rung may be of no steps at all.
+            if entry is not None and (not entry.curve or entry.steps < evaluation.steps):
+                self.ledger.record(entry, evaluation)
+                self.ledger.settle(entry)
+            self._in_hand.pop(job.number, None)
 
     def _next_job(self) -> tuple[Entry, int] | bool | None:
         """Returns what to train next; ``True`` where other workers have to be waited for, ``None`` where the search is over."""
         from bort.search.decisions import Begin, Climb, Wait
 
-        ledger = self._ledger
+        ledger = self.ledger
         for entry in list(ledger.running.values()):
             # A worker may have died between writing the last error and ending the candidate.
             ledger.settle(entry)
@@ -263,39 +323,35 @@ class _Worker:
                 continue
             return True if isinstance(decision, Wait) else None
 
-    def _immediately(self) -> bool | None:
+    def _immediately(self) -> list[Job] | None:
         """Works for a while without letting go of the study; returns ``None`` where the search is over."""
         until = time.monotonic() + HOLD_SECONDS
         while time.monotonic() < until:
-            job = self._next_job()
-            if not isinstance(job, tuple):
-                return job
-            entry, steps = job
-            self._ledger.record(entry, self._evaluate(entry, steps))
-            self._ledger.settle(entry)
-        return True
+            chosen = self._next_job()
+            if not isinstance(chosen, tuple):
+                if chosen is None:
+                    self.ledger.keep(())
+                return None if chosen is None else []
+            job = self._job(*chosen)
+            self.ledger.record(chosen[0], train(self._problem.estimator, job, self._observer))
+            self.ledger.settle(chosen[0])
+        return []
 
-    def _evaluate(self, entry: Entry, steps: int) -> Any:
+    def _job(self, entry: Entry, steps: int) -> Job:
         candidate = entry.candidate
         directory = self._directory / "candidates" / candidate.fingerprint
-        try:
-            return self._problem.estimator.evaluate(candidate.architecture, candidate.theta, steps, directory, self._observer)
-        except OSError as error:
-            raise BortError(
-                f"{candidate.architecture} could not be trained to {steps} steps ({error}). Every error found so far is kept: mend "
-                "it, and the same command goes on from there."
-            ) from error
+        return Job(entry.number, candidate.architecture, candidate.theta, steps, directory)
 
     def tell_ended(self) -> None:
         """Tells the listener of every candidate that has ended and that it was not told of."""
         if self._on_candidate is None:
             return
-        for number, entry in self._ledger.entries.items():
+        for number, entry in self.ledger.entries.items():
             if number not in self._told and entry.state != "running":
                 self._told.add(number)
                 self._on_candidate(candidate_record(entry, self._problem))
 
     def _progress(self) -> None:
-        spent, total, best = self._ledger.trained_steps, self._strategy.budget, self._ledger.best
+        spent, total, best = self.ledger.trained_steps, self._strategy.budget, self.ledger.best
         note = f"best {best[1].candidate.architecture}, W {best[0]:.4g}" if best else ""
         self._observer.progress("search", min(spent, total), total, note)

@@ -1,0 +1,201 @@
+"""Candidates on a Ray cluster: each asks for its processors, memory and share of a GPU, and is restarted where a node is lost.
+
+Only the process that searches reads and writes the study. The nodes need this package and a file system that they share with
+that process, where the candidates' checkpoints lie; they need no way to the storage.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from bort.candidate import Estimator, Evaluation
+from bort.errors import BortError, ConfigurationError
+from bort.events import Observer, Quiet
+from bort.redaction import redact
+from bort.search.engine import Job, train, untrained
+
+#: Seconds for which an address is tried.
+_CONNECT_SECONDS = 10.0
+_MEGABYTE = 1 << 20
+#: What each process of a node has opened, by its fingerprint.
+_opened: dict[str, Estimator] = {}
+
+
+class RayEngine:
+    """Places jobs on a Ray cluster.
+
+    Args:
+        build: Opens the estimator on a node; it and its arguments have to be picklable.
+        fingerprint: The estimator's; one that a node opened must have the same.
+        slots: Jobs in hand at once; what exceeds the cluster waits there.
+        observer: Told of warnings.
+        address: ``auto`` for the cluster that this machine belongs to, ``local`` for one that is started on this machine for as
+            long as the search lasts, or ``host:port``.
+        processors: Processors that a candidate asks for.
+        memory_megabytes: Memory that it asks for; none is reserved if absent.
+        gpus: GPUs that it asks for; a share such as 0.25 lets four of them use one GPU.
+        retries: How often a candidate is started again where its process or its node was lost, before the search gives up.
+
+    Raises:
+        BortError: Ray is not installed.
+        ConfigurationError: The cluster cannot be reached.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], Estimator],
+        fingerprint: str,
+        *,
+        slots: int,
+        observer: Observer | None = None,
+        address: str = "auto",
+        processors: float = 1.0,
+        memory_megabytes: int | None = None,
+        gpus: float = 0.0,
+        retries: int = 10,
+    ) -> None:
+        self.slots, self._observer = slots, observer or Quiet()
+        self._build, self._fingerprint = build, fingerprint
+        self._ray = connect(address)
+        request = {"num_cpus": processors, "num_gpus": gpus, "memory": memory_megabytes and memory_megabytes * _MEGABYTE}
+        self._retries, self._running = retries, dict[Any, Job]()
+        self._task = self._ray.remote(_train).options(max_retries=retries, scheduling_strategy="SPREAD", **request)
+        self._tell_of_room(processors, gpus, memory_megabytes or 0)
+
+    def _tell_of_room(self, processors: float, gpus: float, megabytes: int) -> None:
+        asked = {"CPU": processors, "GPU": gpus, "memory": megabytes * _MEGABYTE}
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if not any(all(node.get(name, 0.0) >= amount for name, amount in asked.items()) for node in nodes):
+            self._observer.warn(
+                f"No node of the Ray cluster has what a candidate asks for ({processors:g} processors, {gpus:g} GPUs, "
+                f"{megabytes} MB): the search waits until one joins. impl.ray.processors, impl.ray.gpus and "
+                "impl.ray.memory_megabytes can ask for less."
+            )
+
+    def start(self, job: Job) -> None:
+        """Hands a job to the cluster."""
+        self._running[self._task.remote(self._build, self._fingerprint, os.getcwd(), job)] = job
+
+    def ended(self, seconds: float) -> Sequence[tuple[Job, Evaluation]]:
+        """Waits for the cluster."""
+        if not self._running:
+            return []
+        first, rest = self._ray.wait(list(self._running), timeout=seconds)
+        more = self._ray.wait(rest, num_returns=len(rest), timeout=0)[0] if first and rest else []
+        return [(job, self._answer(reference, job)) for reference in [*first, *more] if (job := self._running.pop(reference))]
+
+    def _answer(self, reference: Any, job: Job) -> Evaluation:
+        exceptions = self._ray.exceptions
+        try:
+            answer = self._ray.get(reference)
+        except exceptions.RayTaskError as error:
+            raise RuntimeError(f"{job.architecture} on the Ray cluster: {error.cause!r}") from error
+        except exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise untrained(job, f"the cluster lost it {self._retries + 1} times; {reason}") from error
+        for warning in answer["warnings"]:
+            self._observer.warn(warning)
+        if "refused" in answer:
+            raise BortError(answer["refused"])
+        return Evaluation(**answer["evaluation"])
+
+    def close(self) -> None:
+        """Withdraws what is in hand and leaves the cluster."""
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        self._running.clear()
+        self._ray.shutdown()
+
+
+def connect(address: str) -> Any:
+    """Connects this process to a cluster, where it is not connected yet, and returns the module ``ray``.
+
+    Raises:
+        BortError: Ray is not installed.
+        ConfigurationError: The cluster cannot be reached.
+    """
+    # Nothing here reports to anybody.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray = import_module("ray")
+    except ImportError as error:
+        raise BortError("impl.engine=ray needs the extra bort[ray]: pip install 'bort[ray]'.") from error
+    if ray.is_initialized():
+        return ray
+    settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "namespace": "bort"}
+    if address == "local":
+        settings |= {"address": "local", "include_dashboard": False}
+    else:
+        settings["address"] = address
+        _check_reachable(address)
+    try:
+        ray.init(**settings)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise _unreachable(address, str(error)) from None
+    return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would try for a minute, and then end the process."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigurationError("impl.ray.address", redact(address), "use auto, local, or the host:port of a cluster's head")
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise _unreachable(address, str(error)) from None
+
+
+def _unreachable(address: str, reason: str) -> ConfigurationError:
+    told = " ".join(reason.split()).partition(". ")[0].rstrip(".")
+    return ConfigurationError(
+        "impl.ray.address",
+        address,
+        f"no Ray cluster answers there ({told}); start one with `ray start --head`, join this machine to one with "
+        "`ray start --address=HEAD:6379`, or use impl.ray.address=local for this machine alone",
+    )
+
+
+class _Warnings(Quiet):
+    """Keeps what a person should see."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def warn(self, message: str) -> None:
+        """Keeps a sentence."""
+        self.told.append(message)
+
+
+def _train(build: Callable[[], Estimator], fingerprint: str, folder: str, job: Job) -> dict[str, Any]:
+    """Trains one candidate on the node that Ray chose; errors that a person can mend travel as sentences."""
+    told = _Warnings()
+    try:
+        evaluation = train(_estimator(build, fingerprint, folder), job, told)
+    except BortError as error:
+        return {"refused": str(error), "warnings": told.told}
+    return {"evaluation": {**vars(evaluation), "metrics": dict(evaluation.metrics)}, "warnings": told.told}
+
+
+def _estimator(build: Callable[[], Estimator], fingerprint: str, folder: str) -> Estimator:
+    if fingerprint in _opened:
+        return _opened[fingerprint]
+    node = socket.gethostname()
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise BortError(
+            f"The node {node} cannot enter {folder} ({error}): all nodes need one file system that they share."
+        ) from None
+    estimator = build()
+    if estimator.fingerprint != fingerprint:
+        raise BortError(f"The node {node} opened other data, or runs another version of Bort, than the process that searches.")
+    _opened[fingerprint] = estimator
+    return estimator
