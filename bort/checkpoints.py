@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bort.errors import RecordError
 from bort.events import Observer
-from bort.files import atomic_path
+from bort.files import atomic_path, parse_json
 
 SCHEMA = 1
 _NAME = re.compile(r"step-(\d{9})\.safetensors")
@@ -115,7 +115,7 @@ class CheckpointFolder:
                 header = file.metadata() or {}
                 # The copy takes the tensors out of the memory map, so that the file may be removed.
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            checksum, state = int(header["checksum"]), json.loads(header["state"])
+            checksum, state = int(header["checksum"]), parse_json(header["state"])
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise _DamagedError(str(error) or type(error).__name__) from error
         if checksum != _checksum(tensors):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bort.files import finite, write_text
+from bort.files import finite, parse_json, write_text
 
 Point = dict[str, Any]
 
@@ -57,8 +57,8 @@ def read_curve(path: Path) -> list[Point]:
     points: list[Point] = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            point = json.loads(line)
-        except json.JSONDecodeError:
+            point = parse_json(line)
+        except ValueError:
             break
         if not isinstance(point, dict) or "step" not in point:
             break

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from typing import Any
 from bort.errors import RecordError
 
 _CHUNK = 1 << 20
+#: Half of a character, as JSON can spell it; no file or database takes such a text.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @contextmanager
@@ -52,6 +55,21 @@ def write_json(target: Path | str, value: Any) -> None:
     write_text(target, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Returns what JSON from outside says.
+
+    Raises:
+        ValueError: It is not JSON, is nested too deeply, or holds a number or a text that nothing here could work with.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if _SURROGATE.search(text if isinstance(text, str) else text.decode("utf-8", errors="replace")):
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
 def read_json(path: Path | str) -> Any:
     """Reads a JSON file.
 
@@ -59,10 +77,12 @@ def read_json(path: Path | str) -> Any:
         RecordError: The file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} cannot be read: {error}.") from error
-    except json.JSONDecodeError as error:
+    try:
+        return parse_json(text)
+    except ValueError as error:
         raise RecordError(f"{path} is not valid JSON ({error}); remove it and run the stage again.") from error
 
 

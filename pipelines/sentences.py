@@ -24,6 +24,9 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and disk_full(error):
         where = f" that holds {error.filename}" if error.filename else ""
         return _one_line(f"The disk{where} is full: make room and give the same command again; what is finished is kept.")
+    override = getattr(error, "override", None)
+    if override is not None:
+        return _unreadable(str(override))
     text = "\n".join(str(part) for part in _chain(error))
     for pattern, write in _PATTERNS:
         match = re.search(pattern, text)
@@ -45,6 +48,13 @@ def _chain(error: BaseException | None) -> list[BaseException]:
         chain.append(error)
         error = error.__cause__
     return chain
+
+
+def _unreadable(override: str) -> str:
+    key, equals, value = override.partition("=")
+    if not equals or not re.fullmatch(r"[\w.@:/+~-]+", key):
+        return _one_line(f"{override} is no setting: write KEY=VALUE.")
+    return _one_line(f"{override} cannot be read: put such a value in quotes of its own, as in {key}='\"{value}\"'.")
 
 
 def _unknown_key(match: re.Match[str], text: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import fnmatch
 import gzip
-import json
 import re
 import sys
 import zlib
@@ -17,6 +16,7 @@ from typing import IO, Any
 from bort.corpus.config import SourceConfig
 from bort.corpus.documents import Document, grouped, text_of
 from bort.errors import BortError, ConfigurationError
+from bort.files import parse_json
 
 #: What can be read, by the end of the file's name; ``.gz`` may follow all but parquet.
 FORMATS = (".txt", ".text", ".raw", ".md", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
@@ -161,8 +161,8 @@ def _json_lines(file: Path, stream: IO[str], source: SourceConfig, key: str) -> 
             continue
         place = f"{file}:{number}"
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = parse_json(line)
+        except ValueError as error:
             raise BortError(f"{place} is not a line of JSON: {error}.") from error
         if not isinstance(row, dict):
             raise BortError(f"{place} is not a JSON object with the column '{source.text_column}'.")

@@ -8,7 +8,6 @@ not read here either.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from bort.errors import BortError
 from bort.export.params import read_params
-from bort.files import atomic_path
+from bort.files import atomic_path, parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -120,7 +119,7 @@ def _from_directory(source: Path) -> BertModel:
     from torch import load
 
     try:
-        settings = json.loads((source / "config.json").read_text(encoding="utf-8"))
+        settings = parse_json((source / "config.json").read_text(encoding="utf-8"))
         if settings.get("model_type") != "bort":
             raise BortError(f"{source} is a {settings.get('model_type')} model and needs no conversion; only bort does.")
         weights = source / "model.safetensors"

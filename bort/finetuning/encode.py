@@ -166,15 +166,15 @@ def _cuts(owned: NDArray[np.int64], max_length: int, task: Task, example: Exampl
     places = np.flatnonzero(owned == gives_way)
     room = max_length - (len(owned) - len(places))
     if room < 1:
-        what = "question and option" if example.options else "the text that must not be cut"
+        what = "question and option take" if example.options else "the text that must not be cut takes"
         raise BortError(
-            f"{example.identity}: {what} take {len(owned) - len(places)} tokens and a sequence has {max_length}; raise "
+            f"{example.identity}: {what} {len(owned) - len(places)} tokens and a sequence has {max_length}; raise "
             "task.max_length as far as the model reads, or leave the example out."
         )
     step = max(1, room - task.overlap)
     firsts = [*range(0, len(places) - room, step), len(places) - room]
     if task.windows == 1:
-        firsts = [0]
+        firsts = firsts[-1:] if task.keep == "end" else firsts[:1]
     for first in firsts[: task.windows]:
         keep = owned != gives_way
         keep[places[first : first + room]] = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,10 @@ GROUPED = ("question_exact_match", "gender_parity")
 FORMATS = ("table", "copa", "multirc", "record", "wic", "wsc", "race")
 MALFORMED = ("refuse", "skip")
 TRUNCATE = ("longest", "first", "second")
+KEEP = ("start", "end")
 WINDOW_POOLINGS = ("mean", "max")
+#: What may name a file: no separator of folders, nothing that begins with a dot, no control character.
+_PLAIN = re.compile(r"(?![.\s])[^/\\:\x00-\x1f\x7f]{1,120}", re.ASCII)
 #: What ``path`` says instead of a directory where the data is to come from the hub.
 HUB = "hub"
 
@@ -85,6 +89,7 @@ class TaskConfig:
         heldout: Share of the file for the held-out split (below 1) or number of examples (1 or more).
         max_length: Tokens of a sequence, special ones included; in longer ones a text gives way.
         truncate: Which text gives way: ``longest``, or always the ``first`` or ``second`` (the passage, never the question).
+        keep: Which end of that text is read where it is cut: its ``start``, or its ``end`` where what matters stands last.
         windows: Windows, at most, in which that text is read; with 1 it is cut.
         overlap: Tokens that neighbouring windows share.
         window_pooling: Whether an example's logits are the ``mean`` or the ``max`` of those of its windows.
@@ -124,6 +129,7 @@ class TaskConfig:
     heldout: float = 0.2
     max_length: int = 128
     truncate: str = "longest"
+    keep: str = "start"
     windows: int = 1
     overlap: int = 32
     window_pooling: str = "mean"
@@ -144,10 +150,15 @@ class TaskConfig:
             ("format", FORMATS),
             ("malformed", MALFORMED),
             ("truncate", TRUNCATE),
+            ("keep", KEEP),
             ("window_pooling", WINDOW_POOLINGS),
         ):
             if getattr(self, key) not in accepted:
                 raise ConfigurationError(f"task.{key}", getattr(self, key), f"use one of {', '.join(accepted)}")
+        for key in ("name", "submission"):
+            value = getattr(self, key)
+            if (value or key == "name") and not _PLAIN.fullmatch(value):
+                raise ConfigurationError(f"task.{key}", value, "a plain name for files is needed, without / and no dot in front")
         if all(name is None for name in (self.path, self.train, self.test, self.unlabelled)):
             raise ConfigurationError("task.train", None, "name a CSV, TSV or JSONL file of labelled examples: task.train=FILE")
         if self.path == HUB and not self.hub.repository:
@@ -167,6 +178,8 @@ class TaskConfig:
             raise ConfigurationError("task.max_length", self.max_length, "at least 4 tokens are needed for a pair")
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ConfigurationError("task.delimiter", self.delimiter, "one character")
+        if self.keep == "end" and (self.truncate == "longest" or self.windows > 1):
+            raise ConfigurationError("task.keep", self.keep, "it needs task.truncate=first or second, and task.windows=1")
         if self.windows < 1:
             raise ConfigurationError("task.windows", self.windows, "at least 1 window is needed")
         if self.windows > 1 and not 0 <= self.overlap < self.max_length - 3:

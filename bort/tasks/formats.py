@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from bort.errors import BortError
+from bort.files import parse_json
 from bort.tasks.read import read_records
 
 #: Marks of a span. Every vocabulary has them, texts hardly do, and stock models need no new token or head for them.
 FIRST_MARK, SECOND_MARK = "#", "*"
-#: What an entity takes the place of in a query of ReCoRD, and an option in a question of RACE.
-ENTITY, BLANK = "@placeholder", "_"
+#: What an entity takes the place of in a query of ReCoRD.
+ENTITY = "@placeholder"
+#: Numbered sentences and line breaks, which some passages of MultiRC have as mark-up.
+_MARKUP = re.compile(r"<b>\s*Sent\s*\d+\s*:\s*</b>|</?(?:b|i|p|br)\s*/?>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ def _copa(record: Record, place: str) -> Raw:
 def _multirc(record: Record, place: str) -> Raw:
     index = record["idx"]
     unit, question = str(index["paragraph"]), f"{index['paragraph']}-{index['question']}"
-    texts = (str(record["paragraph"]), f"{record['question']} {record['answer']}")
+    passage = " ".join(_MARKUP.sub(" ", str(record["paragraph"])).split())
+    texts = (passage, f"{record['question']} {record['answer']}")
     # A missing label and one of −1 both say that it is hidden.
     return Raw(
         place,
@@ -197,8 +201,8 @@ def _read_race(folder: Path) -> list[Raw]:
     made: list[Raw] = []
     for path in sorted(folder.rglob("*.txt"), key=lambda path: (path.parent.name, len(path.stem), path.stem)):
         try:
-            record = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            record = parse_json(path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError) as error:
             raise BortError(f"{path} is not one of RACE's files, which hold JSON: {error}.") from error
         made += _guarded(str(path), partial(_race_questions, record, path))
     if not made:

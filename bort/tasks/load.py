@@ -77,6 +77,7 @@ def load_task(config: TaskConfig, observer: Observer | None = None, *, training:
         unlabelled=unlabelled,
         placeholder=config.placeholder,
         truncate=config.truncate,
+        keep=config.keep,
         windows=config.windows,
         overlap=config.overlap,
         window_pooling=config.window_pooling,
@@ -195,7 +196,9 @@ def _check(task: Task, config: TaskConfig, training: bool) -> None:
     for name, examples in sizes.items():
         if training and not examples:
             counts = ", ".join(f"{key} {len(value)}" for key, value in sizes.items())
-            remedy = "give more rows or change task.steering or task.heldout"
+            remedy = "give more rows, of other texts, or change task.steering or task.heldout"
+            if task.source.get("overlapping"):
+                remedy = f"{task.source['overlapping']} examples were taken out because a split for judging has their text, too"
             raise BortError(f"task {task.name}: the {name} split is empty ({counts}); {remedy}.")
     if task.kind != "classification":
         return

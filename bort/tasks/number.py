@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from bort.errors import BortError
 from bort.tasks.config import TaskConfig
@@ -13,16 +15,34 @@ from bort.tasks.task import Example
 
 #: How many labels a message lists.
 _SHOWN = 20
+#: Targets beyond are more than their standard deviation can be computed of.
+_LARGEST = 1e30
+#: No example has options by the billion; Python refuses to read numbers of thousands of digits.
+_DIGITS = 10
+_FRACTIONLESS = re.compile(r"-?[0-9]+\.0+")
 
 
 def found_labels(values: Iterable[str]) -> dict[str, str]:
-    """Returns the different label values in their order, each its own name: by number where all are numbers, else by letter."""
-    unique = set(values)
+    """Returns the different label values in their order, each its own name: by number where all are numbers, else by letter.
+
+    ``1.0`` is the label ``1``: tools that hold labels as floats write them so.
+    """
+    unique = {whole(value) for value in values}
+    return {value: value for value in sorted(unique, key=_order(unique))}
+
+
+def _order(values: Iterable[str]) -> Callable[[str], Any]:
     try:
-        ordered = sorted(unique, key=float)
+        numbers = {value: float(value) for value in values}
     except ValueError:
-        ordered = sorted(unique)
-    return {value: value for value in ordered}
+        return str
+    # A label that is no number, such as nan, has no place among numbers; two spellings of one need an order too.
+    return (lambda value: (numbers[value], value)) if all(map(math.isfinite, numbers.values())) else str
+
+
+def whole(value: str) -> str:
+    """Returns the spelling of a whole number without a fraction, ``1`` for ``1.0``; any other label as it is."""
+    return value.partition(".")[0] if _FRACTIONLESS.fullmatch(value) else value
 
 
 class Numbering:
@@ -73,12 +93,14 @@ class Numbering:
             target = float(value)
         except ValueError:
             target = math.nan
-        if not math.isfinite(target):
-            raise BortError(f"{place}: the regression target '{value}' under '{self._config.label}' is not a number.")
+        if not abs(target) <= _LARGEST:
+            limits = f"not a number from {-_LARGEST:g} to {_LARGEST:g}" if math.isfinite(target) else "not a number"
+            raise BortError(f"{place}: the regression target '{value}' under '{self._config.label}' is {limits}.")
         return target
 
     def _class(self, value: str, place: str, key: str) -> float:
-        position = self._positions.get(value, self._positions.get(value.casefold()))
+        spellings = (value, value.casefold(), whole(value))
+        position = next((self._positions[spelling] for spelling in spellings if spelling in self._positions), None)
         if position is not None:
             return position
         if key == "unlabelled":
@@ -94,7 +116,7 @@ class Numbering:
         if self._known:
             position = self._positions.get(value)
         elif self._config.format != "table":
-            position = int(value)
+            position = _number(value, len(raw.options))
         elif value in self._columns:
             position = self._columns.index(value)
         else:
@@ -106,6 +128,10 @@ class Numbering:
                     "their order with task.labels=[…]."
                 )
             position = next(iter(readings.values()), None)
+        if len(raw.options) < 2 and self._config.format == "table":
+            raise BortError(
+                f"{place}: {len(raw.options)} option under '{', '.join(self._columns)}', where at least two are needed."
+            )
         if position is None or position >= len(raw.options):
             accepted = "its column, its text, its letter from A or its number from 0"
             if self._known:
@@ -117,13 +143,20 @@ class Numbering:
         return position
 
 
+def _number(value: str, below: int) -> int | None:
+    """Returns the whole number that a text is; ``None`` where it is none, or not ``below`` the limit."""
+    fits = value.isascii() and value.isdecimal() and len(value) < _DIGITS
+    return int(value) if fits and int(value) < below else None
+
+
 def _readings(options: Sequence[str], value: str) -> dict[str, int]:
     """Returns the options that a label may mean, by what it is to them."""
     found: dict[str, int] = {}
     if value in options:
         found["text"] = list(options).index(value)
-    if value.isdecimal() and int(value) < len(options):
-        found["number"] = int(value)
+    number = _number(whole(value), len(options))
+    if number is not None:
+        found["number"] = number
     letter = ord(value.upper()) - ord("A") if len(value) == 1 and value.isascii() and value.isalpha() else len(options)
     if letter < len(options):
         found["letter"] = letter

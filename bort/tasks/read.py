@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 from bort.errors import BortError, ConfigurationError
+from bort.files import parse_json
 
 #: A column longer than this is a quotation mark that was never closed rather than a text.
 _LONGEST_FIELD = 1 << 24
@@ -75,7 +76,7 @@ def columns_of(path: Path, key: str, layout: Layout) -> list[str]:
             for _, record in _records(file, path):
                 return list(record)
             raise BortError(f"{path} is empty.")
-        return _header(_table_reader(file, delimiter, quoted), path, layout)[0]
+        return _header(_table_rows(file, path, delimiter, quoted), path, layout)[0]
 
 
 @contextmanager
@@ -99,37 +100,40 @@ def _opened(path: Path, key: str, layout: Layout) -> Iterator[tuple[IO[str], str
             yield file, delimiter, quoted
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise BortError(f"{path} cannot be read as UTF-8 text: {error}.") from error
-    except csv.Error as error:
-        remedy = "mend the quotation marks or set task.quoted=false" if quoted else "is it a table?"
-        raise BortError(f"{path} cannot be read as a table: {error}; {remedy}.") from error
     finally:
         csv.field_size_limit(limit)
 
 
-def _table_reader(file: IO[str], delimiter: str, quoted: bool) -> Any:
+def _table_rows(file: IO[str], path: Path, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
+    """Yields each row that is not blank, with the line it ends in."""
     lines = file if quoted else (line.rstrip("\r\n").replace("\r", " ") for line in file)
-    return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=quoted)
+    reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=quoted)
+    try:
+        for fields in reader:
+            if fields:
+                yield reader.line_num, fields
+    except csv.Error as error:
+        remedy = "mend the quotation marks or set task.quoted=false" if quoted else "is it a table?"
+        raise BortError(f"{path}, line {reader.line_num}: not readable as a table ({error}); {remedy}.") from error
 
 
-def _header(reader: Any, path: Path, layout: Layout) -> tuple[list[str], list[str]]:
-    """Returns the names of the columns, and the first row."""
-    first = next(reader, None)
+def _header(rows: Iterator[tuple[int, list[str]]], path: Path, layout: Layout) -> tuple[list[str], tuple[int, list[str]]]:
+    """Returns the names of the columns, and the first row with its line."""
+    first = next(rows, None)
     if first is None:
         raise BortError(f"{path} is empty.")
-    return ([name.strip() for name in first] if layout.header else [str(position) for position in range(len(first))]), first
+    return ([name.strip() for name in first[1]] if layout.header else [str(place) for place in range(len(first[1]))]), first
 
 
 def _read_table(
     file: IO[str], path: Path, columns: Mapping[str, Sequence[str]], layout: Layout, delimiter: str, quoted: bool
 ) -> tuple[list[Row], int]:
-    reader = _table_reader(file, delimiter, quoted)
-    names, first = _header(reader, path, layout)
+    table = _table_rows(file, path, delimiter, quoted)
+    names, first = _header(table, path, layout)
     positions = _positions(path, columns, names)
     rows: list[Row] = []
     skipped = 0
-    for line, fields in _numbered(reader, None if layout.header else first):
-        if not fields:
-            continue
+    for line, fields in table if layout.header else chain([first], table):
         # A table with a header tells how many columns a row has. A trailing separator does no harm.
         uneven = layout.header and (len(fields) < len(names) or any(field.strip() for field in fields[len(names) :]))
         if len(fields) <= max(positions.values()) or uneven:
@@ -141,13 +145,6 @@ def _read_table(
             continue
         rows.append(Row(line, {name: fields[position] for name, position in positions.items()}))
     return rows, skipped
-
-
-def _numbered(reader: Any, first: list[str] | None) -> Iterator[tuple[int, list[str]]]:
-    if first is not None:
-        yield 1, first
-    for fields in reader:
-        yield reader.line_num, fields
 
 
 def _read_json_lines(file: IO[str], path: Path, columns: Mapping[str, Sequence[str]], layout: Layout) -> tuple[list[Row], int]:
@@ -191,9 +188,9 @@ def _records(file: IO[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not text.strip():
             continue
         try:
-            record = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise BortError(f"{path}, line {line}: not valid JSON ({error.msg}).") from error
+            record = parse_json(text)
+        except ValueError as error:
+            raise BortError(f"{path}, line {line}: not valid JSON ({error}).") from error
         if not isinstance(record, dict):
             raise BortError(f"{path}, line {line}: an object with named columns is needed.")
         yield line, record
@@ -202,7 +199,8 @@ def _records(file: IO[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _usable(value: Any, is_list: bool) -> bool:
     if is_list:
         return isinstance(value, list) and bool(value) and all(_usable(item, False) for item in value)
-    return value is not None and not isinstance(value, (dict, list))
+    # NaN is how tools write a field that is missing.
+    return value is not None and not isinstance(value, (dict, list)) and value == value
 
 
 def _positions(path: Path, columns: Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[str, int]:

@@ -70,6 +70,7 @@ class Task:
         unlabelled: Examples of a site's test set, whose labels nobody here knows.
         placeholder: What an option takes the place of in the last text; an option is appended where absent.
         truncate: Which text gives way where a sequence is too long: ``longest``, ``first`` or ``second``.
+        keep: Which end of a text that is cut is read: ``start`` or ``end``.
         windows: Windows, at most, in which a text that gives way is read; with 1 it is cut.
         overlap: Tokens that neighbouring windows share.
         window_pooling: ``mean`` or ``max`` of the logits of an example's windows.
@@ -90,6 +91,7 @@ class Task:
     unlabelled: Sequence[Example] = ()
     placeholder: str | None = None
     truncate: str = "longest"
+    keep: str = "start"
     windows: int = 1
     overlap: int = 32
     window_pooling: str = "mean"
@@ -128,6 +130,8 @@ class Task:
         """Digest of everything that training and scoring see."""
         splits = {split: [_content(example) for example in getattr(self, split)] for split in SPLITS}
         reading = [self.placeholder, self.truncate, self.windows, self.overlap, self.window_pooling, self.margin]
+        if self.keep != "start":
+            reading.append(self.keep)
         return digest([self.kind, list(self.labels), list(self.metrics), self.max_length, reading, splits])
 
     def record(self) -> dict[str, Any]:

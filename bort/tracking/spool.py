@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from bort.files import parse_json
+
 #: A line is handed to the operating system at once (a killed process loses nothing) and forced to disk in batches.
 FLUSH_EVENTS = 128
 FLUSH_SECONDS = 2.0
@@ -91,7 +93,7 @@ def _line(event: Mapping[str, Any]) -> bytes:
 
 def _event(line: bytes) -> dict[str, Any] | None:
     try:
-        event = json.loads(line)
+        event = parse_json(line)
     except ValueError:
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None

@@ -185,3 +185,12 @@ def test_a_question_longer_than_a_sequence_is_refused(reader):
     example = Example("f:7", (PASSAGE, "what stood there " * 5), 0, options=("lantern", "teapot"))
     with pytest.raises(BortError, match=r"f:7: question and option take 19 tokens and a sequence has 16; raise task\.max_length"):
         encode([example], tokens(reader), 16, task())
+
+
+@pytest.mark.parametrize(("keep", "first"), [("start", ["kettle", "ladder"]), ("end", ["violin", "harbour"])])
+def test_the_end_of_a_text_may_be_what_is_read_of_it(reader, keep, first):
+    tokenizer = tokens(reader)
+    config = Task("t", "regression", [], [], [], [], [], truncate="first", keep=keep)
+    data = encode([Example("f:1", (PASSAGE, "what stood there"), 0)], tokenizer, 8, config)
+    text = tokenizer.decode(data.fields["input_ids"])
+    assert text == f"[CLS] {' '.join(first)} [SEP] what stood there [SEP]"

@@ -110,6 +110,8 @@ def test_every_yaml_file_opens_with_what_it_is() -> None:
         (["strateg=ose"], ["strateg", "did you mean strategy"]),
         (["strategy.stride=1.5"], ["strategy.stride=1.5", "a whole number"]),
         (["student=shape"], ["student.architecture", "has no value"]),
+        (["name=a;b"], ["name=a;b", "in quotes", "name='\"a;b\"'"]),
+        (["seed"], ["seed", "KEY=VALUE"]),
     ],
 )
 def test_what_cannot_be_composed_is_one_sentence(overrides: list[str], words: list[str]) -> None:

@@ -31,6 +31,26 @@ BROKEN = {
 }
 
 
+@pytest.mark.parametrize("label", ["2", "-2", "right", "9" * 5000])
+def test_a_right_option_that_is_none_is_named(label, tmp_path):
+    record = {"premise": "p", "choice1": "a", "choice2": "b", "question": "cause", "label": label, "idx": 0}
+    for file in ("train", "val"):
+        (tmp_path / f"{file}.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    with pytest.raises(BortError, match="under 'label' is none of the 2 options"):
+        load_task(recipe("superglue/copa", tmp_path, path=str(tmp_path)))
+
+
+def test_passages_of_multirc_lose_their_mark_up(tmp_path):
+    text = "<b>Sent 1: </b>It rained.<br><b>Sent 2: </b>2 < 3 stopped <i>soon</i>.<br/>"
+    answers = [{"text": f"answer {place}", "idx": place, "label": place % 2} for place in range(2)]
+    questions = [{"question": f"what {number}", "idx": number, "answers": answers} for number in range(2)]
+    for start, file in ((0, "train"), (50, "val")):
+        records = [{"idx": start + n, "passage": {"text": f"{text} {start + n}", "questions": questions}} for n in range(20)]
+        (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records), encoding="utf-8")
+    task = load_task(recipe("superglue/multirc", tmp_path, path=str(tmp_path)))
+    assert {example.texts[0].rpartition(" ")[0] for example in task.train} == {"It rained. 2 < 3 stopped soon ."}
+
+
 @pytest.mark.parametrize("name", sorted(BROKEN))
 def test_a_record_with_another_form_is_named(name, tmp_path):
     record, said = BROKEN[name]
