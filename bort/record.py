@@ -57,8 +57,17 @@ class StageDirectory:
                 "choose another name with name=…, another folder with hydra.run.dir=…, or remove it."
             )
 
-    def begin(self) -> None:
-        """Writes the manifest where there is none, and reads what another process may have written since."""
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the stage was made from and how it was run, as its manifest has it."""
+        return dict(self._manifest)
+
+    def begin(self, **circumstances: Any) -> None:
+        """Writes the manifest where there is none, and reads what another process may have written since.
+
+        Args:
+            **circumstances: What else the manifest says of the run, such as the command; plain values.
+        """
         self._read()
         if self._manifest["state"] == "new":
             self._manifest = {
@@ -69,6 +78,7 @@ class StageDirectory:
                 "bort": bort.__version__,
                 "python": platform.python_version(),
                 "platform": platform.platform(),
+                **circumstances,
                 "started": time.time(),
                 "seconds": 0.0,
             }
@@ -104,7 +114,8 @@ class StageDirectory:
 
         The result is written before the mark, so that a stage killed between the two is run again rather than half read.
         """
-        whole = {"schema": SCHEMA, "stage": self.stage, "digest": self.digest, **result}
+        # What a result takes over from a store of its own does not say how this file is to be read.
+        whole = {**result, "schema": SCHEMA, "stage": self.stage, "digest": self.digest}
         write_json(self.path / RESULT, whole)
         self._manifest["state"] = "done"
         self._manifest["finished"] = time.time()

@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "write a transformers directory and ONNX files that agree",
     "benchmark": "measure latencies of teacher and student, or compare methods: benchmark [KIND]",
     "report": "draw one HTML page of all that was found",
+    "claims": "put the paper's claims beside what was measured",
     "reproduce": "the whole chain",
     "convert": "read the original Bort's published weights",
     "ui": "open the recorded runs in MLflow, and a study in Optuna's dashboard",

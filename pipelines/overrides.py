@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from bort.redaction import redact
 from pipelines.sentences import CONF
 
 _SHAPE = re.compile(r"D?\d+-A?\d+-H?\d+-I?\d+", re.IGNORECASE)
@@ -17,7 +19,7 @@ _OPEN_GROUPS = {"student": ("directory", "path"), "teacher": ("directory", "path
 #: Keys that may name several columns.
 _COLUMNS = ("task.text", "task.options", "task.unlabelled_text")
 #: Overrides that change where or how fast a run goes, not what comes out, and so do not name it.
-_UNNAMED = ("experiment=", "name=", "outputs=", "cache=", "root=", "impl", "tracking", "hydra")
+_UNNAMED = ("experiment=", "name=", "outputs=", "cache=", "root=", "record=", "impl", "tracking", "hydra")
 _LONGEST = 96
 
 
@@ -72,6 +74,16 @@ def slug(overrides: Iterable[str]) -> str:
     if re.search(r"[^A-Za-z0-9=,._-]", whole) or len(plain) > _LONGEST:
         plain = f"{plain[:_LONGEST].rstrip('-_.')}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
     return plain
+
+
+def command(stage: str) -> str:
+    """Returns the command line that runs this stage as it is being run; empty outside a run."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return ""
+    named = [item for item in HydraConfig.get().overrides.task if not item.lstrip("+~").startswith("record=")]
+    return redact(shlex.join(["bort", *stage.split("_"), *named]))
 
 
 def _branch() -> str:

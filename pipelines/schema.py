@@ -115,6 +115,7 @@ class Config:
         outputs: Folder of all runs.
         cache: Folder of what is worth keeping between runs: fetched packages, packed corpora, soft targets.
         root: Folder of this run; stages write below it.
+        record: File that gets the figures of the stage with their circumstances, to be kept and put beside the paper's claims.
         needs: For an experiment that needs more than this package: what, and where it can be had.
     """
 
@@ -123,6 +124,7 @@ class Config:
     outputs: str = "outputs"
     cache: str = ".cache"
     root: str = MISSING
+    record: str | None = None
     needs: str = ""
     corpus: CorpusConfig = MISSING
     masking: MaskingConfig = field(default_factory=MaskingConfig)

@@ -12,9 +12,11 @@ from typing import IO, Any
 
 from rich.console import RenderableType
 
+from bort.errors import ConfigurationError
 from bort.record import StageDirectory, exclusive, holds
 from bort.tracking import Recording, TrackedRun, Tracker
 from pipelines.console import ConsoleObserver, console
+from pipelines.overrides import command
 from pipelines.ranks import companions, follows
 from pipelines.schema import Config, chosen
 
@@ -127,6 +129,8 @@ class Chain:
         # The stage that was asked for speaks first: its own settings are what the user has in mind.
         for name in reversed(order):
             load(name).check(self.config)
+        if self.config.record:
+            _check_record(self.target, self.config.record)
         for name in order:
             self._records[name] = self._record(name)
         spool = self.directory / "tracking"
@@ -135,7 +139,10 @@ class Chain:
             Tracker(self.config.tracking, spool, observer=ConsoleObserver("tracking"), name=name) as tracker,
         ):
             try:
-                return self._perform(self.target, tracker, None)
+                result = self._perform(self.target, tracker, None)
+                if self.config.record and not follows():
+                    _record(self._records[self.target].path, self.config.record)
+                return result
             finally:
                 tracker.sync()
 
@@ -165,12 +172,13 @@ class Chain:
             if parent:
                 tracker.adopt(record.key, parent)
         else:
-            record.begin()
+            circumstances = {"command": command(self.target), "machine": _machine(self.config)}
+            record.begin(**circumstances)
             tracked = tracker.run(f"{self.config.name} {name}", key=record.key, parent=parent, tags={"bort.stage": name})
             inputs = {need: self._perform(need, tracker, parent or tracked) for need in stage.needs(self.config)}
             helping = stage.joint and follows()
             with exclusive(record.path, wait=not (stage.shared or helping)):
-                record.begin()
+                record.begin(**circumstances)
                 if not _done(record):
                     observer = ConsoleObserver(name)
                     recording = Recording(tracked, observer)
@@ -191,6 +199,29 @@ class Chain:
 def _done(record: StageDirectory) -> bool:
     """Whether there is nothing left to do: what a stage keeps in the cache must still be there, too."""
     return record.done and Path(record.result().get("directory", record.path)).is_dir()
+
+
+def _machine(config: Config) -> dict[str, Any]:
+    from bort.measure.environment import environment
+
+    # The load of the moment says nothing of a stage that runs for hours.
+    return {name: value for name, value in environment(config.impl.threads).items() if name != "load"}
+
+
+def _check_record(stage: str, file: str) -> None:
+    from bort.report.evidence import KEPT
+
+    if stage not in KEPT:
+        raise ConfigurationError("record", file, f"records are kept of {', '.join(KEPT)}, not of {stage}")
+    if Path(file).suffix != ".json" or Path(file).is_dir():
+        raise ConfigurationError("record", file, "it needs the name of a .json file")
+
+
+def _record(folder: Path, file: str) -> None:
+    from bort.report.evidence import write_record
+
+    write_record(file, folder)
+    console.print(f"[dim]recorded in {file}[/]", soft_wrap=True)
 
 
 def _work(stage: Stage, run: Run, record: StageDirectory) -> None:

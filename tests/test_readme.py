@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: Commands that take words of their own instead of Hydra's overrides.
-PLAIN = {"fetch", "size", "convert", "ui"}
+PLAIN = {"fetch", "size", "convert", "ui", "claims"}
 
 
 @cache

@@ -19,11 +19,13 @@ class Cell:
         text: What is shown.
         key: What it is sorted by; the text where absent.
         strong: Whether it stands out.
+        link: A part of the page that the text leads to, e.g. ``#task``.
     """
 
     text: str
     key: float | None = None
     strong: bool = False
+    link: str = ""
 
 
 def section(identity: str, title: str, parts: Iterable[str]) -> str:
@@ -105,4 +107,5 @@ def _cell(cell: Cell, place: int, number: bool) -> str:
     tag, scope = ("th", ' scope="row"') if place == 0 else ("td", "")
     kinds = " ".join(name for name, wanted in (("n", number), ("strong", cell.strong)) if wanted)
     key = f' data-key="{cell.key!r}"' if cell.key is not None else ""
-    return f"<{tag}{scope}{f' class={chr(34)}{kinds}{chr(34)}' if kinds else ''}{key}>{escape(cell.text)}</{tag}>"
+    text = f'<a href="{escape(cell.link)}">{escape(cell.text)}</a>' if cell.link else escape(cell.text)
+    return f"<{tag}{scope}{f' class={chr(34)}{kinds}{chr(34)}' if kinds else ''}{key}>{text}</{tag}>"

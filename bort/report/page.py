@@ -12,6 +12,7 @@ from bort.files import write_text
 from bort.report import sections, student_figures
 from bort.report.drawing import Drawing
 from bort.report.html import escape
+from bort.report.ledger import ledger
 from bort.report.reading import Findings
 from bort.report.replay_figures import replay_figures
 from bort.report.replay_section import replays
@@ -80,7 +81,7 @@ def _page(findings: Findings, drawn: dict[str, Drawing]) -> str:
         "task": ("Task scores", sections.task(findings, drawn)),
         "latency": ("Latency", sections.latency(findings, drawn)),
         "export": ("Export", sections.export(findings)),
-        "claims": ("The paper's claims", sections.ledger(findings)),
+        "claims": ("The paper's claims", ledger(findings)),
         "costs": ("Cost", sections.costs(findings, drawn)),
         "provenance": ("Made from", sections.provenance(findings)),
     }

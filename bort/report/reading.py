@@ -49,6 +49,8 @@ TASKS = {
     "qnli": "QNLI",
     "rte": "RTE",
     "wnli": "WNLI",
+    "record": "ReCoRD",
+    "ax_g": "AX-g",
 }
 _SINGLE = ("distill", "search", "finetune", "export", "benchmark", "benchmark_search")
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bort.report.claims import HEAD, claims
 from bort.report.drawing import Drawing
 from bort.report.html import Cell, code, figure, note, paragraph, section, table
 from bort.report.reading import HELDOUT, TITLES, Findings, Record, is_number
@@ -168,18 +167,6 @@ def export(findings: Findings) -> str:
         )
     head = ["form", "size", "largest difference from torch", "allowed", "verdict"]
     return section("export", "What can be taken away", [table("Exported forms of the fine-tuned student", head, rows, sort=False)])
-
-
-def ledger(findings: Findings) -> str:
-    """The claims ledger; only where there is more than counting to show."""
-    if not (findings.search or findings.tuned or findings.benchmark):
-        return ""
-    words = "What the paper claims, beside what this run can say of it. One small run does not settle a claim about a large one."
-    return section(
-        "claims",
-        "The paper's claims",
-        [paragraph(words), table("Claims and evidence", HEAD, claims(findings), sort=False, kind="words")],
-    )
 
 
 def costs(findings: Findings, drawn: Drawings) -> str:
