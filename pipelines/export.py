@@ -1,38 +1,53 @@
-"""`bort export`: a transformers directory and ONNX files, each checked against torch."""
+"""`bort export`: a transformers directory, ONNX files and an MLflow model, each checked against torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from pipelines import tables
+from pipelines import shipping, tables
 from pipelines.app import entry
-from pipelines.inputs import model_sources
+from pipelines.inputs import model_sources, task_sources
+from pipelines.schema import Config
 from pipelines.stage import Run, Stage
 
 
 def work(run: Run) -> dict[str, Any]:
     """Exports the fine-tuned model, or the one that was named."""
     from bort.export import export_model
+    from bort.export.lineage import lineage
 
-    config = run.config
-    model = Path(config.evaluate.model or run.inputs["finetune"]["model"])
-    facts = {"task": run.inputs["finetune"]} if "finetune" in run.inputs else {}
-    result = export_model(model, run.directory, config=config.export, facts=facts, observer=run.observer)
-    for name in ("transformers", "onnx"):
-        if name in result:
-            run.tracked.artifact(run.directory / name)
+    model = Path(run.config.evaluate.model or run.inputs["finetune"]["model"])
+    made = lineage(model)
+    result = export_model(
+        model,
+        run.directory,
+        config=run.config.export,
+        facts=shipping.facts(run, model, made),
+        gate=shipping.gate(run, model),
+        observer=run.observer,
+    )
+    shipping.record(run, result)
+    if run.config.export.mlflow:
+        result["mlflow"] = shipping.ship(run, result, model, made)
     return {**result, "model": str(model)}
+
+
+def sources(config: Config) -> dict[str, str]:
+    """Returns the digests of a model that was named, and of the data that judges it."""
+    named = config.evaluate.model
+    judged = task_sources(config) if named and config.export.int8 else {}
+    return {**model_sources("model", named), **judged}
 
 
 STAGE = Stage(
     name="export",
     work=work,
-    settings=lambda config: ("export", "evaluate"),
+    settings=lambda config: ("export", "evaluate", *(["task"] if config.evaluate.model and config.export.int8 else [])),
     needs=lambda config: () if config.evaluate.model else ("finetune",),
-    sources=lambda config: model_sources("model", config.evaluate.model),
+    sources=sources,
     show=tables.export,
-    check=lambda config: config.export.check(),
+    check=shipping.check,
 )
 main = entry("export")
 

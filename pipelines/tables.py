@@ -134,10 +134,33 @@ def evaluate(result: dict[str, Any]) -> RenderableType:
 
 
 def export(result: dict[str, Any]) -> RenderableType:
-    """The files that were written, their sizes, and how far they are from torch."""
+    """The files that were written, their sizes, how far they are from torch, and what int8 loses of the task's metric."""
     forms = [(name, result[name]) for name in ("transformers", "onnx", "optimised", "int8") if result.get(name)]
-    rows = [(name, f"{form['bytes'] / 1e6:.1f} MB", f"{form['difference']:.1e}") for name, form in forms]
-    return table("Exported", ("format", "size", "largest difference"), rows)
+    rows = [
+        (
+            name if form.get("accepted") is not False else f"{name}, not kept",
+            f"{form['bytes'] / 1e6:.1f} MB",
+            f"{form['difference']:.1e}" if form["difference"] is not None else "–",
+        )
+        for name, form in forms
+    ]
+    shown = [table("Exported", ("format", "size", "largest difference"), rows)]
+    int8 = result.get("int8") or {}
+    if int8.get("accepted") is not None:
+        judged = [
+            (
+                form["quantised"],
+                f"{form['full_bytes'] / 1e6:.1f} → {form['bytes'] / 1e6:.1f} MB",
+                f"{form['full_score']:.4f}",
+                f"{form['score']:.4f}",
+                f"{form['lost']:+.2f} of {form['allowed']:g}",
+                "kept" if form["accepted"] else "not kept",
+            )
+            for form in (*int8["tried"], *([int8] if int8["accepted"] else []))
+        ]
+        title = f"int8 by {int8['metric']} on {int8['examples']:,} held-out examples of {int8['task']}"
+        shown.append(table(title, ("quantised", "size", "fp32", "int8", "points lost", ""), judged))
+    return Group(*shown)
 
 
 def benchmark(result: dict[str, Any]) -> RenderableType:

@@ -10,7 +10,7 @@ _FORMS = {
     "transformers": ("transformers directory", "float32"),
     "onnx": ("ONNX", "float32, any batch and length"),
     "optimised": ("ONNX, optimised for ONNX Runtime", "float32"),
-    "int8": ("ONNX, int8", "weights and embeddings in 8 bits"),
+    "int8": ("ONNX, int8", ""),
 }
 
 
@@ -21,10 +21,11 @@ def model_card(facts: Mapping[str, Any]) -> str:
 
     Args:
         facts: ``name``; ``licence``; ``language``; ``class`` (transformers class); ``encoder`` (whether it has no head); ``size``
-            (a row of :func:`bort.measure.sizes.size_table`); ``teacher`` {name, licence, parameters, digest}; ``corpus`` {name,
-            tokens, digest, licence}; ``distillation`` {objective, steps, tokens, heldout: {figure: value}}; ``task`` {name, seeds,
-            metrics: {name: {mean, low, high}}, baselines: {model: {metric: value}}}; ``cost`` {stage: {seconds,
-            processor_seconds} or seconds}; ``latency`` (sentences); ``forms`` (those of :func:`bort.export.export_model`);
+            (a row of :func:`bort.measure.sizes.size_table`); ``teacher`` {name, architecture, licence, parameters, digest};
+            ``corpus`` {name, tokens, digest, licence}; ``search`` {strategy, space, candidates, winner, w}; ``distillation``
+            {objective, steps, tokens, heldout: {figure: value}}; ``task`` {name, seeds, examples, metrics: {name: {mean, low,
+            high}}, baselines: {model: {metric: value}}}; ``cost`` {stage: {seconds, processor_seconds} or seconds};
+            ``latency`` (sentences); ``forms`` (those of :func:`bort.export.export_model`);
             ``commands`` (that reproduce it); ``versions`` {package: version}; ``limits`` (sentences).
     """
     name = str(facts.get("name") or "Bort student")
@@ -111,10 +112,12 @@ def _training(facts: Mapping[str, Any]) -> str:
     teacher, corpus, distillation = (facts.get(key) or {} for key in ("teacher", "corpus", "distillation"))
     rows = [
         ("Teacher", _with_digest(teacher)),
+        ("Teacher's architecture", teacher.get("architecture")),
         ("Teacher's licence", teacher.get("licence")),
         ("Corpus", _with_digest(corpus)),
         ("Corpus tokens", _count(corpus.get("tokens"))),
         ("Corpus's licence", corpus.get("licence")),
+        ("Architecture chosen", _choice(facts.get("search") or {})),
         ("Objective", distillation.get("objective")),
         ("Steps", distillation.get("steps")),
         ("Tokens trained on", _count(distillation.get("tokens"))),
@@ -135,7 +138,7 @@ def _scores(task: Mapping[str, Any] | None) -> str:
         rows.append((metric, _figure(figures.get("mean")), interval, *others))
     title = f"Scores on {task.get('name', 'the task')}"
     if task.get("seeds"):
-        title += f", mean of {len(task['seeds'])} seeds on held-out data"
+        title += f", mean of {len(task['seeds'])} seeds on {task.get('examples') or ''} held-out examples".replace("  ", " ")
     return _table(title, ("Metric", "Mean", "Interval", *baselines), rows)
 
 
@@ -143,8 +146,10 @@ def _files(forms: Mapping[str, Mapping[str, Any]] | None) -> str:
     rows = []
     for name, form in (forms or {}).items():
         title, what = _FORMS.get(name, (name, ""))
+        if name == "int8":
+            what = f"{form['quantised']} in 8 bits"
         if form.get("accepted") is not None:
-            lost = f"loses {form['lost']:.2f} points of the task's metric"
+            lost = f"loses {form['lost']:.2f} points of {form['metric']} on {form['examples']} held-out examples"
             note = lost if form["accepted"] else f"not kept: {lost}"
         elif name == "int8":
             note = "not judged by a task"
@@ -218,6 +223,15 @@ def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> st
     lines = [f"## {title}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(str(cell or "").replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join([*lines, ""])
+
+
+def _choice(search: Mapping[str, Any]) -> str:
+    if not search.get("winner"):
+        return ""
+    return (
+        f"{search['winner']}: the largest W ({_figure(search.get('w'))}) of {search.get('candidates')} trained candidates in a "
+        f"space of {search.get('space')}, strategy {search.get('strategy')}"
+    )
 
 
 def _with_digest(source: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ from bort.errors import ConfigurationError
 
 #: The ONNX operator sets that the exporter writes and current ONNX Runtimes read.
 OPSETS = range(17, 26)
+#: What MLflow's model registry does not take in a name.
+NOT_IN_NAMES = ("/", ":", ".", "%", '"', "'")
 
 
 @dataclass
@@ -19,11 +21,16 @@ class ExportConfig:
         opset: ONNX operator set. From 20 on, GELU is one operator; ONNX Runtime 1.17 and later run it.
         optimised: Whether the graph as ONNX Runtime optimises it is written too; it starts faster, and only ONNX Runtime runs it.
         int8: Whether a dynamically quantised ONNX file is made, the embeddings included.
-        int8_loss: How many points of the task's metric int8 may lose; with more, it is not kept.
+        int8_loss: How many points of the task's first metric int8 may lose on held-out data; with more, it is not kept.
+        mlflow: Whether a directory that MLflow serves is written; where runs are tracked it is logged with the run, too.
+        registered_model: Name in MLflow's model registry, of which the model becomes the next version; by default the run's name
+            with the task's (or ``student``), and empty for none.
         tolerance: Largest absolute difference between the outputs of ONNX and torch.
         checks: Batches of random lengths and masks on which they are compared.
         seed: Seed of those batches.
         licence: Licence of the exported weights for the model card, as the hub spells it, e.g. ``apache-2.0``; null for unknown.
+        teacher_licence: The teacher's, in the same way.
+        corpus_licence: The training text's.
         language: Language of the text the model reads, for the model card.
     """
 
@@ -35,7 +42,11 @@ class ExportConfig:
     tolerance: float = 1e-4
     checks: int = 8
     seed: int = 0
+    mlflow: bool = True
+    registered_model: str | None = None
     licence: str | None = None
+    teacher_licence: str | None = None
+    corpus_licence: str | None = None
     language: str = "en"
 
     def check(self) -> None:
@@ -51,6 +62,9 @@ class ExportConfig:
             raise ConfigurationError("export.tolerance", self.tolerance, "a number above 0 is accepted")
         if self.checks < 1:
             raise ConfigurationError("export.checks", self.checks, "a whole number of at least 1 is accepted")
+        if any(sign in (self.registered_model or "") for sign in NOT_IN_NAMES):
+            accepted = f"a name without {' '.join(NOT_IN_NAMES)} is accepted"
+            raise ConfigurationError("export.registered_model", self.registered_model, accepted)
         if self.int8_loss < 0:
             raise ConfigurationError("export.int8_loss", self.int8_loss, "a number of at least 0, in points, is accepted")
         for key in ("optimised", "int8"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,23 @@ from bort.errors import BortError
 from bort.events import Observer, Quiet
 from bort.export.card import model_card
 from bort.export.config import ExportConfig
-from bort.export.convert import directory_bytes, onnx_file, optimise, quantise
+from bort.export.convert import directory_bytes, onnx_file, optimise
+from bort.export.gate import Gate, quantised
 from bort.export.parity import Runner, largest_difference, random_batches, session_runner, torch_runner
 from bort.files import atomic_path
-from bort.measure.models import ENCODER, Kind, kind_of, load_model, load_tokenizer, quiet
-from bort.measure.runtime import open_session, require_onnx
+from bort.measure.models import (
+    CHOICE,
+    CLASSIFIER,
+    ENCODER,
+    MASKED_LM,
+    Kind,
+    kind_of,
+    load_model,
+    load_tokenizer,
+    quiet,
+    usable_positions,
+)
+from bort.measure.runtime import open_session, require_opset
 from bort.measure.sizes import size_table
 
 if TYPE_CHECKING:
@@ -25,9 +37,6 @@ if TYPE_CHECKING:
 #: Two loads of the same weights in float32 must agree this closely.
 SAME = 1e-5
 
-#: Gives the task's metric, from 0 to 1, of an ONNX file on held-out data.
-Score = Callable[[Path], float]
-
 
 def export_model(
     model_dir: Path | str,
@@ -35,7 +44,7 @@ def export_model(
     *,
     config: ExportConfig,
     facts: Mapping[str, Any] | None = None,
-    score: Score | None = None,
+    gate: Gate | None = None,
     observer: Observer | None = None,
 ) -> dict[str, Any]:
     """Exports a student or fine-tuned model, and checks every form of it against torch.
@@ -48,14 +57,14 @@ def export_model(
         directory: Where to write.
         config: What to write.
         facts: What the run knows of the model, for its card (see :func:`bort.export.card.model_card`).
-        score: Gives the task's metric (0 to 1, more is better) of an ONNX file. It decides whether int8 is kept; without it int8 is
-            kept but marked as not judged.
+        gate: Decides whether int8 is kept; without it int8 is kept but marked as not judged.
         observer: Told of progress, and warned of what was not kept.
 
     Returns:
-        ``kind``, ``class``, ``size``, and for each form ``transformers``, ``onnx``, ``optimised``, ``int8`` a dict with ``path``,
-        ``bytes``, ``difference`` (the largest absolute difference from torch) and ``tolerance``; int8 has ``score``,
-        ``full_score``, ``lost`` (points) and ``accepted`` (None: not judged) instead of a tolerance.
+        ``kind``, ``class``, ``size``, ``positions`` (of the longest sequence), ``serves`` (what it gives: ``classification``,
+        ``regression``, ``choice``, ``words`` or ``embedding``), and for each form ``transformers``, ``onnx``, ``optimised``,
+        ``int8`` a dict with ``path``, ``bytes``, ``difference`` (the largest absolute difference from torch) and ``tolerance``;
+        int8 has what :func:`bort.export.gate.quantised` tells instead of a tolerance.
 
     Raises:
         BortError: The directory lacks weights or a tokenizer, the model is of another kind, ONNX is not installed, or a form
@@ -65,7 +74,7 @@ def export_model(
     observer = observer or Quiet()
     directory = Path(directory)
     if config.onnx:
-        require_onnx()
+        require_opset(config.opset)
     kind = kind_of(model_dir)
     tokenizer = load_tokenizer(model_dir)
     total = 2 + 2 * config.onnx + config.optimised + config.int8
@@ -76,11 +85,12 @@ def export_model(
     ours = _remembered(torch_runner(model))
 
     result["transformers"] = _transformers(model, tokenizer, kind, directory / "transformers", ours, batches)
-    result["size"] = size_table(directory / "transformers")["asked"]
+    result |= {"size": size_table(directory / "transformers")["asked"], "positions": usable_positions(model)}
+    result["serves"] = _purpose(kind, model.config)
     observer.progress("export", 1, total, "transformers")
 
     if config.onnx:
-        result |= _onnx(model, directory / "onnx", config, score, ours, batches, observer, total)
+        result |= _onnx(model, directory / "onnx", config, gate, ours, batches, observer, total)
     card = model_card({**_own_facts(result, config), **(facts or {})})
     with atomic_path(directory / "transformers" / "README.md") as temporary:
         temporary.write_text(card, encoding="utf-8")
@@ -106,7 +116,7 @@ def _onnx(
     model: PreTrainedModel,
     directory: Path,
     config: ExportConfig,
-    score: Score | None,
+    gate: Gate | None,
     ours: Runner,
     batches: list[Any],
     observer: Observer,
@@ -132,7 +142,13 @@ def _onnx(
             )
             forms["optimised"] = optimised
         if config.int8:
-            forms["int8"] = _int8(full, temporary / "model_int8.onnx", directory, config, score, ours, batches, observer)
+            small = temporary / "model_int8.onnx"
+            forms["int8"] = quantised(full, small, gate, config.int8_loss, observer)
+            kept = small.exists()
+            forms["int8"] |= {
+                "path": str(directory / small.name) if kept else None,
+                "difference": largest_difference(ours, session_runner(open_session(small)), batches) if kept else None,
+            }
     return forms
 
 
@@ -142,51 +158,11 @@ def _checked(path: Path, home: Path, ours: Runner, batches: list[Any], tolerance
     return {"path": str(home / path.name), "bytes": path.stat().st_size, "difference": difference, "tolerance": tolerance}
 
 
-def _int8(
-    full: Path,
-    small: Path,
-    home: Path,
-    config: ExportConfig,
-    score: Score | None,
-    ours: Runner,
-    batches: list[Any],
-    observer: Observer,
-) -> dict[str, Any]:
-    quantise(full, small)
-    form: dict[str, Any] = {
-        "path": str(home / small.name),
-        "bytes": small.stat().st_size,
-        "difference": largest_difference(ours, session_runner(open_session(small)), batches),
-    }
-    form |= judge_int8(full, small, score, config.int8_loss)
-    if form["accepted"] is False:
-        small.unlink()
-        form["path"] = None
-        observer.warn(
-            f"int8 loses {form['lost']:.2f} points ({100 * form['full_score']:.2f} to {100 * form['score']:.2f}), more than the "
-            f"{config.int8_loss:g} of export.int8_loss, and was not kept."
-        )
-    return form
-
-
-def judge_int8(full: Path, small: Path, score: Score | None, allowed: float) -> dict[str, Any]:
-    """Decides by the task's metric whether an int8 model may stand in for the full one.
-
-    Args:
-        full: The ONNX file in float32.
-        small: The int8 file.
-        score: Gives a file's metric, from 0 to 1; None where there is no task.
-        allowed: Points (hundredths of the metric) that may be lost.
-
-    Returns:
-        ``full_score``, ``score``, ``lost`` (points; negative for a gain), ``allowed`` and ``accepted``, which is None without a
-        task. A score that is not a number is never accepted.
-    """
-    if score is None:
-        return {"full_score": None, "score": None, "lost": None, "allowed": allowed, "accepted": None}
-    before, after = score(full), score(small)
-    lost = 100 * (before - after)
-    return {"full_score": before, "score": after, "lost": lost, "allowed": allowed, "accepted": bool(lost <= allowed)}
+def _purpose(kind: Kind, config: Any) -> str:
+    """Returns what the model gives to those who ask it."""
+    if kind is CLASSIFIER:
+        return "regression" if config.num_labels == 1 else "classification"
+    return {MASKED_LM.name: "words", CHOICE.name: "choice"}.get(kind.name, "embedding")
 
 
 def _refuse_above(tolerance: float, difference: float, what: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from bort.tasks.intervals import bootstrap_interval
 from bort.tasks.metrics import majority_baseline, score
 from bort.tasks.submission import write_submission
 from bort.tasks.task import Example, Task
+
+#: From the inputs of a model (``input_ids``, ``attention_mask``, perhaps ``token_type_ids``; [B, S]) to its logits, [B, outputs].
+Forward = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
 
 def evaluate(
@@ -102,12 +105,13 @@ class Scorer:
         self._model.to(self._device)
         self._length = longest_input(self._model, self._tokenizer, task.max_length)
 
-    def logits(self, examples: Sequence[Example], label: str) -> NDArray[np.float64]:
+    def logits(self, examples: Sequence[Example], label: str, forward: Forward | None = None) -> NDArray[np.float64]:
         """Returns the logits of examples, [N, outputs], or [N, most options] for a choice.
 
         Args:
             examples: The examples.
             label: What progress is reported under.
+            forward: What answers in the model's stead, such as its ONNX form.
         """
         data = encode(examples, self._tokenizer, self._length, self._task)
         found = np.empty((len(data.lengths), self._task.outputs))
@@ -115,7 +119,8 @@ class Scorer:
         with torch.inference_mode():
             for indices in evaluation_batches(data.lengths):
                 inputs = {name: value.to(self._device) for name, value in data.batch(indices).items()}
-                found[indices] = logits(self._model, inputs).double().cpu().numpy()[:, self._order]
+                given = logits(self._model, inputs) if forward is None else forward(inputs)
+                found[indices] = given.double().cpu().numpy()[:, self._order]
                 done += len(indices)
                 self._observer.progress(label, done, len(data.lengths))
         gathered: NDArray[np.float64] = data.pick()[1].gather(torch.from_numpy(found)).numpy()

@@ -24,6 +24,8 @@ Spec = str | Path | Architecture
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+#: What a directory holds whose head stands beside its encoder: see :func:`bort.finetuning.classifier.save_classifier`.
+HEAD_APART = "classifier.json"
 #: Families of transformers whose forward pass takes token ids and an attention mask and reads both ways.
 FAMILIES = frozenset(
     {"albert", "bert", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie"}
@@ -62,6 +64,11 @@ def kind_of(directory: Path | str) -> Kind:
     directory = Path(directory)
     if not directory.is_dir():
         raise BortError(f"{directory} is not a directory: a model in transformers layout (config.json and weights) is needed.")
+    if (directory / HEAD_APART).is_file():
+        raise BortError(
+            f"{directory} holds a head on the mean of all tokens, which no class of transformers has: fine-tune with "
+            f"finetuning.pooling=first to export it, or name its encoder alone, {directory / 'encoder'}."
+        )
     if not (directory / "config.json").is_file():
         raise BortError(f"{directory} has no config.json: a model in transformers layout (config.json and weights) is needed.")
     config = read_json(directory / "config.json")

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.errors import BortError
+from bort.errors import BortError, ConfigurationError
 
 INPUTS = ("input_ids", "attention_mask")
 #: A third input, of files whose model tells the two texts of a pair apart.
 TOKEN_TYPES = "token_type_ids"
 #: What an exported file says of itself, so that it can be fed without its configuration at hand.
 VOCABULARY_KEY, POSITIONS_KEY = "bort.vocab_size", "bort.positions"
+#: Version of the file format of a probe: old enough for any runtime.
+_PROBE_FORMAT = 10
 
 
 def require_onnx(*packages: str) -> None:
@@ -27,6 +29,41 @@ def require_onnx(*packages: str) -> None:
     missing = [name for name in packages or ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise BortError(f"ONNX needs {', '.join(missing)}, which is not installed: run pip install 'bort[export]'.")
+
+
+def require_opset(opset: int, key: str = "export.opset") -> None:
+    """Makes sure that the installed ONNX Runtime reads an operator set: nothing could be checked, or run, otherwise.
+
+    Args:
+        opset: The operator set.
+        key: What messages call it.
+
+    Raises:
+        BortError: The packages of the ``export`` extra are missing.
+        ConfigurationError: It reads only older ones.
+    """
+    require_onnx()
+    if not _reads(opset):
+        import onnxruntime
+
+        newest = next(older for older in range(opset - 1, 0, -1) if _reads(older))
+        raise ConfigurationError(key, opset, f"ONNX Runtime {onnxruntime.__version__} reads operator sets up to {newest}")
+
+
+def _reads(opset: int) -> bool:
+    import onnx
+    import onnxruntime
+
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "ab"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["a"], ["b"])], "probe", ends[:1], ends[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=_PROBE_FORMAT)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception:  # ONNX Runtime's exceptions share no base class of their own.
+        return False
+    return True
 
 
 def open_session(path: Path | str, threads: int | None = None, *, optimised: Path | None = None) -> Any:

@@ -132,7 +132,7 @@ class Delivery:
         for end, event in self._spool.read(offset):
             if event is not None:
                 events.append(event)
-                artifacts += event["event"] == "artifact"
+                artifacts += event["event"] in ("artifact", "model")
             if len(events) >= BATCH or artifacts >= BATCH_ARTIFACTS:
                 yield end, events
                 events, artifacts, reached = [], 0, end

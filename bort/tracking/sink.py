@@ -1,4 +1,4 @@
-"""MLflow as the sink of a spool. The only module that imports mlflow, which takes seconds: only when something is to be sent."""
+"""MLflow as the sink of a spool. Importing mlflow takes seconds: only when something is to be sent."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import Any
 from bort.redaction import redact
 from bort.tracking.config import TrackingConfig
 from bort.tracking.delivery import StoreDownError, StoreReplacedError
+from bort.tracking.registry import Registry
 from bort.tracking.views import experiment_tags
 
 #: Limits of one call to MLflow's log_batch.
@@ -65,11 +66,12 @@ class MlflowSink:
                 file.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise StoreDownError(f"the folder {file.parent} cannot be made ({error.strerror})") from error
-        with _quiet(config), self._errors():
+        with quiet(config), self._errors():
             from mlflow import MlflowClient
 
             self._client = MlflowClient(tracking_uri=config.absolute_uri(), registry_uri=config.absolute_uri())
             self.experiment_id = self._experiment()
+            self._registry = Registry(self._client, self.experiment_id)
 
     def deliver(self, events: list[dict[str, Any]]) -> list[str]:
         """Delivers events in order and returns what was refused, a sentence each.
@@ -83,7 +85,7 @@ class MlflowSink:
         for event in events:
             if "run" in event:
                 by_run.setdefault(event["run"], []).append(event)
-        with _quiet(self._config), self._errors():
+        with quiet(self._config), self._errors():
             for key, own in by_run.items():
                 self._deliver_run(key, own, refused)
         return refused
@@ -108,6 +110,8 @@ class MlflowSink:
                 pending.datasets.append(_dataset_input(event))
             elif kind == "artifact":
                 self._attempt(refused, f"artifact {event['path']}", self._artifact, run_id, event)
+            elif kind == "model":
+                self._attempt(refused, f"model {event['name']}", self._model, run_id, event)
             elif kind == "finish":
                 self._flush(run_id, pending, refused)
                 pending = _Pending()
@@ -125,10 +129,10 @@ class MlflowSink:
         """Returns the id of the run of ``key``, found by its tag or made."""
         if key in self.runs:
             return self.runs[key]
-        found = self._client.search_runs([self.experiment_id], filter_string=f"tags.`bort.key` = '{key}'", max_results=1)
-        if found:
-            run_id = found[0].info.run_id
-            self._adopt(found[0], start)
+        found = self._find(key)
+        if found is not None:
+            run_id = found.info.run_id
+            self._adopt(found, start)
         else:
             start = start or {"name": key, "time": 0}
             tags = {
@@ -143,6 +147,11 @@ class MlflowSink:
             run_id = self._client.create_run(self.experiment_id, start_time=begun, tags=tags, run_name=start["name"]).info.run_id
         self.runs[key] = run_id
         return run_id
+
+    def _find(self, key: str) -> Any:
+        """Returns the store's run of ``key``; None where it has none."""
+        found = self._client.search_runs([self.experiment_id], filter_string=f"tags.`bort.key` = '{key}'", max_results=1)
+        return found[0] if found else None
 
     def _adopt(self, run: Any, start: dict[str, Any] | None) -> None:
         """Goes on with a run that is in the store: made by this spool before a kill, or by an earlier run of the same stage."""
@@ -218,10 +227,26 @@ class MlflowSink:
                 raise
             refused.append(redact(f"{what}: {error.message.splitlines()[0][:300]}"))
 
-    def _artifact(self, run_id: str, event: dict[str, Any]) -> None:
+    def _model(self, run_id: str, event: dict[str, Any]) -> None:
+        path = self._existing(event)
+        runs = {stage: run for stage, key in event["lineage"].items() if (run := self._known(key))}
+        self._registry.deliver(run_id, path, event, runs)
+
+    def _known(self, key: str) -> str | None:
+        """Returns the id of a run that is in the store already, and makes none."""
+        if key in self.runs:
+            return self.runs[key]
+        found = self._find(key)
+        return found.info.run_id if found is not None else None
+
+    def _existing(self, event: dict[str, Any]) -> Path:
         path = self._root / event["path"]
         if not path.exists():
             raise FileNotFoundError(path)
+        return path
+
+    def _artifact(self, run_id: str, event: dict[str, Any]) -> None:
+        path = self._existing(event)
         if path.is_dir():
             self._client.log_artifacts(run_id, str(path), event["folder"] or None)
         else:
@@ -284,14 +309,11 @@ def _dataset_input(event: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def _quiet(config: TrackingConfig) -> Iterator[None]:
+def quiet(config: TrackingConfig | None = None) -> Iterator[None]:
     """Keeps MLflow from talking (migrations, progress bars, telemetry) and from trying a dead server for minutes."""
-    settings = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(config.timeout),
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    }
+    settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    if config is not None:
+        settings |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(config.timeout), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update({name: value for name, value in settings.items() if before[name] is None})
     disabled = logging.root.manager.disable

@@ -6,7 +6,6 @@ import math
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +15,7 @@ from bort.events import Observer, Quiet
 from bort.redaction import redact
 from bort.tracking.config import TrackingConfig
 from bort.tracking.delivery import Delivery, SyncReport
+from bort.tracking.seen import Seen
 from bort.tracking.spool import Spool
 
 __all__ = ["Recording", "SyncReport", "TrackedRun", "Tracker"]
@@ -31,6 +31,8 @@ STATUSES = {
     "interrupted": "KILLED",
 }
 _KEY = re.compile(r"[\w.:/@=+ -]{1,250}")
+#: What MLflow does not take in the name of a model.
+_NOT_IN_MODELS = ("/", ":", ".", "%", '"', "'")
 
 
 class Tracker:
@@ -59,7 +61,7 @@ class Tracker:
         self.observer: Observer = observer or Quiet()
         self.spool = Spool(self.directory / f"{name}.jsonl")
         self.delivery = Delivery(config, self.spool, self.observer)
-        self._seen = _Seen()
+        self._seen = Seen()
         if config.enabled:
             for _, event in self.spool.read():
                 if event is not None:
@@ -224,10 +226,52 @@ class TrackedRun:
         path = Path(path).absolute()
         if folder.startswith("/") or ".." in Path(folder).parts:
             raise BortError(f"'{folder}' cannot be an artifact's folder: it must stay inside the run.")
-        root = self._tracker.directory.absolute()
-        # Relative where it can be, so that a stage's directory may be moved before it is delivered.
-        shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-        self._add("artifact", {"path": shown, "folder": folder or (path.name if path.is_dir() else ""), "version": _version(path)})
+        folder = folder or (path.name if path.is_dir() else "")
+        self._add("artifact", {"path": self._shown(path), "folder": folder, "version": _version(path)})
+
+    def model(
+        self,
+        path: Path | str,
+        name: str,
+        *,
+        serves: str,
+        registered: str | None = None,
+        lineage: Mapping[str, str] | None = None,
+        tags: Mapping[str, Any] | None = None,
+        params: Mapping[str, Any] | None = None,
+        description: str = "",
+    ) -> None:
+        """Records a model that the run made; it is logged under the run, and registered where a name is given.
+
+        Args:
+            path: Its directory, as :func:`bort.tracking.model.write_served_model` writes it; it must still be there when
+                :meth:`Tracker.sync` is called.
+            name: What it is called under the run.
+            serves: What it is for, one of :data:`bort.tracking.model.SERVES`.
+            registered: Name in MLflow's model registry, where it becomes the next version; None to leave it out of that.
+            lineage: The keys of the runs it came from, by stage; the version is tagged with those that the store has.
+            tags: Tags of the model and of the version.
+            params: What differs between such models.
+            description: Markdown, shown on the version's page; its first line also on the registered model's.
+
+        Raises:
+            BortError: A name cannot be used.
+        """
+        for called in (name, *([registered] if registered else [])):
+            if not called.strip() or any(sign in called for sign in _NOT_IN_MODELS):
+                raise BortError(f"'{called}' cannot name a model in MLflow: a name without {' '.join(_NOT_IN_MODELS)} is accepted.")
+        fields = {
+            "path": self._shown(Path(path).absolute()),
+            "name": name,
+            "serves": serves,
+            "registered": registered,
+            "lineage": dict(lineage or {}),
+            "tags": {key: redact(str(value)) for key, value in (tags or {}).items()},
+            "params": {key: redact(str(value)) for key, value in (params or {}).items()},
+            "description": redact(description),
+            "version": _version(Path(path)),
+        }
+        self._add("model", fields)
 
     def finish(self, status: str = "FINISHED", *, at: float | None = None) -> None:
         """Ends the run.
@@ -253,6 +297,11 @@ class TrackedRun:
             self.finish()
         else:
             self.finish("FAILED" if issubclass(kind, Exception) else "KILLED")
+
+    def _shown(self, path: Path) -> str:
+        """Returns a path, relative where it can be, so that a stage's directory may be moved before it is delivered."""
+        root = self._tracker.directory.absolute()
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
     def _add(self, kind: str, fields: dict[str, Any], at: float | None = None) -> None:
         self._tracker._add({"event": kind, "run": self.key, **fields, "time": at or time.time()})
@@ -282,101 +331,6 @@ class Recording:
     def warn(self, message: str) -> None:
         """Passes the warning on."""
         self._onward.warn(message)
-
-
-@dataclass
-class _Life:
-    """What the spool knows of one run's life: the latest start, a start that waits for news, and how it ended."""
-
-    start: dict[str, Any]
-    waiting: dict[str, Any] | None = None
-    ended: str | None = None
-
-
-class _Seen:
-    """What the spool already holds, so that a stage that is resumed or repeated adds only what is new."""
-
-    def __init__(self) -> None:
-        self._lives: dict[str, _Life] = {}
-        self._steps: dict[tuple[str, str], set[int]] = {}
-        self._last: dict[tuple[str, ...], Any] = {}
-
-    def take(self, event: Mapping[str, Any]) -> None:
-        """Learns an event that is in the spool."""
-        list(self.new_in(dict(event), reading=True))
-
-    def new_in(self, event: dict[str, Any], *, reading: bool = False) -> list[dict[str, Any]]:
-        """Returns the events to write for ``event``: none where all of it is known.
-
-        A run that has ended is begun again only when something new follows, so that a stage found done leaves no trace.
-        """
-        kind, run = event["event"], str(event.get("run", ""))
-        if kind == "spool":
-            return []
-        life = self._lives.get(run)
-        if kind == "start":
-            return self._start(event, life, reading)
-        if kind == "finish":
-            if life is None or life.ended == event["status"]:
-                return []
-            waiting, life.waiting, life.ended = life.waiting, None, event["status"]
-            return [*([waiting] if waiting else []), event]
-        if kind == "adopt":
-            return [event] if self._changed((kind, run), event["parent"]) else []
-        event = self._reduced(event, kind, run)
-        if not event:
-            return []
-        waiting = life.waiting if life else None
-        if life:
-            life.waiting = life.ended = None
-        return [*([waiting] if waiting else []), event]
-
-    def _start(self, event: dict[str, Any], life: _Life | None, reading: bool) -> list[dict[str, Any]]:
-        run = str(event["run"])
-        if life is None:
-            self._lives[run] = _Life(event)
-            return [event]
-        if reading:
-            self._lives[run] = _Life(event)
-            return [event]
-        if life.ended is None and all(life.start.get(field) == event.get(field) for field in ("name", "parent")):
-            return []
-        life.start = life.waiting = event
-        return []
-
-    def _reduced(self, event: dict[str, Any], kind: str, run: str) -> dict[str, Any]:
-        if kind == "metrics":
-            points = [point for point in event["points"] if self._new_point(run, point)]
-            return {**event, "points": points} if points else {}
-        if kind == "params":
-            values = {key: value for key, value in event["values"].items() if (kind, run, key) not in self._last}
-            self._last.update({(kind, run, key): value for key, value in values.items()})
-            return {**event, "values": values} if values else {}
-        if kind == "tags":
-            values = {key: value for key, value in event["values"].items() if self._changed((kind, run, key), value)}
-            return {**event, "values": values} if values else {}
-        if kind == "artifact":
-            return event if self._changed((kind, run, event["folder"], event["path"]), event["version"]) else {}
-        if kind == "dataset":
-            content = [event["digest"], event["source"], event["counts"]]
-            return event if self._changed((kind, run, event["name"], event["context"]), content) else {}
-        return event
-
-    def _new_point(self, run: str, point: list[Any]) -> bool:
-        name, value, step, _ = point
-        if step is None:
-            return self._changed(("figure", run, name), value)
-        steps = self._steps.setdefault((run, name), set())
-        if step in steps:
-            return False
-        steps.add(step)
-        return True
-
-    def _changed(self, key: tuple[str, ...], value: Any) -> bool:
-        if key in self._last and self._last[key] == value:
-            return False
-        self._last[key] = value
-        return True
 
 
 def _encoded(value: float) -> float | str:
