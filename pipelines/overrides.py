@@ -11,6 +11,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from bort.redaction import redact
+from pipelines.environment import from_environment
 from pipelines.sentences import CONF
 
 _SHAPE = re.compile(r"D?\d+-A?\d+-H?\d+-I?\d+", re.IGNORECASE)
@@ -19,7 +20,7 @@ _OPEN_GROUPS = {"student": ("directory", "path"), "teacher": ("directory", "path
 #: Keys that may name several columns.
 _COLUMNS = ("task.text", "task.options", "task.unlabelled_text")
 #: Overrides that change where or how fast a run goes, not what comes out, and so do not name it.
-_UNNAMED = ("experiment=", "name=", "outputs=", "cache=", "root=", "record=", "impl", "tracking", "hydra")
+_UNNAMED = ("experiment=", "name=", "outputs=", "cache=", "root=", "record=", "impl", "storage", "tracking", "hydra")
 _LONGEST = 96
 
 
@@ -96,5 +97,6 @@ def _branch() -> str:
 
 
 def register_resolvers() -> None:
-    """Registers ``${bort.branch:}``: the folder, below a run's name, that its overrides give it."""
+    """Registers ``${bort.branch:}``, the folder below a run's name that its overrides give it, and ``${bort.environment:NAME}``."""
     OmegaConf.register_new_resolver("bort.branch", _branch, replace=True, use_cache=False)
+    OmegaConf.register_new_resolver("bort.environment", from_environment, replace=True, use_cache=False)

@@ -133,7 +133,9 @@ def _driver(url: str) -> Any:
         BortError: The driver is not installed.
     """
     if not _SCHEME.match(url):
-        raise ConfigurationError("storage.url", redact(url), "postgresql://user:password@host:port/database is needed")
+        raise ConfigurationError(
+            "storage.url", redact(url), "postgresql://user:password@host:port/database is needed, here or in BORT_STORAGE_URL"
+        )
     try:
         return import_module("psycopg")
     except ImportError as error:

@@ -1,0 +1,30 @@
+"""Addresses and secrets that come from the environment, as containers and their orchestrators hand them over."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bort.errors import ConfigurationError
+
+
+def from_environment(name: str, default: str = "") -> str:
+    """Returns the variable ``name``, or what the file holds that ``<name>_FILE`` names; ``default`` where neither is set.
+
+    Args:
+        name: The variable. It goes before the file.
+        default: The answer where there is none.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+    """
+    if value := os.environ.get(name):
+        return value
+    file = os.environ.get(f"{name}_FILE")
+    if not file:
+        return default
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigurationError(f"{name}_FILE", file, f"a file that can be read is needed ({reason})") from None
