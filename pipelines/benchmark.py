@@ -1,14 +1,18 @@
-"""`bort benchmark [kind]`: by default the latencies of teacher and student on this machine, measured turn by turn."""
+"""`bort benchmark [kind]`: by default the latencies of teacher and student, or of any other models, measured turn by turn."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from bort.files import digest, file_digest
 from pipelines import tables
 from pipelines.app import entry
-from pipelines.inputs import teacher_sources
+from pipelines.inputs import model_sources, teacher_sources
+from pipelines.schema import Config
 from pipelines.stage import Run, Stage
 
 #: What can be measured, and the module (and primary configuration) of the stage that does it; the chain knows ``latency`` alone.
@@ -20,28 +24,63 @@ KINDS = {
     "search": "benchmark_search",
     "collect": "benchmark_collect",
 }
+#: What has been measured so far; a benchmark that was killed goes on from it.
+BLOCKS = "blocks.json"
 
 
 def work(run: Run) -> dict[str, Any]:
-    """Measures the teacher and the distilled student, each in every backend."""
+    """Measures every model on every backend, and draws them."""
     from bort.export import onnx_file
+    from bort.export.convert import quantise
     from bort.measure import measure
+    from bort.report.latency_figures import latency_figures
 
     config = run.config
-    models = {"teacher": config.teacher.path, "student": run.inputs["distill"]["student"]}
-    result = measure(models, config=config.benchmark, converter=onnx_file, observer=run.observer)
+    models = dict(zip(config.benchmark.models, _places(run), strict=True))
+    result = measure(
+        models,
+        config=config.benchmark,
+        converter=onnx_file,
+        quantiser=quantise,
+        path=run.directory / BLOCKS,
+        observer=run.observer,
+    )
     for row in result["rows"]:
         cell = f"{row['model']}.{row['backend']}.batch{row['batch']}.length{row['sequence_length']}"
         run.tracked.metrics({f"latency_ms.{cell}.{name}": row[f"{name}_ms"] for name in ("p50", "p90", "p99")})
+    for drawing in latency_figures(result):
+        drawing.write(run.directory)
+        run.tracked.artifact(run.directory / f"{drawing.name}.png")
     return result
+
+
+def _places(run: Run) -> list[str]:
+    """Returns where each model is: teacher and student are those of the run."""
+    own = {"teacher": run.config.teacher.path}
+    if "distill" in run.inputs:
+        own["student"] = run.inputs["distill"]["student"]
+    return [own.get(name, name) for name in run.config.benchmark.models]
+
+
+def sources(config: Config) -> Mapping[str, str]:
+    """Returns the digests of the models that no stage made."""
+    found: dict[str, str] = {}
+    for name in config.benchmark.models:
+        if name == "teacher":
+            found |= teacher_sources(config)
+        elif Path(name).is_file():
+            found[name] = digest(file_digest(name))
+        elif Path(name).is_dir():
+            found |= model_sources(name, str(Path(name) / "transformers" if (Path(name) / "transformers").is_dir() else name))
+    return found
 
 
 STAGE = Stage(
     name="benchmark",
     work=work,
     settings=lambda config: ("benchmark", "impl.threads"),
-    needs=lambda config: ("distill",),
-    sources=teacher_sources,
+    needs=lambda config: ("distill",) if "student" in config.benchmark.models else (),
+    sources=sources,
     show=tables.benchmark,
     check=lambda config: config.benchmark.check(),
 )

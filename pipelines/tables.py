@@ -164,18 +164,43 @@ def export(result: dict[str, Any]) -> RenderableType:
 
 
 def benchmark(result: dict[str, Any]) -> RenderableType:
-    """Percentiles of each model, backend, batch and length."""
+    """Percentiles of each model, backend, batch and length, how many times faster than the reference, and the targets."""
+    reference = result["anchor"]
+    faster = {
+        (ratio["model"], ratio["backend"], ratio["batch"], ratio["sequence_length"]): _ratio(ratio)
+        for ratio in result["ratios"]
+        if (ratio["over_model"], ratio["over_backend"]) == (reference["model"], reference["backend"])
+    }
     rows = [
         (
             f"{row['model']} ({row['backend']})",
             row["batch"],
             row["sequence_length"],
-            *(f"{row[f'{name}_ms']:.1f} ms" for name in ("p50", "p90", "p99")),
+            *(f"{row[f'{name}_ms']:.1f} ms" for name in ("p50", "p90", "p99", "processor")),
+            faster.get((row["model"], row["backend"], row["batch"], row["sequence_length"]), "1"),
+            "yes" if row["busy"] else "no",
         )
         for row in result["rows"]
     ]
-    title = f"Latency on {result['environment']['processor']}, {result['environment']['threads']} threads"
-    return table(title, ("model", "batch", "length", "p50", "p90", "p99"), rows)
+    environment = result["environment"]
+    title = f"Latency on {environment['processor']}, {environment['threads']} threads"
+    columns = (
+        "model",
+        "batch",
+        "length",
+        "p50",
+        "p90",
+        "p99",
+        "processor",
+        f"{reference['model']} ({reference['backend']}) ÷",
+        "busy",
+    )
+    shown = [table(title, columns, rows)]
+    if result["targets"]:
+        verdicts = {True: "met", False: "not met", None: "not decided"}
+        asked = [(row["model"], row["target"], _ratio(row), verdicts[row["met"]]) for row in result["targets"]]
+        shown.append(table("What is asked of Bort's shapes, at batch 1 and 128 tokens", ("model", "target", "measured", ""), asked))
+    return Group(*shown)
 
 
 def benchmark_search(result: Mapping[str, Any]) -> RenderableType:

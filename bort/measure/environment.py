@@ -41,7 +41,7 @@ def environment(threads: int | None = None) -> dict[str, Any]:
         "processors": processors(),
         "threads": threads,
         "memory_bytes": _memory(),
-        "load": _load(),
+        "load": load(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "versions": versions(_PACKAGES),
@@ -111,7 +111,8 @@ def _memory() -> int | None:
         return None
 
 
-def _load() -> list[float] | None:
+def load() -> list[float] | None:
+    """Returns the processes that ran or waited over the last 1, 5 and 15 minutes; None where the system does not say."""
     try:
         return [round(value, 2) for value in os.getloadavg()]
     except (OSError, AttributeError):

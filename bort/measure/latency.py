@@ -1,48 +1,28 @@
-"""Times models side by side: interleaved rounds, percentiles, processor time, and the circumstances they were measured in."""
+"""Times models side by side: percentiles, processor time, ratios with intervals, and the circumstances they were measured in."""
 
 from __future__ import annotations
 
-import gc
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
 from bort.events import Observer, Quiet
+from bort.measure.backends import BACKENDS, Converter, Quantiser
+from bort.measure.blocks import BlockFile
+from bort.measure.comparison import Cell, Comparison
 from bort.measure.config import BenchmarkConfig
-from bort.measure.environment import BUSY, Occupation, environment, processors
-from bort.measure.models import ENCODER, Spec, build_model, first_output, load_model, quiet, resolve, usable_positions
-from bort.measure.published import PublishedModel
-from bort.measure.runtime import feed, open_session, vocabulary_and_positions
-from bort.measure.statistics import ratio_of_medians, summary
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-Ids = NDArray[np.int64]
-#: Turns a model in memory into an ONNX file: ``bort.export.onnx_file`` fits.
-Converter = Callable[["PreTrainedModel", Path], object]
-
-_LEAST_ROUNDS = 5
-
-
-@dataclass
-class Series:
-    """One model on one backend: ``call`` takes token ids [B, S] and runs one forward pass."""
-
-    model: str
-    backend: str
-    call: Callable[[Ids], object]
-    milliseconds: list[float] = field(default_factory=list)
-    processor_milliseconds: list[float] = field(default_factory=list)
+from bort.measure.environment import BUSY, Occupation, environment, load, processors
+from bort.measure.harness import Series, time_series, torch_threads
+from bort.measure.models import Spec, positions, resolve
+from bort.measure.series import Maker, Subject, accelerator, backends_of
+from bort.measure.statistics import summary
+from bort.measure.targets import targets
 
 
 def measure(
@@ -50,273 +30,188 @@ def measure(
     *,
     config: BenchmarkConfig,
     converter: Converter | None = None,
-    directory: Path | None = None,
+    quantiser: Quantiser | None = None,
+    path: Path | None = None,
     observer: Observer | None = None,
 ) -> dict[str, Any]:
     """Times every model on every backend over the grid of batch sizes and sequence lengths.
 
     Args:
         models: What to time, by the name it shall have in the table: a transformers directory, an export's directory, an ONNX file,
-            a published name, or an architecture (random weights: time does not depend on their values). An ONNX file has no eager
-            form.
-        config: Backends, grid, repeats and threads.
+            a published name, or an architecture (random weights: time does not depend on their values). An ONNX file runs on the
+            backend onnx alone.
+        config: Backends, grid, repeats and threads; its ``models`` are the caller's to resolve.
         converter: Makes the ONNX file of a model that is not one already.
-        directory: Where converted files go; None for a temporary directory.
+        quantiser: Makes the int8 form of an ONNX file.
+        path: A file that is written after each model, and from which an interrupted measurement goes on; None for none.
         observer: Told of progress, and warned when the machine is busy.
 
     Returns:
         ``rows`` (one per cell and series: p50_ms, p90_ms, p99_ms, mean_ms, least_ms, repeats, processor_ms, tokens_per_second,
-        samples_ms), ``ratios`` (how many times faster a series is than the reference, with low and high), ``models`` (what each
-        name stands for), ``environment``, ``others_share``, ``busy`` and ``settings``.
+        busy, samples_ms), ``ratios`` (how many times faster a series is than another, with low and high), ``targets`` (what is
+        asked of Bort's shapes, and whether it is met), ``models`` (what each name stands for, and the load while it was measured),
+        ``reference``, ``anchor``, ``environment``, ``others_share``, ``busy``, ``seconds`` and ``settings``.
 
     Raises:
-        BortError: A model cannot be loaded, takes shorter sequences than asked for, or lacks an ONNX form.
+        BortError: A model cannot be loaded, takes shorter sequences than asked for, or lacks a form that a backend runs; this
+            machine lacks what a backend needs.
     """
     config.check()
     observer = observer or Quiet()
+    found = _subjects(models, config)
+    reference = config.reference or next(iter(found))
+    for key, name in (("reference", reference), *(("over", name) for name in config.over)):
+        if name not in found:
+            raise ConfigurationError(f"benchmark.{key}", name, f"one of the measured models, {', '.join(found)}, is accepted")
+    for backend in config.backends:
+        BACKENDS[backend].require()
+    anchor = (reference, backends_of(found[reference], config)[0])
+    threads = config.threads or processors()
+    file = BlockFile(path, _identity(config, found, anchor, threads), environment(threads) | accelerator(config), observer)
+    missing = [name for name in found if name not in file.blocks]
+    if missing:
+        with torch_threads(threads):
+            grid = _Grid(found, anchor, config, threads, converter, quantiser, observer)
+            for name in missing:
+                file.add(name, grid.block(name, len(file.blocks)))
+    return _result({name: file.blocks[name] for name in found}, anchor, config, file.environment, observer)
+
+
+def _subjects(models: Mapping[str, Spec], config: BenchmarkConfig) -> dict[str, Subject]:
+    """Finds every model, and refuses one that the grid is not for before any is measured."""
     if not models:
         raise BortError("There is no model to measure: name at least one.")
-    reference = config.reference or next(iter(models))
-    if reference not in models:
-        raise ConfigurationError("benchmark.reference", reference, f"one of the measured models, {', '.join(models)}, is accepted")
-    threads = config.threads or processors()
-    with tempfile.TemporaryDirectory(prefix="bort-benchmark-") as temporary, torch_threads(threads):
-        made = SeriesMaker(config, converter, directory or Path(temporary), threads, observer)
-        for name, spec in models.items():
-            made.add(name, resolve(name, spec))
-        circumstances = environment(threads)
-        occupation = Occupation()
-        rows: list[dict[str, Any]] = []
-        ratios: list[dict[str, Any]] = []
-        cells = [(batch, length) for batch in config.batch for length in config.sequence_length]
-        for number, (batch, length) in enumerate(cells):
-            note = f"batch {batch}, {length} tokens"
-            _time_cell(made.series, number, batch, length, made.vocabulary, config, observer, (number, len(cells), note))
-            cell = {"batch": batch, "sequence_length": length}
-            rows.extend(_row(series, cell) for series in made.series)
-            ratios.extend(_ratios(made.series, reference, cell, config))
-        share = occupation.others()
-    busy = share is not None and share > BUSY
-    if busy:
-        observer.warn(f"Other processes took {share:.0%} of this machine during the benchmark: read its latencies with care.")
+    found = {name: resolve(name, spec) for name, spec in models.items()}
+    longest = max(config.sequence_length)
+    for name, subject in found.items():
+        if not backends_of(subject, config):
+            raise BortError(f"{name}={subject} is an ONNX file: add onnx to benchmark.backends, or give a model directory.")
+        if (most := positions(subject)) < longest:
+            raise ConfigurationError("benchmark.sequence_length", longest, f"{name} takes sequences of at most {most} tokens")
+    return found
+
+
+def _identity(config: BenchmarkConfig, found: Mapping[str, Subject], anchor: tuple[str, str], threads: int) -> dict[str, Any]:
+    kept = ("backends", "part", "batch", "sequence_length", "repeats", "warmup", "seconds", "seed")
+    settings = {name: value for name, value in asdict(config).items() if name in kept}
+    return {**settings, "threads": threads, "anchor": list(anchor), "anchor_is": str(found[anchor[0]])}
+
+
+class _Grid:
+    """Measures one model after another; the anchor stays in memory."""
+
+    def __init__(
+        self,
+        found: Mapping[str, Subject],
+        anchor: tuple[str, str],
+        config: BenchmarkConfig,
+        threads: int,
+        converter: Converter | None,
+        quantiser: Quantiser | None,
+        observer: Observer,
+    ) -> None:
+        self.found, self.anchor, self.config, self.observer = found, anchor, config, observer
+        self.maker = Maker(config, threads, converter, quantiser)
+        self.cells: list[Cell] = [(batch, length) for batch in config.batch for length in config.sequence_length]
+        self._beside: tuple[Series, int] | None = None
+
+    def block(self, name: str, done: int) -> dict[str, Any]:
+        """Returns what is measured of one model: its facts, its cells, and the circumstances."""
+        total = len(self.found)
+        self.observer.progress("benchmark", done, total, f"preparing {name}")
+        with tempfile.TemporaryDirectory(prefix="bort-benchmark-") as temporary:
+            own, facts, vocabulary = self.maker.make(name, self.found[name], Path(temporary))
+            beside: list[Series] = []
+            if name != self.anchor[0]:
+                series, anchors_vocabulary = self._anchor_series()
+                beside, vocabulary = [series], min(vocabulary, anchors_vocabulary)
+            occupation, started, before = Occupation(), time.monotonic(), load()
+            cells = []
+            for number, (batch, length) in enumerate(self.cells):
+                ids = np.random.Generator(np.random.Philox(key=[self.config.seed, number])).integers(0, vocabulary, (batch, length))
+                note = f"{name}, batch {batch}, {length} tokens"
+
+                def told(share: float, place: int = number, note: str = note) -> None:
+                    self.observer.progress("benchmark", done + (place + share) / len(self.cells), total, note)
+
+                time_series([*own, *beside], ids, self.config, number, told)
+                cell: dict[str, Any] = {"batch": batch, "sequence_length": length}
+                cell["series"] = {one.backend: _times(one) for one in own}
+                cell["anchor"] = _times(beside[0]) if beside else None
+                cells.append(cell)
+            share = occupation.others()
+            circumstances = {"load": before, "others_share": share, "seconds": time.monotonic() - started}
+        return {"facts": facts, "cells": cells, "busy": share is not None and share > BUSY, **circumstances}
+
+    def _anchor_series(self) -> tuple[Series, int]:
+        if self._beside is None:
+            model, backend = self.anchor
+            # Its files may go when it is loaded: ONNX Runtime holds the weights in memory.
+            with tempfile.TemporaryDirectory(prefix="bort-benchmark-") as temporary:
+                (series,), _, vocabulary = self.maker.make(model, self.found[model], Path(temporary), only=backend)
+            self._beside = series, vocabulary
+        return self._beside
+
+
+def _times(series: Series) -> dict[str, Any]:
     return {
-        "rows": rows,
-        "ratios": ratios,
-        "reference": reference,
-        "models": made.facts,
-        "environment": circumstances,
+        "samples_ms": [round(value, 4) for value in series.milliseconds],
+        "processor_ms": float(np.median(series.processor_milliseconds)),
+    }
+
+
+def _result(
+    blocks: Mapping[str, Mapping[str, Any]],
+    anchor: tuple[str, str],
+    config: BenchmarkConfig,
+    circumstances: Mapping[str, Any],
+    observer: Observer,
+) -> dict[str, Any]:
+    comparison = Comparison(blocks, anchor, config)
+    over = list(dict.fromkeys([anchor[0], *config.over]))
+    seconds = sum(block["seconds"] for block in blocks.values())
+    known = [(block["others_share"], block["seconds"]) for block in blocks.values() if block["others_share"] is not None]
+    share = sum(part * took for part, took in known) / sum(took for _, took in known) if known else None
+    busy = [name for name, block in blocks.items() if block["busy"]]
+    if busy:
+        worst = max(blocks[name]["others_share"] for name in busy)
+        which = "during the benchmark" if len(busy) == len(blocks) else f"while {', '.join(busy)} were measured"
+        observer.warn(f"Other processes took up to {worst:.0%} of this machine {which}: read these latencies with care.")
+    facts = {
+        name: {**block["facts"], **{key: block[key] for key in ("load", "others_share", "busy", "seconds")}}
+        for name, block in blocks.items()
+    }
+    return {
+        "rows": list(_rows(blocks, comparison.cells())),
+        "ratios": comparison.ratios(over),
+        "targets": targets(facts, comparison),
+        "reference": anchor[0],
+        "anchor": {"model": anchor[0], "backend": anchor[1]},
+        "models": facts,
+        "environment": dict(circumstances),
         "others_share": share,
-        "busy": busy,
+        "busy": bool(busy),
+        "seconds": seconds,
         "settings": asdict(config),
     }
 
 
-class SeriesMaker:
-    """Makes the series of each model.
-
-    Args:
-        config: Backends, part and grid.
-        converter: Makes ONNX files.
-        directory: Where they go.
-        threads: Threads of ONNX Runtime; torch's are the caller's to set.
-        observer: Told of progress.
-        device: Where PyTorch runs the models, ``cpu`` or ``cuda``.
-    """
-
-    def __init__(
-        self,
-        config: BenchmarkConfig,
-        converter: Converter | None,
-        directory: Path,
-        threads: int,
-        observer: Observer,
-        device: str = "cpu",
-    ) -> None:
-        self.config, self.converter, self.directory, self.threads, self.observer = config, converter, directory, threads, observer
-        self.device = device
-        self.series: list[Series] = []
-        self.facts: dict[str, dict[str, Any]] = {}
-        self.vocabulary = 1 << 30
-
-    def add(self, name: str, found: Path | Architecture | PublishedModel) -> None:
-        """Adds the series of a model that :func:`bort.measure.models.resolve` found."""
-        if isinstance(found, Path) and found.suffix == ".onnx":
-            if "onnx" not in self.config.backends:
-                raise BortError(f"{name}={found} is an ONNX file: add onnx to benchmark.backends, or give a model directory.")
-            self.facts[name] = {"from": str(found), "bytes": found.stat().st_size}
-            self._add_onnx(name, found)
-            return
-        self.observer.progress("benchmark", 0, 1, f"preparing {name}")
-        whole = self.config.part == "whole"
-        model = load_model(found, None if whole else ENCODER) if isinstance(found, Path) else build_model(found)
-        # An export keeps the ONNX file of the whole model beside its transformers directory.
-        exported = found.parent / "onnx" / "model.onnx" if isinstance(found, Path) and found.name == "transformers" else None
-        ready = exported if whole and exported and exported.is_file() else None
-        self.add_model(name, model, found.name if isinstance(found, PublishedModel) else str(found), ready)
-
-    def add_model(self, name: str, model: PreTrainedModel, origin: str, ready: Path | None = None) -> None:
-        """Adds the series of a model in memory.
-
-        Args:
-            name: Its name in the table.
-            model: The model, in evaluation mode.
-            origin: What it stands for.
-            ready: Its ONNX file, where there is one.
-        """
-        if self.config.part != "whole" and hasattr(model, "pooler"):
-            # The encoder's output does not pass through it, and ONNX leaves it out.
-            model.pooler = None
-        self._limit(name, int(model.config.vocab_size), usable_positions(model, max(self.config.sequence_length)))
-        self.facts[name] = {
-            "from": origin,
-            "class": type(model).__name__,
-            "architecture": _architecture(model),
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        }
-        if "eager" in self.config.backends:
-            self.series.append(Series(name, "eager", _eager(model.to(self.device), self.device)))
-        if "onnx" in self.config.backends:
-            ready = ready or self._convert(name, model)
-            self.facts[name]["onnx_bytes"] = ready.stat().st_size
-            self._add_onnx(name, ready)
-
-    def _limit(self, name: str, vocabulary: int, positions: int) -> None:
-        """Makes sure that every series can take the same token ids."""
-        self.vocabulary = min(self.vocabulary, vocabulary)
-        longest = max(self.config.sequence_length)
-        if positions < longest:
-            raise ConfigurationError("benchmark.sequence_length", longest, f"{name} takes sequences of at most {positions} tokens")
-
-    def _convert(self, name: str, model: PreTrainedModel) -> Path:
-        if self.converter is None:
-            raise BortError(f"{name} has no ONNX file: export it first, or take onnx out of benchmark.backends.")
-        path = self.directory / f"{len(self.facts)}.onnx"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.converter(model, path)
-        return path
-
-    def _add_onnx(self, name: str, path: Path) -> None:
-        session = open_session(path, self.threads)
-        self._limit(name, *vocabulary_and_positions(session))
-
-        def call(input_ids: Ids) -> object:
-            return session.run(None, feed(session, input_ids, np.ones_like(input_ids)))
-
-        self.series.append(Series(name, "onnx", call))
-
-
-def _eager(model: PreTrainedModel, device: str) -> Callable[[Ids], object]:
-    import torch
-
-    def call(input_ids: Ids) -> object:
-        with torch.inference_mode():
-            ids = torch.from_numpy(input_ids).to(device)
-            output = first_output(model, ids, torch.ones_like(ids))
-            if device == "cuda":
-                # Calls only queue the work; what is timed ends when it is done.
-                torch.cuda.synchronize()
-            return output
-
-    return call
-
-
-def _time_cell(
-    series: list[Series],
-    number: int,
-    batch: int,
-    length: int,
-    vocabulary: int,
-    config: BenchmarkConfig,
-    observer: Observer,
-    place: tuple[int, int, str],
-) -> None:
-    """Fills every series with its times for one batch size and sequence length."""
-    ids = np.random.Generator(np.random.Philox(key=[config.seed, number])).integers(0, vocabulary, size=(batch, length))
-    for one in series:
-        one.milliseconds.clear()
-        one.processor_milliseconds.clear()
-        for _ in range(config.warmup):
-            one.call(ids)
-    done, cells, note = place
-    start = time.perf_counter()
-    with no_collection():
-        for turn in range(config.repeats):
-            run_round(series, ids, (config.seed, (number << 32) + turn + 1))
-            observer.progress("benchmark", done + (turn + 1) / config.repeats, cells, note)
-            if config.seconds is not None and turn + 1 >= _LEAST_ROUNDS and time.perf_counter() - start > config.seconds:
-                break
-    observer.progress("benchmark", done + 1, cells, note)
-
-
-def run_round(series: Sequence[Series], ids: Ids, key: tuple[int, int]) -> None:
-    """Calls every series once, in an order drawn from ``key``, and adds what each call took to its times."""
-    for index in np.random.Generator(np.random.Philox(key=key)).permutation(len(series)):
-        one = series[index]
-        processor, wall = time.process_time(), time.perf_counter()
-        one.call(ids)
-        wall, processor = time.perf_counter() - wall, time.process_time() - processor
-        one.milliseconds.append(wall * 1e3)
-        one.processor_milliseconds.append(processor * 1e3)
-
-
-def _row(series: Series, cell: Mapping[str, int]) -> dict[str, Any]:
-    times = np.array(series.milliseconds)
-    figures = summary(times)
-    return {
-        "model": series.model,
-        "backend": series.backend,
-        **cell,
-        **figures,
-        "processor_ms": float(np.median(series.processor_milliseconds)),
-        "tokens_per_second": cell["batch"] * cell["sequence_length"] / figures["p50_ms"] * 1e3,
-        "samples_ms": [round(value, 4) for value in series.milliseconds],
-    }
-
-
-def _ratios(series: list[Series], reference: str, cell: Mapping[str, int], config: BenchmarkConfig) -> list[dict[str, Any]]:
-    """Compares each series with the reference on the same backend, with the eager reference, and with its own eager form."""
-    by_name = {(one.model, one.backend): np.array(one.milliseconds) for one in series}
-    ratios = []
-    for (model, backend), fast in by_name.items():
-        for other in dict.fromkeys([(reference, backend), (reference, "eager"), (model, "eager")]):
-            if other == (model, backend) or other not in by_name:
-                continue
-            figures = ratio_of_medians(
-                by_name[other], fast, confidence=config.confidence, resamples=config.resamples, seed=config.seed
-            )
-            ratios.append({"model": model, "backend": backend, "over_model": other[0], "over_backend": other[1], **cell, **figures})
-    return ratios
-
-
-def _architecture(model: PreTrainedModel) -> str | None:
-    config = model.config
-    fields = ("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
-    values = [value for name in fields if isinstance(value := getattr(config, name, None), int)]
-    return str(Architecture(*values)) if len(values) == len(fields) else None
-
-
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Gives PyTorch so many threads for a while."""
-    with quiet():
-        import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Keeps Python's garbage collector from falling into somebody's call."""
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+def _rows(blocks: Mapping[str, Mapping[str, Any]], cells: list[Cell]) -> Iterator[dict[str, Any]]:
+    for batch, length in cells:
+        for name, block in blocks.items():
+            for cell in block["cells"]:
+                if (cell["batch"], cell["sequence_length"]) != (batch, length):
+                    continue
+                for backend, times in cell["series"].items():
+                    figures = summary(np.array(times["samples_ms"]))
+                    yield {
+                        "model": name,
+                        "backend": backend,
+                        "batch": batch,
+                        "sequence_length": length,
+                        **figures,
+                        "processor_ms": times["processor_ms"],
+                        "tokens_per_second": batch * length / figures["p50_ms"] * 1e3,
+                        "busy": block["busy"],
+                        "samples_ms": times["samples_ms"],
+                    }

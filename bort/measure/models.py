@@ -14,10 +14,11 @@ from bort.architecture import Architecture
 from bort.errors import BortError
 from bort.files import read_json
 from bort.measure.published import PublishedModel, find
+from bort.measure.runtime import open_session, vocabulary_and_positions
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 #: How a user may name a model: a transformers directory or an ONNX file, a published name or a shape, or an Architecture.
 Spec = str | Path | Architecture
@@ -135,9 +136,9 @@ def load_model(directory: Path | str, kind: Kind | None = None) -> PreTrainedMod
 
 
 def build_model(shape: Architecture | PublishedModel, **counts: Any) -> PreTrainedModel:
-    """Returns a BERT encoder of this shape with random weights: enough to be timed, for time does not depend on their values.
+    """Returns an encoder of this shape with random weights: enough to be timed, for time does not depend on their values.
 
-    A published model is built with its own vocabulary and positions, and as a BERT of its shape where it is of another family.
+    A bare shape becomes a BERT; a published model is built with its own vocabulary and positions, and of its own family.
 
     Args:
         shape: What to build.
@@ -147,13 +148,60 @@ def build_model(shape: Architecture | PublishedModel, **counts: Any) -> PreTrain
     with quiet():
         from transformers import AutoModel
 
-        if isinstance(shape, Architecture):
-            config = shape.config(**counts)
+        return AutoModel.from_config(_configuration(shape, **counts)).eval()
+
+
+def _configuration(shape: Architecture | PublishedModel, **counts: Any) -> PreTrainedConfig:
+    from transformers import DistilBertConfig, MobileBertConfig
+
+    if isinstance(shape, Architecture):
+        return shape.config(**counts)
+    own = shape.architecture
+    if shape.family == "distilbert":
+        return DistilBertConfig(
+            vocab_size=shape.vocab_size,
+            max_position_embeddings=shape.positions,
+            n_layers=own.depth,
+            n_heads=own.heads,
+            dim=own.hidden,
+            hidden_dim=own.intermediate,
+        )
+    if shape.family == "mobilebert":
+        # Its bottlenecks are what the class has of itself.
+        return MobileBertConfig(vocab_size=shape.vocab_size, max_position_embeddings=shape.positions)
+    # RoBERTa's first positions are never used.
+    unusable = 2 if shape.family == "roberta" else 0
+    return own.config(
+        shape.family,
+        vocab_size=shape.vocab_size,
+        positions=shape.positions - unusable,
+        token_types=max(1, shape.token_types),
+        **({"pad_token_id": 1} if unusable else {}),
+    )
+
+
+def positions(subject: Path | Architecture | PublishedModel, longest: int = 512) -> int:
+    """Returns the longest sequence that what :func:`resolve` found takes, at most ``longest``, without loading any weights.
+
+    Raises:
+        BortError: It is a directory without a configuration that can be read.
+    """
+    if isinstance(subject, Path) and subject.suffix == ".onnx":
+        # Only an open file says so.
+        return min(longest, vocabulary_and_positions(open_session(subject))[1])
+    with quiet():
+        if isinstance(subject, Path):
+            from transformers import AutoConfig
+
+            kind_of(subject)
+            try:
+                config = AutoConfig.from_pretrained(subject, local_files_only=True)
+            except (OSError, ValueError, KeyError) as error:
+                raise BortError(f"{subject} cannot be loaded: {_first_line(error)}") from error
         else:
-            config = shape.architecture.config(
-                vocab_size=shape.vocab_size, positions=shape.positions, token_types=max(1, shape.token_types)
-            )
-        return AutoModel.from_config(config).eval()
+            config = _configuration(subject)
+    unusable = int(config.pad_token_id or 0) + 1 if _counts_from_padding(config) else 0
+    return min(longest, int(getattr(config, "max_position_embeddings", 0) or longest) - unusable)
 
 
 def load_tokenizer(directory: Path | str) -> Any:

@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bort.architecture import VOCABULARY, Architecture
-from bort.errors import RecordError
+from bort.architecture import POSITIONS, VOCABULARY, Architecture
+from bort.errors import ConfigurationError, RecordError
 from bort.events import Observer, Quiet
 from bort.files import read_json, write_json
+from bort.measure.backends import Forms
 from bort.measure.config import BenchmarkConfig
 from bort.measure.environment import BUSY, Occupation, environment, processors
-from bort.measure.latency import Series, SeriesMaker, no_collection, run_round, torch_threads
+from bort.measure.harness import Series, no_collection, run_round, torch_threads
 from bort.measure.models import build_model
+from bort.measure.series import Maker
 from bort.measure.statistics import summary
 from bort.record import exclusive
 
 if TYPE_CHECKING:
-    from bort.measure.latency import Converter
+    from bort.measure.backends import Converter
 
 SCHEMA = 1
 #: Weights that are in memory at a time. A space that is larger is measured in groups.
@@ -69,12 +71,16 @@ def measure_shapes(
         ``seconds``.
 
     Raises:
-        BortError: A shape cannot be built, or takes shorter sequences than asked for.
+        BortError: A shape cannot be built.
+        ConfigurationError: The shapes take shorter sequences than asked for.
         RecordError: The file holds the latencies of something else.
     """
     config.check()
     observer = observer or Quiet()
     path = Path(path)
+    longest, taken = max(config.sequence_length), (counts or {}).get("positions", POSITIONS)
+    if longest > taken:
+        raise ConfigurationError("benchmark.sequence_length", longest, f"the shapes take sequences of at most {taken} tokens")
     wanted = list(dict.fromkeys(shapes))
     lock = f".{path.name}.lock"
     with exclusive(path.parent, wait=False, name=lock) as mine:
@@ -192,29 +198,32 @@ class _Measurement:
             series = self._series(group, Path(folder))
             batch, length = self.config.batch[0], self.config.sequence_length[0]
             ids = np.random.Generator(np.random.Philox(key=[self.config.seed, key])).integers(
-                0, series.vocabulary, size=(batch, length)
+                0, self.counts.get("vocab_size", VOCABULARY), size=(batch, length)
             )
-            for one in series.series:
+            for one in series:
                 for _ in range(self.config.warmup):
                     one.call(ids)
             started, occupation = time.monotonic(), Occupation()
             with no_collection():
                 for turn in range(done, target):
-                    run_round(series.series, ids, (self.config.seed, (key << 32) + turn + 1))
+                    run_round(series, ids, (self.config.seed, (key << 32) + turn + 1))
                     last = turn + 1 == target
                     if last or time.monotonic() - started > WRITE_SECONDS:
-                        _take(series.series, samples)
+                        _take(series, samples)
                         self._write(time.monotonic() - started, occupation.others())
                         started, occupation = time.monotonic(), Occupation()
                     total = self.config.repeats * len(self.shapes)
-                    taken = sum(len(times) for times in samples.values()) + sum(len(one.milliseconds) for one in series.series)
+                    taken = sum(len(times) for times in samples.values()) + sum(len(one.milliseconds) for one in series)
                     self.observer.progress("latency", taken, total, f"{len(self.shapes)} shapes")
 
-    def _series(self, group: list[Architecture], folder: Path) -> SeriesMaker:
-        maker = SeriesMaker(self.config, self.converter, folder, self.threads, self.observer, self.device)
+    def _series(self, group: list[Architecture], folder: Path) -> list[Series]:
+        maker = Maker(self.config, self.threads)
+        backend = "cuda" if self.device == "cuda" else self.config.backends[0]
+        series = []
         for shape in group:
-            maker.add_model(str(shape), build_model(shape, **self.counts), str(shape))
-        return maker
+            forms = Forms(str(shape), build_model(shape, **self.counts), folder, converter=self.converter)
+            series += maker.of_model(forms, str(shape), backend)[0]
+        return series
 
     def _write(self, seconds: float, share: float | None) -> None:
         before, whole = self.record["seconds"], self.record["seconds"] + seconds

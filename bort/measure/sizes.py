@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from bort.architecture import BORT, BORT_PUBLISHED, POSITIONS, SEQUENCE_LENGTH, VOCABULARY, Architecture
 from bort.errors import BortError
-from bort.files import read_json
+from bort.files import parse_json, read_json
 from bort.measure.models import transformers_directory
 from bort.measure.published import (
     BERT_LARGE_EMBEDDING,
@@ -24,6 +23,11 @@ from bort.measure.published import (
 _SHAPE = ("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
 #: What DistilBERT's configuration calls them.
 _DISTILBERT_SHAPE = ("n_layers", "n_heads", "dim", "hidden_dim")
+#: Families whose layers have the products of a plain BERT layer, so that the closed form counts their operations.
+_PLAIN = frozenset(
+    {"albert", "bert", "camembert", "data2vec-text", "distilbert", "electra", "ernie", "mpnet", "roberta", "roberta-prelayernorm"}
+    | {"roformer", "xlm-roberta"}
+)
 #: How the tensors of masked-LM heads and classifiers begin in transformers' encoders.
 _HEADS = ("cls.", "lm_head.", "classifier.", "pre_classifier.", "predictions.", "vocab_", "head.", "decoder.", "score.")
 
@@ -100,10 +104,15 @@ def _asked(what: str | Path | Architecture, sequence_length: int, vocab_size: in
 
 
 def _row(
-    name: str, architecture: Architecture | None, counts: Mapping[str, float | None], basis: str, source: str, sequence_length: int
+    name: str,
+    architecture: Architecture | None,
+    counts: Mapping[str, float | None],
+    basis: str,
+    source: str,
+    sequence_length: int,
+    operations: int | None,
 ) -> dict[str, Any]:
     total, embedding = counts["total"], counts["embedding"]
-    operations = architecture.operations(sequence_length) if architecture else None
     row: dict[str, Any] = {
         "name": name,
         "architecture": str(architecture) if architecture else None,
@@ -139,7 +148,8 @@ def _counted(
         "pooler": architecture.pooler_parameters() if pooler else 0,
         "head": architecture.head_parameters(vocab_size) if head else 0,
     }
-    return _row(name, architecture, _with_totals(counts), "counted", source, sequence_length)
+    operations = architecture.operations(sequence_length)
+    return _row(name, architecture, _with_totals(counts), "counted", source, sequence_length, operations)
 
 
 def _with_totals(counts: Mapping[str, int]) -> dict[str, float | None]:
@@ -148,6 +158,10 @@ def _with_totals(counts: Mapping[str, int]) -> dict[str, float | None]:
 
 
 def _from_published(model: PublishedModel, sequence_length: int) -> dict[str, Any]:
+    printed = f"; {model.millions:g} M printed in {model.source}" if model.millions else ""
+    if model.counts is not None:
+        source, operations = f"counts of its class{printed}", model.operations(sequence_length)
+        return _row(model.title, None, _with_totals(model.counts), "counted", source, sequence_length, operations)
     return _counted(
         model.title,
         model.architecture,
@@ -157,15 +171,15 @@ def _from_published(model: PublishedModel, sequence_length: int) -> dict[str, An
         model.token_types,
         pooler=model.pooler,
         head=model.head,
-        source=f"closed form of the shape; {model.millions:g} M printed in {model.source}" if model.millions else model.source,
+        source=f"closed form of the shape{printed}" if printed else model.source,
     )
 
 
 def _printed(size: PublishedSize, architecture: Architecture) -> dict[str, Any]:
     counts: dict[str, float | None] = dict.fromkeys(("bare", "norm", "encoder", "pooler", "head"))
     counts |= {"total": size.parameters * 1e6, "embedding": size.embedding * 1e6}
-    row = _row(f"{size.name}, as printed", architecture, counts, "printed", size.source, SEQUENCE_LENGTH)
-    return {**row, "operations": None, "fewer_operations": None, "encoder_proportion": size.encoder_proportion / 100}
+    row = _row(f"{size.name}, as printed", architecture, counts, "printed", size.source, SEQUENCE_LENGTH, None)
+    return {**row, "encoder_proportion": size.encoder_proportion / 100}
 
 
 def _from_directory(directory: Path, sequence_length: int) -> dict[str, Any]:
@@ -183,8 +197,9 @@ def _from_directory(directory: Path, sequence_length: int) -> dict[str, Any]:
         counts[_part(name)] += size
     values = [config.get(key) for key in (_DISTILBERT_SHAPE if config.get("model_type") == "distilbert" else _SHAPE)]
     shape = Architecture(*values) if all(isinstance(value, int) for value in values) else None
+    operations = shape.operations(sequence_length) if shape and config.get("model_type") in _PLAIN else None
     source = f"weights in {directory}"
-    return _row(directory.name, shape, _with_totals(counts), "counted", source, sequence_length)
+    return _row(directory.name, shape, _with_totals(counts), "counted", source, sequence_length, operations)
 
 
 def _part(name: str) -> str:
@@ -209,7 +224,7 @@ def _tensor_sizes(path: Path) -> dict[str, int]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > path.stat().st_size:
                 raise ValueError("its header is longer than the file")
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length))
     except (OSError, ValueError, struct.error) as error:
         raise BortError(f"{path} cannot be read as safetensors: {error}.") from error
     sizes = {}

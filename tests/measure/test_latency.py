@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 
 from bort.architecture import Architecture
-from bort.errors import BortError, ConfigurationError
+from bort.errors import BortError, ConfigurationError, RecordError
 from bort.events import Quiet
+from bort.files import read_json, write_json
 from bort.measure import BenchmarkConfig, latency, measure
+from bort.measure.comparison import Comparison
 from bort.measure.environment import Occupation, environment
-from bort.measure.statistics import ratio_of_medians, summary
+from bort.measure.harness import Series, time_series
+from bort.measure.statistics import ratio_by_way_of, ratio_of_medians, summary
+from bort.measure.targets import targets
 
 SMALL, LARGE = Architecture(1, 2, 32, 32), Architecture(4, 2, 256, 512)
 
@@ -72,14 +76,14 @@ def test_the_larger_model_is_the_slower_one():
     assert ratio["ratio"] > 1
 
 
-def test_rounds_are_interleaved(monkeypatch):
+def test_rounds_are_interleaved():
     calls: list[str] = []
 
     def fake(name):
-        return latency.Series(name, "eager", lambda _: calls.append(name))
+        return Series(name, "eager", lambda _: calls.append(name))
 
     series = [fake("a"), fake("b"), fake("c")]
-    latency._time_cell(series, 0, 1, 4, 10, settings(warmup=2, repeats=20), Quiet(), (0, 1, ""))
+    time_series(series, np.zeros((1, 4), int), settings(warmup=2, repeats=20), 0)
     assert calls[:6] == ["a", "a", "b", "b", "c", "c"], "the warm-up does not count"
     rounds = [calls[start : start + 3] for start in range(6, len(calls), 3)]
     assert len(rounds) == 20
@@ -89,8 +93,8 @@ def test_rounds_are_interleaved(monkeypatch):
 
 
 def test_a_cell_ends_after_its_time_but_not_before_five_rounds():
-    series = [latency.Series("a", "eager", lambda _: None)]
-    latency._time_cell(series, 0, 1, 4, 10, settings(repeats=1000, seconds=1e-9), Quiet(), (0, 1, ""))
+    series = [Series("a", "eager", lambda _: None)]
+    time_series(series, np.zeros((1, 4), int), settings(repeats=1000, seconds=1e-9), 0)
     assert len(series[0].milliseconds) == 5
 
 
@@ -99,9 +103,119 @@ def test_a_busy_machine_is_called_busy(monkeypatch):
     listener = Listener()
     result = measure({"small": SMALL}, config=settings(batch=[1]), observer=listener)
     assert result["busy"] is True
+    assert result["rows"][0]["busy"] is True
+    assert (result["models"]["small"]["others_share"], result["others_share"]) == (0.42, pytest.approx(0.42))
     assert "42%" in listener.warnings[0]
     monkeypatch.setattr(Occupation, "others", lambda self: None)
     assert measure({"small": SMALL}, config=settings(batch=[1]))["busy"] is False
+
+
+class Killed(Exception):
+    pass
+
+
+class Kills(Quiet):
+    """Ends the work, as a kill would, as soon as a model is measured."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def progress(self, label: str, done: float, total: float, note: str = "") -> None:
+        if note.startswith(self.name):
+            raise Killed
+
+
+def test_a_benchmark_that_was_killed_goes_on_with_the_next_model(tmp_path, monkeypatch):
+    models, path = {"large": LARGE, "small": SMALL, "tiny": "1-1-16-16"}, tmp_path / "blocks.json"
+    with pytest.raises(Killed):
+        measure(models, config=settings(), path=path, observer=Kills("tiny"))
+    half = read_json(path)
+    assert list(half["blocks"]) == ["large", "small"]
+    built = []
+    whole = latency.Maker.make
+    monkeypatch.setattr(
+        latency.Maker, "make", lambda self, name, *rest, **kept: built.append(name) or whole(self, name, *rest, **kept)
+    )
+    result = measure(models, config=settings(), path=path)
+    assert built == ["tiny", "large"], "the reference is measured beside it, the others are not built again"
+    assert list(result["models"]) == ["large", "small", "tiny"]
+    again = read_json(path)
+    assert {name: again["blocks"][name] for name in half["blocks"]} == half["blocks"]
+    built.clear()
+    assert measure(models, config=settings(), path=path) == result
+    assert not built
+    with pytest.raises(RecordError, match="repeats: 8 there, 9 here"):
+        measure(models, config=settings(repeats=9), path=path)
+
+
+def test_blocks_of_another_processor_are_measured_anew(tmp_path):
+    path, listener = tmp_path / "blocks.json", Listener()
+    measure({"small": SMALL}, config=settings(), path=path)
+    record = read_json(path)
+    record["environment"]["processor"] = "another"
+    record["blocks"]["small"]["cells"][0]["series"]["eager"]["samples_ms"] = [1e6]
+    write_json(path, record)
+    result = measure({"small": SMALL}, config=settings(), path=path, observer=listener)
+    assert "another processor" in listener.warnings[0]
+    assert result["rows"][0]["p99_ms"] < 1e5
+
+
+def block(series, anchor=None):
+    def times(values):
+        return {"samples_ms": list(values), "processor_ms": 1.0}
+
+    cell = {"batch": 1, "sequence_length": 128, "series": {name: times(values) for name, values in series.items()}}
+    return {"cells": [{**cell, "anchor": None if anchor is None else times(anchor)}]}
+
+
+def test_models_of_different_blocks_are_compared_by_way_of_the_anchor():
+    """The machine was half as fast while the second block was measured; that must not show."""
+    base = np.array([9.0, 10.0, 11.0])
+    blocks = {
+        "base": block({"eager": base * 10, "onnx": base * 8}),
+        "slow": block({"eager": base * 12}, anchor=base * 20),
+        "fast": block({"eager": base, "onnx": base / 2}, anchor=base * 10),
+    }
+    comparison = Comparison(blocks, ("base", "eager"), settings(backends=["eager", "onnx"]))
+
+    def ratio(slow, fast):
+        found = comparison.ratio(slow, fast, (1, 128))
+        return found and (found["ratio"], found["low"], found["high"])
+
+    assert ratio(("base", "eager"), ("fast", "eager")) == pytest.approx((10, 10, 10)), "called in the same rounds"
+    assert ratio(("fast", "onnx"), ("base", "eager")) == pytest.approx((0.05, 0.05, 0.05))
+    assert ratio(("fast", "eager"), ("fast", "onnx")) == pytest.approx((2, 2, 2))
+    assert ratio(("slow", "eager"), ("fast", "eager"))[0] == pytest.approx(6), "12/20 of the anchor against 1/10"
+    assert ratio(("base", "onnx"), ("fast", "onnx"))[0] == pytest.approx(16)
+    assert ratio(("slow", "onnx"), ("fast", "onnx")) is None
+    pairs = {(row["model"], row["backend"], row["over_model"], row["over_backend"]) for row in comparison.ratios(["base", "slow"])}
+    assert ("fast", "onnx", "base", "onnx") in pairs
+    assert ("fast", "onnx", "slow", "eager") in pairs
+    assert not any(pair[:2] == pair[2:] for pair in pairs)
+
+
+def test_targets_are_judged_by_the_whole_interval():
+    base = np.linspace(99, 101, 30)
+    blocks = {
+        "bert-large": block({"eager": base * 10}),
+        "bort": block({"eager": base, "onnx": base / 1.1, "int8": base / 1.5}, anchor=base * 10),
+        "other": block({"eager": base}, anchor=base * 10),
+    }
+    comparison = Comparison(blocks, ("bert-large", "eager"), settings(backends=["eager", "onnx", "int8"]))
+    facts = {"bert-large": {}, "bort": {"architecture": "D4-A8-H1024-I768"}, "other": {"architecture": "D1-A2-H32-I32"}}
+    found = {row["target"]: row for row in targets(facts, comparison)}
+    assert {row["model"] for row in found.values()} == {"bort"}
+    verdicts = {words: row["met"] for words, row in found.items()}
+    assert verdicts == {
+        "exported to ONNX at least as fast as eager": True,
+        "int8 at least twice as fast as eager": False,
+        "int8 at least 20 times as fast as eager BERT-large": False,
+        "the paper: 7.9 times as fast as BERT-large": True,
+        "the paper: 20 times as fast as BERT-large": False,
+    }
+    blocks["bort"] = block({"eager": base, "int8": np.linspace(30, 70, 30)}, anchor=base * 10)
+    found = targets(facts, Comparison(blocks, ("bert-large", "eager"), settings(backends=["eager", "int8"])))
+    assert next(row["met"] for row in found if row["least"] == 2.0) is None, "the interval reaches to both sides"
 
 
 def test_onnx_needs_a_converter_or_a_file(tmp_path):
@@ -116,15 +230,19 @@ def test_onnx_stands_beside_eager(tmp_path):
     pytest.importorskip("onnxscript", reason="the export extra is not installed: pip install 'bort[export]'")
     pytest.importorskip("onnxruntime", reason="the export extra is not installed: pip install 'bort[export]'")
     from bort.export import onnx_file
+    from bort.measure.models import build_model
 
-    result = measure(
-        {"small": SMALL}, config=settings(backends=["eager", "onnx"], batch=[2]), converter=onnx_file, directory=tmp_path
-    )
+    result = measure({"small": SMALL}, config=settings(backends=["eager", "onnx"], batch=[2]), converter=onnx_file)
     assert [row["backend"] for row in result["rows"]] == ["eager", "onnx"]
     assert [(ratio["backend"], ratio["over_backend"]) for ratio in result["ratios"]] == [("onnx", "eager")]
-    (file,) = tmp_path.glob("*.onnx")
-    alone = measure({"file": file}, config=settings(backends=["onnx"], batch=[2]))
-    assert alone["models"]["file"]["bytes"] == file.stat().st_size
+    file = tmp_path / "file.onnx"
+    onnx_file(build_model(SMALL), file)
+    both = measure({"file": file, "small": SMALL}, config=settings(backends=["eager", "onnx"], batch=[2]), converter=onnx_file)
+    assert [(row["model"], row["backend"]) for row in both["rows"]] == [("file", "onnx"), ("small", "eager"), ("small", "onnx")]
+    assert both["anchor"] == {"model": "file", "backend": "onnx"}
+    assert both["models"]["file"]["bytes"] == file.stat().st_size
+    with pytest.raises(ConfigurationError, match="file takes sequences of at most 16 tokens"):
+        measure({"file": file}, config=settings(backends=["onnx"], sequence_length=[17]))
 
 
 def test_an_export_is_timed_as_it_was_exported(tmp_path):
@@ -143,7 +261,9 @@ def test_an_export_is_timed_as_it_was_exported(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "key"),
-    [({"backends": ["tpu"]}, "backends"), ({"backends": []}, "backends"), ({"part": "half"}, "part"), ({"batch": [0]}, "batch"),
+    [({"models": []}, "models"), ({"models": ["bort", "bort"]}, "models"), ({"mixes": ["novels"]}, "mixes"),
+     ({"requests": 1}, "requests"), ({"backends": ["tpu"]}, "backends"), ({"backends": []}, "backends"),
+     ({"part": "half"}, "part"), ({"batch": [0]}, "batch"),
      ({"sequence_length": []}, "sequence_length"), ({"repeats": 1}, "repeats"), ({"threads": 0}, "threads"),
      ({"seconds": 0.0}, "seconds"), ({"confidence": 1.0}, "confidence")],
 )  # fmt: skip
@@ -176,6 +296,10 @@ def test_percentiles_and_ratios():
     assert ratio["low"] < 2 < ratio["high"]
     assert ratio["high"] - ratio["low"] < 0.2
     assert ratio == ratio_of_medians(2 * noise[0], noise[1], confidence=0.95, resamples=500, seed=0)
+    third = np.random.default_rng(1).normal(50, 2, size=(2, 150))
+    ratio = ratio_by_way_of(2 * noise[0], noise[1], 3 * third[0], third[1], confidence=0.95, resamples=500, seed=0)
+    assert ratio["low"] < 6 < ratio["high"]
+    assert ratio["ratio"] == pytest.approx(6, rel=0.02)
 
 
 def test_the_environment_names_the_processor():
