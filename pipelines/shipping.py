@@ -125,7 +125,7 @@ def record(run: Run, result: Mapping[str, Any]) -> None:
     figures: dict[str, float] = {}
     for name in _FORMS:
         form = result.get(name) or {}
-        figures |= {f"{name}.{key}": form[key] for key in ("bytes", "difference", "score", "lost") if form.get(key) is not None}
+        figures |= {f"{name}/{key}": form[key] for key in ("bytes", "difference", "score", "lost") if form.get(key) is not None}
     run.tracked.metrics(figures)
     for name in ("transformers", "onnx"):
         if name in result:

@@ -81,9 +81,9 @@ class Registry:
         versions = self._client.search_model_versions(f"name = '{name}'")
         if any(version.tags.get(_CONTENT) == tags[_CONTENT] and version.run_id == run_id for version in versions):
             return
-        source = f"models:/{model.model_id}"
+        # By its place: "models:/<id>" would be looked up in whatever store the process uses otherwise.
         made = self._client.create_model_version(
-            name, source, run_id=run_id, tags=tags, description=event["description"], model_id=model.model_id
+            name, model.artifact_location, run_id=run_id, tags=tags, description=event["description"], model_id=model.model_id
         )
         # By this tag MLflow's page of the logged model shows what it is registered as.
         self._client.set_logged_model_tags(model.model_id, {_VERSIONS: json.dumps([{"name": name, "version": made.version}])})

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -263,42 +267,64 @@ def test_a_model_that_is_gone_is_told(config: TrackingConfig, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_mlflows_own_server_answers_a_request(served: dict[str, Any], tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_what_a_server_registered_mlflow_serves(served: dict[str, Any], config: TrackingConfig, tmp_path: Path) -> None:
+    """The whole way: recorded, delivered to a server, taken from its registry, and asked over HTTP where there is no Bort."""
     made = served["classification"]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", made["path"], "--env-manager", "local"]
-    told = tmp_path / "server.log"
-    with told.open("w") as log:
-        server = subprocess.Popen(
-            [*command, "-h", "127.0.0.1", "-p", str(port), "-w", "1"],
-            cwd=tmp_path,
-            # Nothing of this project can be imported there.
-            env={**{name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, "MLFLOW_DISABLE_TELEMETRY": "true"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        found = ask(f"http://127.0.0.1:{port}/invocations", made["example"], server, told)
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(30)
+    store = ["--backend-store-uri", config.absolute_uri(), "--artifacts-destination", str(tmp_path / "artifacts")]
+    with running(["server", *store, "--workers", "1"], tmp_path) as registry:
+        answer(f"{registry}/health")
+        with Tracker(TrackingConfig(uri=registry, experiment="served", timeout=60), tmp_path / "stage") as tracker:
+            ship(tracker, made["path"])
+            report = tracker.sync()
+        assert (report.error, report.refused) == (None, ())
+        serve = ["models", "serve", "-m", "models:/demo-reviews/1", "--env-manager", "local", "--workers", "1"]
+        with running(serve, tmp_path, MLFLOW_TRACKING_URI=registry) as model:
+            found = answer(f"{model}/invocations", made["example"])
     expected = answers(made, made["example"]["dataframe_records"])
     assert [row["label"] for row in found["predictions"]] == [row["label"] for row in expected]
     assert found["predictions"][0]["score"] == pytest.approx(expected[0]["score"], abs=1e-6)
 
 
-def ask(address: str, body: dict[str, Any], server: subprocess.Popen[bytes], told: Path) -> Any:
+@contextmanager
+def running(command: list[str], folder: Path, **environment: str) -> Iterator[str]:
+    """Runs one of MLflow's servers on a free port and gives its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = folder / f"{port}.log"
+    # Nothing of this project can be imported there.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    quietly = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with told.open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *command, "--host", "127.0.0.1", "--port", str(port)],
+            cwd=folder,
+            env={**kept, **quietly, **environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    except BaseException as error:
+        error.add_note(told.read_text())
+        raise
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def answer(address: str, body: dict[str, Any] | None = None) -> Any:
     """Asks until the server is up."""
-    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address, data, {"Content-Type": "application/json"})
     until = time.monotonic() + SECONDS
     while True:
-        assert server.poll() is None, told.read_text()
-        assert time.monotonic() < until, told.read_text()
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return json.load(answer)
-        except (ConnectionError, urllib.error.URLError):
+            with urllib.request.urlopen(request, timeout=60) as told:
+                return json.load(told) if data else told.read()
+        except (ConnectionError, urllib.error.URLError) as error:
+            # A server that is up and declines is not waited for.
+            if isinstance(error, urllib.error.HTTPError) or time.monotonic() > until:
+                raise
             time.sleep(0.2)
