@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.overrides import expand, register_resolvers
 from pipelines.sentences import CONF, disk_full, sentence
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 _INTERRUPTED = 130
 
@@ -23,36 +28,38 @@ def entry(stage: str) -> Callable[[], None]:
 
     def main() -> None:
         import hydra
-        from omegaconf import DictConfig
 
-        from pipelines.schema import register_schema, typed
+        from pipelines.schema import register_schema
+        from pipelines.sweeps import Job, tell_of_sweep
 
         # Hydra otherwise prints its own version of an error and leaves; with this it raises, and the sentence is ours.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         sys.argv[1:] = expand(sys.argv[1:])
         register_schema()
         register_resolvers()
-
-        failures: list[Exception] = []
+        run = Job(stage, functools.partial(_run, stage), _tell)
 
         @hydra.main(config_path=str(CONF), config_name=stage, version_base="1.3")
         def job(composed: DictConfig) -> None:
-            from hydra.core.hydra_config import HydraConfig
+            run(composed)
 
-            from pipelines.stage import Chain
-
-            try:
-                Chain(typed(composed), stage, Path(HydraConfig.get().runtime.output_dir)).run()
-            except Exception as error:
-                # Told here and not raised through Hydra, so that the other jobs of a sweep still run.
-                _tell(error)
-                failures.append(error)
-
-        guarded(job)
-        if failures:
+        try:
+            guarded(job)
+        finally:
+            failed = tell_of_sweep() or run.failed
+        if failed:
             sys.exit(1)
 
     return main
+
+
+def _run(stage: str, composed: DictConfig) -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    from pipelines.schema import typed
+    from pipelines.stage import Chain
+
+    Chain(typed(composed), stage, Path(HydraConfig.get().runtime.output_dir)).run()
 
 
 def guarded(work: Callable[[], object]) -> None:
@@ -70,13 +77,15 @@ def guarded(work: Callable[[], object]) -> None:
         sys.exit(1)
 
 
-def _tell(error: Exception) -> None:
+def _tell(error: Exception) -> str:
+    told = sentence(error)
     if os.environ.get("BORT_TRACEBACK") == "1":
         traceback.print_exception(error)
-        return
-    print(f"bort: {sentence(error)}", file=sys.stderr)
+        return told
+    print(f"bort: {told}", file=sys.stderr)
     if not _expected(error):
         print("bort: this was not foreseen; BORT_TRACEBACK=1 shows where it happened.", file=sys.stderr)
+    return told
 
 
 def _expected(error: Exception) -> bool:

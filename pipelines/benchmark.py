@@ -23,6 +23,8 @@ KINDS = {
     "agora": "benchmark_agora",
     "search": "benchmark_search",
     "collect": "benchmark_collect",
+    "cost": "benchmark_cost",
+    "workers": "benchmark_workers",
 }
 #: What has been measured so far; a benchmark that was killed goes on from it.
 BLOCKS = "blocks.json"

@@ -26,7 +26,7 @@ def follows() -> bool:
 def companions(stage: str, devices: int, directory: Path) -> Iterator[None]:
     """Starts this command once more for every further device of this machine, for as long as the block lasts.
 
-    Nothing is started where a launcher such as torchrun has started all processes already.
+    Nothing is started where a launcher such as torchrun or srun has started all processes already.
 
     Args:
         stage: The stage that trains.
@@ -36,7 +36,7 @@ def companions(stage: str, devices: int, directory: Path) -> Iterator[None]:
     Raises:
         BortError: Another process ended with an error.
     """
-    if devices == 1 or "LOCAL_RANK" in os.environ:
+    if devices == 1 or "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
         yield
         return
     from hydra.core.hydra_config import HydraConfig

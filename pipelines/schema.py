@@ -11,6 +11,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from bort.corpus.config import CorpusConfig, MaskingConfig
 from bort.distillation.config import BudgetConfig, ImplConfig, LossConfig, SpeedConfig, StudentConfig, TrainConfig
+from bort.distillation.fleet_config import FleetConfig
 from bort.errors import ConfigurationError
 from bort.export.config import ExportConfig
 from bort.finetuning.agora.config import AgoraBenchmarkConfig, AgoraConfig
@@ -20,6 +21,7 @@ from bort.redaction import redact
 from bort.search import config as search
 from bort.search import quantity_config as quantity
 from bort.search.bench_config import CollectConfig, ReplayConfig
+from bort.search.scaling_config import ScalingConfig
 from bort.tasks.config import TaskConfig
 from bort.teacher.config import TargetConfig, TeacherConfig
 from bort.tracking.config import TrackingConfig
@@ -148,11 +150,13 @@ class Config:
     benchmark: BenchmarkConfig = MISSING
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     collect: CollectConfig = field(default_factory=CollectConfig)
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    fleet: FleetConfig = MISSING
     tracking: TrackingConfig = MISSING
     impl: ImplConfig = MISSING
 

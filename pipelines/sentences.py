@@ -66,6 +66,8 @@ def _unknown_key(match: re.Match[str], text: str) -> str:
 def _unknown_choice(match: re.Match[str], text: str) -> str:
     group, _, choice = match.group(1).rpartition("/")
     folder = CONF / group
+    if group == "hydra/launcher":
+        return f"hydra/launcher={choice} is not at hand; joblib, submitit_local and submitit_slurm need the extra bort[launchers]."
     if not folder.is_dir():
         return f"{group} is not a group of choices; the groups are {', '.join(_groups())}."
     choices = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))

@@ -35,6 +35,8 @@ STAGES = (
     "benchmark_agora",
     "benchmark_search",
     "benchmark_collect",
+    "benchmark_cost",
+    "benchmark_workers",
     "report",
     "reproduce",
 )

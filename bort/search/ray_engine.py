@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -61,6 +62,7 @@ class RayEngine:
     ) -> None:
         self.slots, self._observer = slots, observer or Quiet()
         self._build, self._fingerprint = build, fingerprint
+        self._owns = not connected()
         self._ray = connect(address)
         request = {"num_cpus": processors, "num_gpus": gpus, "memory": memory_megabytes and memory_megabytes * _MEGABYTE}
         self._retries, self._running = retries, dict[Any, Job]()
@@ -105,15 +107,26 @@ class RayEngine:
         return Evaluation(**answer["evaluation"])
 
     def close(self) -> None:
-        """Withdraws what is in hand and leaves the cluster."""
+        """Withdraws what is in hand, and leaves the cluster where the engine had joined it."""
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         self._running.clear()
-        self._ray.shutdown()
+        if self._owns:
+            self._ray.shutdown()
 
 
-def connect(address: str) -> Any:
+def connected() -> bool:
+    """Whether this process belongs to a cluster already."""
+    ray = sys.modules.get("ray")
+    return bool(ray and ray.is_initialized())
+
+
+def connect(address: str, processors: int | None = None) -> Any:
     """Connects this process to a cluster, where it is not connected yet, and returns the module ``ray``.
+
+    Args:
+        address: See :class:`RayEngine`.
+        processors: Processors that a cluster of this machine alone counts with; those that it has if absent.
 
     Raises:
         BortError: Ray is not installed.
@@ -129,7 +142,7 @@ def connect(address: str) -> Any:
         return ray
     settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "namespace": "bort"}
     if address == "local":
-        settings |= {"address": "local", "include_dashboard": False}
+        settings |= {"address": "local", "include_dashboard": False, "num_cpus": processors}
     else:
         settings["address"] = address
         _check_reachable(address)
