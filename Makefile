@@ -15,10 +15,10 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 UV := $(BIN)/uv
 say = @printf '\n\033[1m== %s\033[0m\n' '$(1)'
 
-.PHONY: help demo test check ui report format lock clean venv
+.PHONY: help demo test check ui report format lock clean venv up down reproduce-docker test-docker
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.bort ## Fetch a teacher, a corpus and a task, and run the whole chain on them (10 minutes on two cores)
 	$(call say,The demo fetches its teacher and its texts)
@@ -50,6 +50,33 @@ ui: $(VENV)/.bort ## Open the recorded runs in MLflow, and the newest study in O
 report: $(VENV)/.bort ## Draw the demo's report again from its recorded results
 	@$(BIN)/bort report experiment=demo
 
+# What the containers do is said in docs/docker.md. Variables: WORKERS, S3=1, GPU=1, and those of docker/compose.yaml.
+COMPOSE := docker compose --file docker/compose.yaml $(if $(GPU),--file docker/compose.gpu.yaml) $(if $(S3),--profile s3)
+export BORT_S3 ?= $(S3)
+ifdef S3
+export BORT_ARTIFACTS ?= s3://mlflow
+endif
+
+up: ## Build the image and start PostgreSQL, MLflow and Optuna's dashboard in containers; with WORKERS=2 also two search workers
+	@docker/secrets.sh docker/secrets
+	@$(COMPOSE) build
+	@$(COMPOSE) up --detach --wait postgres init mlflow dashboard $(if $(S3),s3)
+	@$(if $(WORKERS),$(COMPOSE) --profile search up --detach --no-build --scale search=$(WORKERS) search)
+	@echo "MLflow: http://127.0.0.1:$${BORT_MLFLOW_PORT:-5000}/  Optuna: http://127.0.0.1:$${BORT_DASHBOARD_PORT:-8080}/"
+	@$(if $(WORKERS),echo "What the workers say: docker compose --file docker/compose.yaml logs --follow search")
+
+reproduce-docker: up ## Run the demo's chain in containers, with two search workers beside it (others: WORKERS=N)
+	@$(COMPOSE) --profile search --profile reproduce up --detach --no-build --scale search=$(or $(WORKERS),2) search reproduce
+	@$(COMPOSE) logs --follow --no-log-prefix reproduce & $(COMPOSE) wait reproduce
+	@mkdir -p outputs/docker && $(COMPOSE) cp reproduce:/var/lib/bort/outputs/. outputs/docker
+	@echo "What the chain left: outputs/docker"
+
+down: ## Stop the containers; databases, artifacts and results stay in their volumes
+	@$(COMPOSE) --profile search --profile reproduce --profile s3 down
+
+test-docker: ## Bring all of it up, kill a worker, take it down and up again (needs an engine; about 10 minutes, 3 GB)
+	@"$(PYTHON)" tests/docker/check_fleet.py
+
 format: $(VENV)/.bort ## Format the code and mend what ruff can mend
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
@@ -63,12 +90,19 @@ clean: ## Remove the environment and the tools' caches; outputs/ and .cache/ sta
 # torch stands apart: the same pin takes the CPU build where pip has one at hand and the CUDA build elsewhere, and their
 # digests differ. What only torch's CUDA build needs comes with it and is left out of the lock.
 COMPILE = $(UV) --quiet pip compile --universal --python-version 3.11 --constraint constraints.txt --custom-compile-command "make lock"
-lock: $(VENV)/.bort ## Resolve requirements.txt and requirements-uv.txt anew, within constraints.txt
+lock: $(VENV)/.bort ## Resolve the locks of the environment and of the image anew, within constraints.txt
 	@apart=$$($(COMPILE) --no-annotate --all-extras pyproject.toml \
 		| sed -nE 's/^(torch|triton|(cuda|nvidia)-[a-z0-9-]+)==.*/--no-emit-package \1/p'); \
 	$(COMPILE) --upgrade --generate-hashes --all-extras $$apart pyproject.toml --output-file $(VENV)/requirements.txt > /dev/null
 	@echo uv | $(COMPILE) --upgrade --generate-hashes - --output-file $(VENV)/requirements-uv.txt > /dev/null
-	@for lock in requirements.txt requirements-uv.txt; do cmp -s $(VENV)/$$lock $$lock || cp $(VENV)/$$lock $$lock; done
+	@mkdir -p $(VENV)/docker
+	@$(COMPILE) --generate-hashes --extra export --extra ui --extra postgres --constraint $(VENV)/requirements.txt \
+		$$(sed -nE 's/^# ((torch|triton|(cuda|nvidia)-[a-z0-9-]+))$$/--no-emit-package \1/p' $(VENV)/requirements.txt) \
+		pyproject.toml --output-file $(VENV)/docker/requirements.txt > /dev/null
+	@echo 'boto3>=1.40' | $(UV) --quiet pip compile --universal --python-version 3.11 --custom-compile-command "make lock" --upgrade \
+		--generate-hashes - --output-file $(VENV)/docker/requirements-s3.txt > /dev/null
+	@for lock in requirements.txt requirements-uv.txt docker/requirements.txt docker/requirements-s3.txt; do \
+		cmp -s $(VENV)/$$lock $$lock || cp $(VENV)/$$lock $$lock; done
 	@grep -c '==' requirements.txt | sed 's/$$/ packages locked in requirements.txt/'
 
 # An interrupted installation leaves no stamp and so starts over from nothing.

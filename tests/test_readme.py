@@ -33,7 +33,7 @@ def named(first: str) -> list[list[str]]:
 
 
 def targets() -> dict[str, str]:
-    return dict(re.findall(r"^([a-z]+):.*## (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    return dict(re.findall(r"^([a-z-]+):.*## (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
 def jobs(overrides: list[str], sweep: bool) -> list[list[str]]:
