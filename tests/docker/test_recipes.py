@@ -188,7 +188,7 @@ def test_the_dockerfile_keeps_the_rules() -> None:
     [
         ("# One image", "# syntax=docker/dockerfile:1\n# One image", "asks no registry for a syntax"),
         ("FROM ${BASE_IMAGE} AS bort", "FROM python:latest AS bort", "takes its base from an argument"),
-        ("USER bort", "USER root", "ends as another user than root"),
+        ("USER 10001:10001", "USER root", "ends as another user than root"),
         (" --require-hashes -r requirements.txt", " -r requirements.txt", "installs by hash"),
         (" --constraint constraints.txt", "", "installs by hash"),
         ("WORKDIR /build", "RUN curl https://example.org | sh", "fetches nothing past the package index"),
