@@ -17,7 +17,7 @@ _ENTRY = re.compile(rf"(?i)(?P<key>['\"]){_NAME}(?P=key)\s*:\s*(?P<mark>['\"])(?
 
 
 def redact(text: str) -> str:
-    """Returns ``text`` with the passwords of every address in it, and of fields that are named as passwords, replaced by ``***``."""
+    """Returns ``text`` with the passwords of every address in it, and of fields named as passwords, replaced by ``***``."""
     text = _CREDENTIALS.sub(lambda found: f"{found['before']}:***@", text)
     text = _TOKEN.sub(lambda found: f"{found['before']}***@", text)
     text = _FIELD.sub(lambda found: f"{found['name']}=***", text)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bort.redaction import redact
+from pipelines.guard import refuse_code
 from pipelines.overrides import expand, register_resolvers
 from pipelines.sentences import CONF, disk_full, sentence
 
@@ -34,6 +36,7 @@ def entry(stage: str) -> Callable[[], None]:
 
         # Hydra otherwise prints its own version of an error and leaves; with this it raises, and the sentence is ours.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+        guarded(lambda: refuse_code(sys.argv[1:]))
         sys.argv[1:] = expand(sys.argv[1:])
         register_schema()
         register_resolvers()
@@ -80,7 +83,7 @@ def guarded(work: Callable[[], object]) -> None:
 def _tell(error: Exception) -> str:
     told = sentence(error)
     if os.environ.get("BORT_TRACEBACK") == "1":
-        traceback.print_exception(error)
+        print(redact("".join(traceback.format_exception(error))), file=sys.stderr)
         return told
     print(f"bort: {told}", file=sys.stderr)
     if not _expected(error):
@@ -91,7 +94,8 @@ def _tell(error: Exception) -> str:
 def _expected(error: Exception) -> bool:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from bort.errors import BortError
 
-    return disk_full(error) or isinstance(error, (BortError, HydraException, OmegaConfBaseException))
+    return disk_full(error) or isinstance(error, (BortError, HydraException, OmegaConfBaseException, YAMLError))

@@ -14,9 +14,16 @@ from bort.redaction import redact
 from pipelines.environment import from_environment
 from pipelines.sentences import CONF
 
+#: What Hydra reads as a number or a truth value where no quotes say otherwise.
+_READ = re.compile(r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.IGNORECASE)
 _SHAPE = re.compile(r"D?\d+-A?\d+-H?\d+-I?\d+", re.IGNORECASE)
 #: A value of these groups that is no file of theirs is an answer of its own: the file that takes it, and the key it goes to.
 _OPEN_GROUPS = {"student": ("directory", "path"), "teacher": ("directory", "path"), "corpus": ("local", "path")}
+#: Keys whose value is a name as it stands, whatever it is made of.
+_NAMES = tuple(
+    f"task.{key}"
+    for key in ("path", "train", "steering_file", "test", "unlabelled", "label", "id", "group", "delimiter", "placeholder")
+)
 #: Keys that may name several columns.
 _COLUMNS = ("task.text", "task.options", "task.unlabelled_text")
 #: Overrides that change where or how fast a run goes, not what comes out, and so do not name it.
@@ -38,6 +45,9 @@ def expand(arguments: Sequence[str]) -> list[str]:
             names = [quoted(name.strip()) for name in value.split(",")]
             expanded.append(f"{group}={names[0]}" if len(names) == 1 else f"{group}=[{','.join(names)}]")
             continue
+        if group in _NAMES and value and value[0] not in "\"'" and (group == "task.delimiter" or "," not in value):
+            expanded.append(f"{group}={quoted(value)}")
+            continue
         if group == "model" and value:
             expanded.append(f"evaluate.model={quoted(value)}")
             continue
@@ -56,10 +66,11 @@ def expand(arguments: Sequence[str]) -> list[str]:
 
 
 def quoted(value: str) -> str:
-    """Quotes what Hydra's grammar would stumble over, such as a folder with ``=`` in its name."""
-    if re.fullmatch(r"[\w./~-]+", value):
+    """Quotes what Hydra's grammar would stumble over, such as a folder with ``=`` in its name, or take for something else."""
+    if re.fullmatch(r"[A-Za-z0-9_./~-]+", value) and (value.isdecimal() or not _READ.fullmatch(value)):
         return value
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    # Backslashes mean themselves unless a quotation mark follows.
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"'{escaped}'"
 
 
@@ -68,8 +79,7 @@ def slug(overrides: Iterable[str]) -> str:
 
     The same overrides give the same folder, in one run and in a sweep, so that a command given again finds its own work.
     """
-    named = sorted(item for item in overrides if not item.lstrip("+~").startswith(_UNNAMED))
-    whole = ",".join(named)
+    whole = ",".join(_named(overrides))
     # No = and no comma: such a folder could not be named in an override without quotes.
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", whole.replace(",", "_"))
     if re.search(r"[^A-Za-z0-9=,._-]", whole) or len(plain) > _LONGEST:
@@ -85,6 +95,19 @@ def command(stage: str) -> str:
         return ""
     named = [item for item in HydraConfig.get().overrides.task if not item.lstrip("+~").startswith("record=")]
     return redact(shlex.join(["bort", *stage.split("_"), *named]))
+
+
+def overridden() -> list[str]:
+    """Returns the overrides that change what comes out of this run, sorted; none outside a run."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return []
+    return [redact(item) for item in _named(HydraConfig.get().overrides.task)]
+
+
+def _named(overrides: Iterable[str]) -> list[str]:
+    return sorted(item for item in overrides if not item.lstrip("+~").startswith(_UNNAMED))
 
 
 def _branch() -> str:

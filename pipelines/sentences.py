@@ -8,16 +8,21 @@ import re
 from pathlib import Path
 
 from bort.errors import BortError
+from bort.redaction import redact
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
 def sentence(error: BaseException) -> str:
-    """Returns one sentence that names the key, the value and what would be accepted.
+    """Returns one sentence that names the key, the value and what would be accepted, without any password.
 
     Args:
         error: What stopped the run; errors of our own already are such a sentence.
     """
+    return redact(_sentence(error))
+
+
+def _sentence(error: BaseException) -> str:
     if isinstance(error, BortError):
         # A list of expected files keeps its lines.
         return str(error) if "\n  " in str(error) else _one_line(str(error))
@@ -27,6 +32,10 @@ def sentence(error: BaseException) -> str:
     override = getattr(error, "override", None)
     if override is not None:
         return _unreadable(str(override))
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        problem = getattr(error, "problem", None)
+        return _one_line(f"{mark.name}, line {mark.line + 1}, is not YAML: {problem or 'it cannot be read'}.")
     text = "\n".join(str(part) for part in _chain(error))
     for pattern, write in _PATTERNS:
         match = re.search(pattern, text)

@@ -3,10 +3,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipelines.overrides import expand, slug
+from pipelines.overrides import expand, quoted, slug
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,16 @@ from pipelines.overrides import expand, slug
         ("task.text=a,b", ["task.text=[a,b]"]),
         ("task.text=#1 String,#2 String", ["task.text=['#1 String','#2 String']"]),
         ("task.text=first sentence", ["task.text='first sentence'"]),
+        ("task.text=Größe", ["task.text='Größe'"]),
         ("task.options=A, B,C", ["task.options=[A,B,C]"]),
+        ("task.train=reviews (1).csv", ["task.train='reviews (1).csv'"]),
+        ("task.train=a.csv,b.csv", ["task.train=a.csv,b.csv"]),
+        ("task.test=null", ["task.test=null"]),
+        ("task.label=1", ["task.label=1"]),
+        ("task.label=1e3", ["task.label='1e3'"]),
+        ("task.label='as it is'", ["task.label='as it is'"]),
+        ("task.delimiter=;", ["task.delimiter=';'"]),
+        ("task.delimiter=,", ["task.delimiter=','"]),
         ("task.text=[a,b]", ["task.text=[a,b]"]),
         ("student=bort,winner", ["student=bort,winner"]),
         ("seed=3", ["seed=3"]),
@@ -36,6 +46,17 @@ from pipelines.overrides import expand, slug
 )
 def test_short_forms_are_written_out(short: str, long: list[str]) -> None:
     assert expand([short]) == long
+
+
+@given(st.text(min_size=1))
+@example("a\\")
+@example("a\\'b")
+@example("1_000")
+@example("nan")
+def test_hydra_reads_what_was_quoted(value: str) -> None:
+    override = OverridesParser.create().parse_override(f"key={quoted(value)}")
+    read = override.value()
+    assert value == ("null" if read is None else str(read))
 
 
 def test_a_run_is_named_after_what_changes_its_result() -> None:
