@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
@@ -17,6 +18,8 @@ from typing import Any
 from bort.errors import RecordError
 
 _CHUNK = 1 << 20
+#: Linux's renameat2: paths count from the working directory; the two names are exchanged.
+_HERE, _EXCHANGE = -100, 2
 #: Half of a character, as JSON can spell it; no file or database takes such a text.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -35,10 +38,11 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         yield temporary
         if temporary.is_file():
             _flush(temporary)
-        elif target.is_dir():
-            # A directory cannot be replaced in one step: the old one steps aside first, and goes with the holder.
-            os.replace(target, holder / "replaced")
-        os.replace(temporary, target)
+        if not (temporary.is_dir() and target.is_dir() and _exchange(temporary, target)):
+            if temporary.is_dir() and target.is_dir():
+                # The old one steps aside first, and goes with the holder.
+                os.replace(target, holder / "replaced")
+            os.replace(temporary, target)
         _flush(target.parent)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
@@ -86,6 +90,59 @@ def read_json(path: Path | str) -> Any:
         raise RecordError(f"{path} is not valid JSON ({error}); remove it and run the stage again.") from error
 
 
+def read_array(path: Path | str, *, mapped: bool = False) -> Any:
+    """Reads an array of numpy's format; nothing in it is executed.
+
+    Args:
+        path: The file.
+        mapped: Whether it is memory-mapped.
+
+    Raises:
+        ValueError: It cannot be read, or is no such file.
+    """
+    from tokenize import TokenError
+
+    import numpy as np
+
+    try:
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (OSError, EOFError, ArithmeticError, MemoryError, TypeError, SyntaxError, TokenError, ValueError) as error:
+        # A header that is damaged says so in many ways: it is written as a Python literal.
+        raise ValueError(str(error) or type(error).__name__) from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError("it is an archive")
+    return array
+
+
+@contextmanager
+def well_formed(path: Path | str, what: str) -> Iterator[None]:
+    """Turns what a record of another form raises, where it is taken apart in this block, into a sentence.
+
+    Args:
+        path: Where the record was read.
+        what: What it should have been, such as ``a corpus's record``.
+
+    Raises:
+        RecordError: The record lacks a value, or has one of another type.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise RecordError(f"{path} is not {what} ({reason}); remove it and run the stage again.") from error
+
+
+def whole_number(value: Any, least: int = 0) -> int:
+    """Returns a number out of a record.
+
+    Raises:
+        ValueError: It is no whole number, or below ``least``.
+    """
+    if type(value) is not int or value < least:
+        raise ValueError(f"{value!r} stands where a whole number of at least {least} should")
+    return value
+
+
 def finite(value: Any) -> Any:
     """Returns ``value`` with every NaN and infinity in it, at any depth, replaced by ``None``."""
     if isinstance(value, dict):
@@ -110,6 +167,33 @@ def file_digest(path: Path | str) -> str:
         while chunk := file.read(_CHUNK):
             state.update(chunk)
     return state.hexdigest()
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Lets two directories change places in one step, so that a kill finds one of them there; tells whether the system can."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    return bool(rename(_HERE, os.fsencode(one.absolute()), _HERE, os.fsencode(other.absolute()), _EXCHANGE) == 0)
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cuts off a last line without an end, which a process killed while writing leaves behind: what is added would end up in it."""
+    if not path.exists() or not (size := path.stat().st_size):
+        return
+    with path.open("rb+") as file:
+        end = size
+        while end:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
 
 
 def _flush(path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bort.errors import BortError
+from bort.files import drop_torn_line
 from bort.finetuning.config import FinetuningConfig, check_value
 from bort.record import exclusive
 
@@ -169,12 +171,29 @@ def _storage(storage: str | Path) -> Any:
     if "://" in str(storage):
         return str(storage)
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+    from optuna.storages.journal import JournalFileBackend
 
-    Path(storage).parent.mkdir(parents=True, exist_ok=True)
-    # The lock is held for milliseconds; one that is seconds old belongs to a process that was killed.
-    lock = JournalFileSymlinkLock(str(storage), grace_period=5)
-    return JournalStorage(JournalFileBackend(str(storage), lock_obj=lock))
+    path = Path(storage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
+
+
+class _JournalLock:
+    """The lock of a journal, in Optuna's shape: a process that dies gives it back, and half a line that it left is cut off."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held = ExitStack()
+
+    def acquire(self) -> bool:
+        """Waits for the lock."""
+        self._held.enter_context(exclusive(self._path.parent, name=f".{self._path.name}.lock"))
+        drop_torn_line(self._path)
+        return True
+
+    def release(self) -> None:
+        """Gives it back."""
+        self._held.close()
 
 
 def _suggest(trial: Any, name: str, wanted: Any) -> Any:

@@ -63,11 +63,11 @@ def open_coordination(config: StorageConfig, directory: Path) -> Coordination:
     if config.name == "journal":
         from bort.search.file_coordination import JournalCoordination
 
-        return JournalCoordination(_file(config, directory, "study.journal"), config.study)
+        return JournalCoordination(storage_file(config, directory), config.study)
     if config.name == "sqlite":
         from bort.search.file_coordination import SqliteCoordination
 
-        return SqliteCoordination(_file(config, directory, "study.db"), config.study)
+        return SqliteCoordination(storage_file(config, directory), config.study)
     if config.name == "postgres" and isinstance(config, PostgresStorageConfig):
         from bort.search.postgres_coordination import PostgresCoordination
 
@@ -75,9 +75,10 @@ def open_coordination(config: StorageConfig, directory: Path) -> Coordination:
     raise ConfigurationError("storage", config.name, "use journal, sqlite, postgres or memory")
 
 
-def _file(config: StorageConfig, directory: Path, usual: str) -> Path:
+def storage_file(config: StorageConfig, directory: Path) -> Path:
+    """Returns the file of a study that is kept in one."""
     path = config.path if isinstance(config, JournalStorageConfig | SqliteStorageConfig) else None
-    return Path(path) if path else Path(directory) / usual
+    return Path(path) if path else Path(directory) / ("study.db" if config.name == "sqlite" else "study.journal")
 
 
 def check_storage(config: StorageConfig) -> None:

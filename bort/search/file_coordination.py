@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bort.errors import BortError, ConfigurationError
+from bort.files import drop_torn_line
 
 
 class FileLocks:
@@ -89,7 +90,7 @@ class JournalCoordination(FileLocks):
         try:
             super().__init__(path, study)
             with super().exclusive():
-                _drop_torn_line(path)
+                drop_torn_line(path)
                 _check_journal(path)
                 self.storage, self._backend = _journal(path)
         except OSError as error:
@@ -101,7 +102,7 @@ class JournalCoordination(FileLocks):
     def exclusive(self) -> Iterator[None]:
         """Holds the study; what is written inside reaches the file at the end, or not at all if the process dies before."""
         with super().exclusive():
-            _drop_torn_line(self._path)
+            drop_torn_line(self._path)
             with self._backend.gathered():
                 yield
 
@@ -167,24 +168,6 @@ def _unlock(file: IO[bytes]) -> None:
     import fcntl
 
     fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cuts off a last line without an end, which a process killed while writing leaves behind: Optuna refuses what follows it."""
-    if not path.exists() or not (size := path.stat().st_size):
-        return
-    with path.open("rb+") as file:
-        end = size
-        while end:
-            start = max(0, end - 65536)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        if end < size:
-            file.truncate(end)
 
 
 def _check_journal(path: Path) -> None:
