@@ -27,7 +27,7 @@ KINDS = {
     "workers": "benchmark_workers",
 }
 #: What has been measured so far; a benchmark that was killed goes on from it.
-BLOCKS = "blocks.json"
+BLOCKS, SERVING = "blocks.json", "serving.json"
 
 
 def work(run: Run) -> dict[str, Any]:
@@ -47,6 +47,13 @@ def work(run: Run) -> dict[str, Any]:
         path=run.directory / BLOCKS,
         observer=run.observer,
     )
+    if config.benchmark.mixes:
+        from bort.export.serving_speed import measure_serving
+
+        result["serving"] = measure_serving(models, config=config.benchmark, path=run.directory / SERVING, observer=run.observer)
+        for row in result["serving"]:
+            name = f"{row['model']}.{row['backend']}.{row['mix']}.{row['way'].replace(' ', '_')}"
+            run.tracked.metrics({f"serving_ms.{name}.p50": row["p50_ms"]})
     for row in result["rows"]:
         cell = f"{row['model']}.{row['backend']}.batch{row['batch']}.length{row['sequence_length']}"
         run.tracked.metrics({f"latency_ms.{cell}.{name}": row[f"{name}_ms"] for name in ("p50", "p90", "p99")})

@@ -123,6 +123,12 @@ def finetune(result: dict[str, Any]) -> RenderableType:
     return table(title, ("encoder", *result["metrics"]), rows)
 
 
+def score_headline(result: Mapping[str, Any]) -> str:
+    """Each encoder's first held-out score."""
+    scores = [f"{role} {_score(next(iter(model['metrics'].values())))}" for role, model in result["models"].items()]
+    return f"{result['task']['name']}, {next(iter(result['metrics']))}: {', '.join(scores)}"
+
+
 def evaluate(result: dict[str, Any]) -> RenderableType:
     """The held-out scores, with intervals over examples, and the submission."""
     rows = [
@@ -163,6 +169,13 @@ def export(result: dict[str, Any]) -> RenderableType:
     return Group(*shown)
 
 
+def export_headline(result: Mapping[str, Any]) -> str:
+    """The forms that were kept, with their sizes."""
+    forms = {name: result.get(name) or {} for name in ("transformers", "onnx", "optimised", "int8")}
+    kept = [f"{name} {form['bytes'] / 1e6:.1f} MB" for name, form in forms.items() if form.get("accepted", bool(form))]
+    return f"{result['kind']}: {', '.join(kept)}"
+
+
 def benchmark(result: dict[str, Any]) -> RenderableType:
     """Percentiles of each model, backend, batch and length, how many times faster than the reference, and the targets."""
     reference = result["anchor"]
@@ -200,6 +213,22 @@ def benchmark(result: dict[str, Any]) -> RenderableType:
         verdicts = {True: "met", False: "not met", None: "not decided"}
         asked = [(row["model"], row["target"], _ratio(row), verdicts[row["met"]]) for row in result["targets"]]
         shown.append(table("What is asked of Bort's shapes, at batch 1 and 128 tokens", ("model", "target", "measured", ""), asked))
+    if result.get("serving"):
+        served = [
+            (
+                f"{row['model']} ({row['backend']})",
+                row["mix"],
+                row["way"],
+                row["calls"],
+                f"{row['computed_tokens'] / row['tokens'] - 1:.0%}",
+                f"{row['p50_ms']:.1f} ms",
+                _ratio(row["faster"]) if row["faster"] else "1",
+                f"{row['difference']:.0e}",
+            )
+            for row in result["serving"]
+        ]
+        head = ("model", "lengths", "way", "calls", "padding", "p50", "faster", "differs by")
+        shown.append(table(f"Batches of {result['serving'][0]['requests']} requests of mixed lengths", head, served))
     return Group(*shown)
 
 

@@ -76,6 +76,11 @@ def kind_of(directory: Path | str) -> Kind:
     names = config.get("architectures") or ["Model"]
     if config.get("is_decoder"):
         raise BortError(f"{directory} holds {names[0]} set up as a decoder: {_ACCEPTED}.")
+    if config.get("model_type") == "bort":
+        raise BortError(
+            f"{directory} holds the original Bort as the hub has it, which transformers reads no more: bort convert {directory} "
+            "FOLDER makes an encoder of it that can be read."
+        )
     if config.get("model_type") not in FAMILIES:
         raise BortError(f"{directory} holds {names[0]} of the family {config.get('model_type')}: {_ACCEPTED}, such as BERT's.")
     for suffix, kind in _SUFFIXES:

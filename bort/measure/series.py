@@ -60,20 +60,26 @@ class Maker:
             folder: Where files that have to be made go.
             only: The one backend that is wanted; None for all that can run it.
         """
+        forms = self.forms(name, subject, folder)
+        if forms.model is None:
+            file = forms.full()
+            facts: dict[str, Any] = {"from": str(file), "bytes": file.stat().st_size}
+            return self._series(forms, backends_of(subject, self.config), facts), facts, _vocabulary(file)
+        series, facts = self.of_model(forms, subject.name if isinstance(subject, PublishedModel) else str(subject), only)
+        return series, facts, int(forms.model.config.vocab_size)
+
+    def forms(self, name: str, subject: Subject, folder: Path) -> Forms:
+        """Returns a subject in memory, or its file, and how to make what is missing."""
         if isinstance(subject, Path) and subject.suffix == ".onnx":
-            forms = Forms(name, None, folder, onnx=subject)
-            facts: dict[str, Any] = {"from": str(subject), "bytes": subject.stat().st_size}
-            return self._series(forms, backends_of(subject, self.config), facts), facts, _vocabulary(subject)
+            return Forms(name, None, folder, onnx=subject)
         whole = self.config.part == "whole"
         model = load_model(subject, None if whole else ENCODER) if isinstance(subject, Path) else build_model(subject)
+        if not whole:
+            model = without_pooler(model)
         # An export keeps the ONNX files of the whole model beside its transformers directory.
         exported = subject.parent / "onnx" if whole and isinstance(subject, Path) and subject.name == "transformers" else None
-        series, facts = self.of_model(
-            Forms(name, model, folder, _ready(exported, "model"), _ready(exported, "model_int8"), self.converter, self.quantiser),
-            subject.name if isinstance(subject, PublishedModel) else str(subject),
-            only,
-        )
-        return series, facts, int(model.config.vocab_size)
+        ready = (_ready(exported, "model"), _ready(exported, "model_int8"))
+        return Forms(name, model, folder, *ready, self.converter, self.quantiser)
 
     def of_model(self, forms: Forms, origin: str, only: str | None = None) -> tuple[list[Series], dict[str, Any]]:
         """Returns the series of a model in memory and what is known of it.
@@ -86,9 +92,6 @@ class Maker:
         model = forms.model
         if model is None:
             raise TypeError(f"{forms.name} is not in memory.")
-        if self.config.part != "whole" and hasattr(model, "pooler"):
-            # The encoder's output does not pass through it, and ONNX leaves it out.
-            model.pooler = None
         facts = {
             "from": origin,
             "class": type(model).__name__,
@@ -105,6 +108,13 @@ class Maker:
                 facts[f"{name}_bytes"] = forward.file.stat().st_size
             series.append(Series(forms.name, name, _call(forward)))
         return series
+
+
+def without_pooler(model: PreTrainedModel) -> PreTrainedModel:
+    """Takes out an encoder's pooler: its output does not pass through it, and ONNX leaves it out."""
+    if hasattr(model, "pooler"):
+        model.pooler = None
+    return model
 
 
 def _call(forward: Forward) -> Any:

@@ -20,7 +20,7 @@ from bort.measure.config import BenchmarkConfig
 from bort.measure.environment import BUSY, Occupation, environment, processors
 from bort.measure.harness import Series, no_collection, run_round, torch_threads
 from bort.measure.models import build_model
-from bort.measure.series import Maker
+from bort.measure.series import Maker, without_pooler
 from bort.measure.statistics import summary
 from bort.record import exclusive
 
@@ -221,7 +221,7 @@ class _Measurement:
         backend = "cuda" if self.device == "cuda" else self.config.backends[0]
         series = []
         for shape in group:
-            forms = Forms(str(shape), build_model(shape, **self.counts), folder, converter=self.converter)
+            forms = Forms(str(shape), without_pooler(build_model(shape, **self.counts)), folder, converter=self.converter)
             series += maker.of_model(forms, str(shape), backend)[0]
         return series
 
