@@ -86,8 +86,8 @@ def _measure(name: str, spec: Spec, config: BenchmarkConfig, threads: int) -> di
 
 
 def _backends(forms: Forms, config: BenchmarkConfig) -> list[str]:
-    wanted = [backend for backend in ("onnx", "int8") if backend in config.backends]
-    return wanted if forms.model is not None else [backend for backend in wanted if backend == "onnx"]
+    able = ("onnx", "int8") if forms.model is not None else ("onnx",)
+    return [backend for backend in config.backends if backend in able]
 
 
 def _rows(runtime: Runtime, backend: str, mix: str, config: BenchmarkConfig, number: int) -> list[dict[str, Any]]:

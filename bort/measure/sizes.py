@@ -73,6 +73,7 @@ def size_table(
         "sequence_length": sequence_length,
         "notes": [
             "effective and net divide by the paper's figures for BERT-large, 340 M in all and 31.8 M in its embedding",
+            "bare leaves out pooler and masked-LM head; the paper's totals, and with them the encoder's share, have both",
             "56 M, 39 M, 30.3 %, 5.5 % and 16 % are the sizes of ⟨4, 8, 768, 1024⟩; the released checkpoint is ⟨4, 8, 1024, 768⟩",
         ],
     }

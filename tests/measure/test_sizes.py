@@ -6,7 +6,7 @@ from safetensors.numpy import save_file
 
 from bort.architecture import BORT, Architecture
 from bort.errors import BortError
-from bort.files import write_json
+from bort.files import read_json, write_json
 from bort.measure import size_table
 from bort.measure.published import GLUE, MODELS, SUPER_GLUE, find
 
@@ -48,6 +48,27 @@ def test_printed_counts_agree_with_the_closed_form(model):
         assert nearest / 1e6 == pytest.approx(model.millions, rel=0.05)
 
 
+@pytest.mark.parametrize("name", ["distilbert", "mobilebert", "roberta-large", "tinybert-4", "bort-second"])
+def test_the_counts_are_those_of_the_transformers_class(name):
+    """Built without memory; its operations are counted as it runs."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from bort.measure.models import build_model
+    from bort.measure.series import without_pooler
+
+    asked = size_table(name, sequence_length=24)["asked"]
+    with torch.device("meta"):
+        model = without_pooler(build_model(find(name)))
+        model.set_attn_implementation("eager")
+        with FlopCounterMode(display=False) as counter:
+            model(input_ids=torch.zeros(1, 24, dtype=torch.long))
+    # transformers has a token type also where the model has none.
+    types = 1024 if name == "bort-second" else 0
+    assert asked["bare"] == sum(parameter.numel() for parameter in model.parameters()) - types
+    assert asked["operations"] == counter.get_total_flops() // 2
+
+
 def test_published_names_are_found_as_the_hub_spells_them():
     assert find("bert-large-uncased") is find("bert-large")
     assert find("distilbert-base-uncased") is find("distilbert")
@@ -84,6 +105,9 @@ def test_a_directory_is_counted_from_its_weights(tmp_path):
         "embedding": 40, "norm": 4, "encoder": 16, "pooler": 16, "head": 10, "total": 86,
     }  # fmt: skip
     assert asked["architecture"] == str(shape)
+    assert asked["operations"] == shape.operations()
+    write_json(tmp_path / "config.json", {**read_json(tmp_path / "config.json"), "model_type": "modernbert"})
+    assert size_table(tmp_path)["asked"]["operations"] is None, "its layers are of another kind"
 
 
 def test_what_has_no_size_is_refused(tmp_path):
