@@ -78,3 +78,40 @@ def test_what_cannot_be_replayed_or_collected_is_one_sentence(tmp_path: Path) ->
         assert len(lines) == 1
         assert words in lines[0]
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_any_models_are_timed_without_the_chain(tmp_path: Path) -> None:
+    from bort.measure.models import build_model
+
+    build_model(Architecture(1, 2, 16, 16), vocab_size=50, positions=128).save_pretrained(tmp_path / "mine")
+    quick = [
+        "benchmark.backends=[eager,onnx]",
+        "benchmark.batch=[1]",
+        "benchmark.sequence_length=[16]",
+        "benchmark.repeats=3",
+        "benchmark.warmup=0",
+        "benchmark.threads=1",
+        "benchmark.resamples=100",
+        "benchmark.mixes=[sentences]",
+        "benchmark.requests=3",
+    ]
+    models = "benchmark.models=[1-1-16-16,mine]"
+    done = run("latency", models, *quick, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "mine (onnx)" in done.stderr
+    (path,) = tmp_path.glob("out/t/*/benchmark/result.json")
+    result = read_json(path)
+    assert [(row["model"], row["backend"]) for row in result["rows"]] == [
+        ("1-1-16-16", "eager"), ("1-1-16-16", "onnx"), ("mine", "eager"), ("mine", "onnx"),
+    ]  # fmt: skip
+    assert {row["over_model"] for row in result["ratios"]} == {"1-1-16-16", "mine"}
+    assert [row["way"] for row in result["serving"]] == ["padded", "one by one", "planned"] * 2
+    assert (path.parent / "latency-batch1-length16.svg").read_text(encoding="utf-8").startswith("<svg")
+    assert (path.parent / "latency-batch1-length16.png").is_file()
+
+    refused = run("latency", models, *quick, "benchmark.backends=[cuda]", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "benchmark.backends=cuda cannot be used" in refused.stderr
+    refused = run("latency", "benchmark.models=[nothing]", *quick, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "nothing=nothing cannot be measured" in refused.stderr
