@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 #: Address with user and password. A password may hold what should have been escaped: ``@`` before the first slash, or slashes; a
-#: port, which stands in the same place, is digits.
-_CREDENTIALS = re.compile(r"(?P<before>[\w+.-]+://[^\s/:@]*):(?!\d{1,5}(?:[/?#\s]|$))(?:[^\s/]+|[^\s@]+)@")
+#: port, which stands in the same place, is digits. Hydra shows colons with a backslash.
+_CREDENTIALS = re.compile(r"(?P<before>[\w+.-]+\\?://[^\s/:@]*):(?!\d{1,5}(?:[/?#\s]|$))(?:[^\s/]+|[^\s@]+)@")
 #: What stands alone before the host of a web address is a token; before that of a database it is a user.
-_TOKEN = re.compile(r"(?P<before>https?://)[^\s/:@]+@")
+_TOKEN = re.compile(r"(?P<before>https?\\?://)[^\s/:@]+@")
 _NAME = r"(?P<name>\w*password|passwd|pwd|token|\w*tracking_token|hf_token|\w*secret|\w*api_?key|\w*access_?key)"
 #: ``password=…`` in commands, addresses and connection strings, quoted or not.
 _FIELD = re.compile(rf"(?i)\b{_NAME}=(?:\"[^\"]*\"|'[^']*'|[^\s&;'\"]+)")

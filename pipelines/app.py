@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bort.redaction import redact
 from pipelines.guard import refuse_code
@@ -36,6 +37,7 @@ def entry(stage: str) -> Callable[[], None]:
 
         # Hydra otherwise prints its own version of an error and leaves; with this it raises, and the sentence is ours.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+        _redact_logs()
         guarded(lambda: refuse_code(sys.argv[1:]))
         sys.argv[1:] = expand(sys.argv[1:])
         register_schema()
@@ -63,6 +65,19 @@ def _run(stage: str, composed: DictConfig) -> None:
     from pipelines.stage import Chain
 
     Chain(typed(composed), stage, Path(HydraConfig.get().runtime.output_dir)).run()
+
+
+def _redact_logs() -> None:
+    """Strikes passwords out of what any library logs; Hydra, for one, tells the overrides of each job."""
+    made = logging.getLogRecordFactory()
+
+    def redacted(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = made(*args, **kwargs)
+        record.msg, record.args = redact(record.getMessage()), ()
+        return record
+
+    if made is logging.LogRecord:
+        logging.setLogRecordFactory(redacted)
 
 
 def guarded(work: Callable[[], object]) -> None:
@@ -98,4 +113,4 @@ def _expected(error: Exception) -> bool:
 
     from bort.errors import BortError
 
-    return disk_full(error) or isinstance(error, (BortError, HydraException, OmegaConfBaseException, YAMLError))
+    return disk_full(error) or isinstance(error, (BortError, HydraException, OmegaConfBaseException, YAMLError, RecursionError))

@@ -38,7 +38,8 @@ def expand(arguments: Sequence[str]) -> list[str]:
         arguments: The command line after the stage's name.
     """
     expanded: list[str] = []
-    for argument in arguments:
+    # Hydra stumbles over overrides on both sides of a flag.
+    for argument in sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun")):
         group, equals, value = argument.partition("=")
         if group in _COLUMNS and value and value[0] not in "[\"'":
             # Hydra would take two columns for the two runs of a sweep, and stumble over what is no plain word in a name.
@@ -51,8 +52,8 @@ def expand(arguments: Sequence[str]) -> list[str]:
         if group == "model" and value:
             expanded.append(f"evaluate.model={quoted(value)}")
             continue
-        known = (CONF / group / f"{value}.yaml").exists()
-        sweep = "," in value and not Path(value).expanduser().exists()
+        known = _exists(CONF / group / f"{value}.yaml")
+        sweep = "," in value and not _exists(Path(value))
         if not equals or group not in _OPEN_GROUPS or known or sweep or not value:
             expanded.append(argument)
         elif group == "student" and _SHAPE.fullmatch(value):
@@ -63,6 +64,14 @@ def expand(arguments: Sequence[str]) -> list[str]:
         else:
             expanded.append(argument)
     return expanded
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        # No name that the system takes: too long, of an unknown user, with a zero in it.
+        return False
 
 
 def quoted(value: str) -> str:
@@ -83,7 +92,8 @@ def slug(overrides: Iterable[str]) -> str:
     # No = and no comma: such a folder could not be named in an override without quotes.
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", whole.replace(",", "_"))
     if re.search(r"[^A-Za-z0-9=,._-]", whole) or len(plain) > _LONGEST:
-        plain = f"{plain[:_LONGEST].rstrip('-_.')}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+        mark = hashlib.sha256(whole.encode("utf-8", errors="surrogatepass")).hexdigest()
+        plain = f"{plain[:_LONGEST].rstrip('-_.')}-{mark[:8]}"
     return plain
 
 
@@ -103,11 +113,11 @@ def overridden() -> list[str]:
 
     if not HydraConfig.initialized():
         return []
-    return [redact(item) for item in _named(HydraConfig.get().overrides.task)]
+    return _named(HydraConfig.get().overrides.task)
 
 
 def _named(overrides: Iterable[str]) -> list[str]:
-    return sorted(item for item in overrides if not item.lstrip("+~").startswith(_UNNAMED))
+    return sorted(redact(item) for item in overrides if not item.lstrip("+~").startswith(_UNNAMED))
 
 
 def _branch() -> str:

@@ -32,6 +32,8 @@ def _sentence(error: BaseException) -> str:
     override = getattr(error, "override", None)
     if override is not None:
         return _unreadable(str(override))
+    if isinstance(error, RecursionError):
+        return "What was given is nested too deeply to be read."
     mark = getattr(error, "problem_mark", None)
     if mark is not None:
         problem = getattr(error, "problem", None)

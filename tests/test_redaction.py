@@ -15,6 +15,7 @@ from bort.redaction import redact
         ("two: http://a:hunter2@x/ and http://b:hunter2@y/.", "two: http://a:***@x/ and http://b:***@y/."),
         ("http://a:hunt@er2@x/y", "http://a:***@x/y"),
         ("postgresql://a:hunt/er2@x/y", "postgresql://a:***@x/y"),
+        ("#0 : uri=http\\://bort\\:hunter2@x\\:9/y", "#0 : uri=http\\://bort\\:***@x\\:9/y"),
         ("http://:hunter2@x", "http://:***@x"),
         ("https://hunter2@x/y", "https://***@x/y"),
         ("postgresql://bort@db/optuna", "postgresql://bort@db/optuna"),
