@@ -15,7 +15,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 UV := $(BIN)/uv
 say = @printf '\n\033[1m== %s\033[0m\n' '$(1)'
 
-.PHONY: help demo test check ui report format lock clean venv up down reproduce-docker test-docker
+.PHONY: help demo test check ui report format lock clean venv up down reproduce-docker test-docker test-faults
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -59,7 +59,7 @@ endif
 
 up: ## Build the image and start PostgreSQL, MLflow and Optuna's dashboard in containers; with WORKERS=2 also two search workers
 	@docker/secrets.sh docker/secrets
-	@$(COMPOSE) build
+	@$(COMPOSE) $(if $(GPU),--profile search) build
 	@$(COMPOSE) up --detach --wait postgres init mlflow dashboard $(if $(S3),s3)
 	@$(if $(WORKERS),$(COMPOSE) --profile search up --detach --no-build --scale search=$(WORKERS) search)
 	@echo "MLflow: http://127.0.0.1:$${BORT_MLFLOW_PORT:-5000}/  Optuna: http://127.0.0.1:$${BORT_DASHBOARD_PORT:-8080}/"
@@ -73,6 +73,9 @@ reproduce-docker: up ## Run the demo's chain in containers, with two search work
 
 down: ## Stop the containers; databases, artifacts and results stay in their volumes
 	@$(COMPOSE) --profile search --profile reproduce --profile s3 down
+
+test-faults: $(VENV)/.bort ## Kill, cut off, fill up and damage at full size; figures in outputs/faults.json (about 30 minutes)
+	@$(BIN)/python -m tests.faults all
 
 test-docker: ## Bring all of it up, kill a worker, take it down and up again (needs an engine; about 10 minutes, 3 GB)
 	@"$(PYTHON)" tests/docker/check_fleet.py

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -30,11 +31,11 @@ PROJECT, TAG, NAME = "bort-check", "check", "check"
 MLFLOW, DASHBOARD = "http://127.0.0.1:15000", "http://127.0.0.1:18080"
 #: The demo's chain with fewer candidates, steps, blocks and examples.
 SHORT = (
-    f"experiment=demo name={NAME} search_space.hidden=[64,96] error.steps=24 targets.blocks=320 targets.heldout_blocks=32 "
+    f"experiment=demo name={NAME} search_space.depth=[1,2,3] search_space.hidden=[64,96] error.steps=24 targets.blocks=320 targets.heldout_blocks=32 "
     "budget.steps=40 budget.checkpoint_every=20 distill.twin=false finetune.models=[student] finetuning.seeds=[0,1] "
     "finetuning.trials=0 finetuning.epochs=1 task.train_examples=400 task.steering=200 task.heldout=300 benchmark.repeats=5"
 )
-CANDIDATES = 16
+CANDIDATES = 12
 
 
 class Check:
@@ -176,7 +177,12 @@ def search(check: Check) -> None:
     check.until("the worker that was left had ended", lambda: check.inspect(first, "{{.State.Status}}") == "exited")
     check.must(check.inspect(first, "{{.State.ExitCode}}") == "0", "it ended in good order")
     check.must(check.inspect(second, "{{.State.ExitCode}}") == "137", "the other one is dead")
-    check.must(trials(check) == {"COMPLETE": CANDIDATES}, f"the study holds {CANDIDATES} candidates, each complete")
+    ended = trials(check)
+    check.must(
+        ended["COMPLETE"] == CANDIDATES and "RUNNING" not in ended, f"the study holds {CANDIDATES} candidates, each complete"
+    )
+    for line in check.compose("--profile search run --rm --no-deps --no-TTY search bort track sync").splitlines():
+        check.say(f"            {line}")
     inside = "import glob, json; result = json.load(open(glob.glob('outputs/check/**/search/result.json', recursive=True)[0]))"
     counted = "names = [c['name'] for c in result['candidates']]; print(len(names), len(set(names)), result['winner']['name'])"
     run = "--profile search run --rm --no-deps --no-TTY search python -c"
@@ -202,6 +208,8 @@ def state(check: Check) -> dict[str, Any]:
     runs = json.loads(ask(f"{MLFLOW}/api/2.0/mlflow/runs/search", body))["runs"]
     keys = [tag["value"] for run in runs for tag in run["data"]["tags"] if tag["key"] == "bort.key"]
     check.must(len(keys) == len(set(keys)) == len(runs), f"MLflow holds {len(runs)} runs, none twice")
+    candidates = [run for run in runs if re.fullmatch(r"D\d+-A\d+-H\d+-I\d+", run["info"]["run_name"])]
+    check.must(len(candidates) == CANDIDATES, f"{CANDIDATES} of them are the candidates, those of the dead worker among them")
     chain = next(run for run in runs if run["info"]["run_name"].endswith(" reproduce"))["info"]
     page = ask(f"{MLFLOW}/get-artifact?run_uuid={chain['run_id']}&path=report/index.html")
     check.must(b"<html" in page[:500].lower(), f"MLflow serves the chain's report, {len(page):,} bytes")

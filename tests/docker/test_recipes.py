@@ -65,6 +65,7 @@ def faults(whole: dict[str, Any]) -> list[str]:
             ),
             "gains no privileges": name == "postgres"
             or (service.get("cap_drop") == ["ALL"] and service.get("security_opt") == ["no-new-privileges:true"]),
+            "is ours or is pulled, never the other": (service.get("pull_policy") == "never") == (name in OURS),
             "has a root file system that is read only": name not in OURS or service.get("read_only") is True,
             "asks for nothing unwanted": not UNWANTED & service.keys(),
             "holds no secret": not any(
@@ -112,6 +113,7 @@ def test_the_compose_file_keeps_the_rules() -> None:
         ("search", "depends_on", ["mlflow"], "waits for what is ready"),
         ("search", "cap_drop", [], "gains no privileges"),
         ("search", "read_only", False, "has a root file system that is read only"),
+        ("search", "pull_policy", "always", "is ours or is pulled, never the other"),
         ("search", "privileged", True, "asks for nothing unwanted"),
         ("search", "environment", {"BORT_STORAGE_URL": "postgresql://bort:hidden@postgres/optuna"}, "holds no secret"),
         ("postgres", "environment", {"POSTGRES_PASSWORD": "hidden"}, "holds no secret"),
