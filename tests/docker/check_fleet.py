@@ -31,7 +31,8 @@ PROJECT, TAG, NAME = "bort-check", "check", "check"
 MLFLOW, DASHBOARD = "http://127.0.0.1:15000", "http://127.0.0.1:18080"
 #: The demo's chain with fewer candidates, steps, blocks and examples.
 SHORT = (
-    f"experiment=demo name={NAME} search_space.depth=[1,2,3] search_space.hidden=[64,96] error.steps=24 targets.blocks=320 targets.heldout_blocks=32 "
+    f"experiment=demo name={NAME} search_space.depth=[1,2,3] search_space.hidden=[64,96] error.steps=24 "
+    "targets.blocks=320 targets.heldout_blocks=32 "
     "budget.steps=40 budget.checkpoint_every=20 distill.twin=false finetune.models=[student] finetuning.seeds=[0,1] "
     "finetuning.trials=0 finetuning.epochs=1 task.train_examples=400 task.steering=200 task.heldout=300 benchmark.repeats=5"
 )
