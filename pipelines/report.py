@@ -7,7 +7,7 @@ from typing import Any
 
 from bort.errors import ConfigurationError
 from bort.files import digest, file_digest, read_json
-from bort.record import RESULT
+from bort.record import MANIFEST, RESULT
 from pipelines import tables
 from pipelines.app import entry
 from pipelines.schema import Config
@@ -28,8 +28,9 @@ def work(run: Run) -> dict[str, Any]:
     """Draws the page."""
     from bort.report import build_report
 
-    results = {name: read_json(path) for name, path in found(run.config).items()}
-    page = build_report(summary(run.config, results), run.directory)
+    folders = {name: path.parent for name, path in found(run.config).items()}
+    results, manifests = ({name: read_json(folder / file) for name, folder in folders.items()} for file in (RESULT, MANIFEST))
+    page = build_report(summary(run.config, results, manifests), run.directory)
     run.tracked.artifact(page)
     return {"page": str(page), "sections": list(results)}
 

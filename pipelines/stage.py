@@ -6,7 +6,7 @@ import fcntl
 import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -60,6 +60,7 @@ class Run:
     config: Config
     directory: Path
     observer: Recording
+        manifests: The manifests of the stages it needs: what they were made from, and how they were run.
     console: ConsoleObserver
     inputs: Mapping[str, dict[str, Any]]
     tracked: TrackedRun
@@ -70,6 +71,7 @@ class Run:
 @dataclass(frozen=True)
 class Stage:
     """One stage of the chain.
+    manifests: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     Args:
         name: Its name on the command line.
@@ -184,7 +186,8 @@ class Chain:
                 if not _done(record):
                     observer = ConsoleObserver(name)
                     recording = Recording(tracked, observer)
-                    run = Run(self.config, record.path, recording, observer, inputs, tracked, tracker, record.digest)
+                    manifests = {need: self._records[need].manifest for need in inputs}
+                    run = Run(self.config, record.path, recording, observer, inputs, tracked, tracker, record.digest, manifests)
                     with tracked, observer.live():
                         if helping:
                             return stage.work(run)

@@ -12,12 +12,13 @@ _NAMES = {"agora": "Agora", "paper": "Agora as recovered", "distill": "distillat
 _COLOURS = {"agora": LIGHT["student"], "paper": LIGHT["twin"], "distill": LIGHT["teacher"], "random": LIGHT["muted"]}
 
 
-def ledgers(result: Mapping[str, Any], role: str) -> Drawing:
+def ledgers(result: Mapping[str, Any], role: str, name: str = "ledger") -> Drawing:
     """Steering and held-out score, points and sets left over the iterations; a thin line a seed, the mean in full.
 
     Args:
         result: What :func:`bort.finetuning.agora.finetune_agora` returned.
         role: The model's name.
+        name: The drawing's name.
     """
     metric = result["interval"]["metric"]
     runs: Sequence[Sequence[Mapping[str, Any]]] = [seed["ledger"] for seed in result["seeds"]]
@@ -34,7 +35,7 @@ def ledgers(result: Mapping[str, Any], role: str) -> Drawing:
     }
     colours = (LIGHT["twin"], LIGHT["student"])
     with canvas(len(panels), height=2.8) as drawn:
-        for axes, (name, lines) in zip(drawn.axes, panels.items(), strict=True):
+        for axes, (unit, lines) in zip(drawn.axes, panels.items(), strict=True):
             for colour, (label, series) in zip(colours, lines.items(), strict=False):
                 for values in series:
                     axes.plot(range(len(values)), values, color=colour, linewidth=0.8, alpha=0.45)
@@ -42,7 +43,7 @@ def ledgers(result: Mapping[str, Any], role: str) -> Drawing:
                 mark = axes.plot(range(len(mean)), mean, "o-", color=colour, linewidth=2, markersize=4, label=label)[0]
                 drawn.hint(mark, f"{label}: " + ", ".join(f"{value:.1f}" for value in mean))
             axes.set_xlabel("iteration")
-            axes.set_ylabel(name)
+            axes.set_ylabel(unit)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend(loc="best", fontsize=7.5)
         best = max(range(len(runs[0])), key=lambda place: float(runs[0][place]["best"]["steering"]))
@@ -50,7 +51,7 @@ def ledgers(result: Mapping[str, Any], role: str) -> Drawing:
             f"Agora on {result['task']['name']} with the {role}, {len(runs)} seeds: steering scores choose; held-out scores were "
             f"taken when all choices were made. In the first seed iteration {best} was the best on steering examples."
         )
-        return finish(drawn, "ledger", f"Agora on {result['task']['name']}", text)
+        return finish(drawn, name, f"Agora on {result['task']['name']}", text)
 
 
 def _mean(series: Sequence[Sequence[float]]) -> list[float]:

@@ -162,7 +162,24 @@ def _distillation(evidence: Sequence[Evidence]) -> list[Line]:
         alone, others = rows.get("masked_lm"), [row for name, row in rows.items() if "soft_targets" in name]
         if alone and others:
             return [_after_steps(alone, others, piece, command), _at_cost(alone, others, piece, command)]
+    for piece in _of(evidence, "finetune"):
+        if twins := _beside_twin(piece):
+            return [twins, _open("distillation speed", command)]
     return [_open("distillation", command), _open("distillation speed", command)]
+
+
+def _beside_twin(piece: Evidence) -> Line | None:
+    """Returns what a task's score says where masked-LM accuracies were not compared: student against twin, of the same shape."""
+    models = piece.result.get("models") or {}
+    student, twin = (_first_metric(models.get(role) or {}) for role in ("student", "twin"))
+    if not student or not twin:
+        return None
+    metric, name = student[0], _task(piece.result)
+    constant = ((piece.result.get("baseline") or {}).get("metrics") or {}).get(metric)
+    flat = ", which did not learn the task" if is_number(constant) and _low(twin[1]) <= constant else ""
+    here = f"{metric} on {name}: student {_interval(student[1])}, its twin without a teacher {_interval(twin[1])}{flat}"
+    verdict = f"{_ahead(twin[1], [student[1]])}, by a task's score"
+    return _line("distillation", here, verdict, piece, "bort finetune finetune.models=[student,twin]")
 
 
 def _after_steps(alone: Record, others: Sequence[Record], piece: Evidence, command: str) -> Line:
@@ -274,8 +291,12 @@ def _kept(result: Record) -> str:
     student, teacher = (_first_metric(models.get(role) or {}) for role in ("student", "teacher"))
     if not student or not teacher or student[0] != teacher[0]:
         return ""
-    name = str((result.get("task") or {}).get("name", "a task")).replace("_", " ").title()
-    return f"here a student has {_interval(student[1])} {student[0]} on {name}, its own teacher {_interval(teacher[1])}"
+    words = f"{_interval(student[1])} {student[0]} on {_task(result)}"
+    return f"here a student has {words}, its own teacher {_interval(teacher[1])}"
+
+
+def _task(result: Record) -> str:
+    return str((result.get("task") or {}).get("name", "a task")).replace("_", " ").title()
 
 
 def _first_metric(model: Record) -> tuple[str, Record] | None:

@@ -16,6 +16,7 @@ import bort
 from bort.errors import BortError, RecordError
 from bort.files import read_json, write_json
 from bort.record import MANIFEST, RESULT, SCHEMA
+from bort.report.reading import check_schema
 
 Record = Mapping[str, Any]
 
@@ -130,16 +131,6 @@ def _piece(file: Path) -> Evidence | None:
     check_schema(content, str(file))
     machine = content.get("machine") or content.get("environment") or {}
     return Evidence(content["stage"], content.get("figures", content), file.as_posix(), content.get("command", ""), machine)
-
-
-def check_schema(content: Record, where: str) -> None:
-    """Refuses what a newer version has written.
-
-    Raises:
-        RecordError: It has a newer schema.
-    """
-    if int(content.get("schema", 0) or 0) > SCHEMA:
-        raise RecordError(f"{where} has schema {content['schema']}, written by a newer version of Bort; this one reads {SCHEMA}.")
 
 
 def _seeds(result: Record, manifest: Record) -> list[int]:

@@ -10,10 +10,13 @@ import bort
 from bort.events import Observer, Quiet
 from bort.files import write_text
 from bort.report import sections, student_figures
+from bort.report.agora import ledgers
+from bort.report.agora_section import by_agora
 from bort.report.drawing import Drawing
 from bort.report.html import escape
 from bort.report.ledger import ledger
-from bort.report.reading import Findings
+from bort.report.provenance import provenance
+from bort.report.reading import TITLES, Findings
 from bort.report.replay_figures import replay_figures
 from bort.report.replay_section import replays
 from bort.report.search_figures import search_figures
@@ -65,6 +68,10 @@ def _draw(findings: Findings, observer: Observer) -> dict[str, Drawing]:
     drawn: dict[str, Drawing] = {}
     for drawing in (*search_figures(findings), *replay_figures(findings.replays)):
         drawn[drawing.name] = drawing
+    for role, record in findings.tuned.items():
+        if by_agora(record):
+            drawing = ledgers(record, TITLES[role], f"ledger_{role}")
+            drawn[drawing.name] = drawing
     for place, draw in enumerate(students):
         observer.progress("report", place + 1, len(students) + 1)
         made = draw(findings)
@@ -83,7 +90,7 @@ def _page(findings: Findings, drawn: dict[str, Drawing]) -> str:
         "export": ("Export", sections.export(findings)),
         "claims": ("The paper's claims", ledger(findings)),
         "costs": ("Cost", sections.costs(findings, drawn)),
-        "provenance": ("Made from", sections.provenance(findings)),
+        "provenance": ("Made from", provenance(findings)),
     }
     shown = {name: part for name, part in parts.items() if part[1]}
     links = "".join(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, (title, _) in shown.items())

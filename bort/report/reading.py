@@ -52,6 +52,17 @@ TASKS = {
     "record": "ReCoRD",
     "ax_g": "AX-g",
 }
+#: Suites whose tasks are named after them.
+SUITES = ("glue", "superglue", "race")
+#: The stages that each stage may be made from; other inputs are files, some of the same names.
+_NEEDS = {
+    "teacher": ("corpus",),
+    "search": ("corpus", "teacher"),
+    "distill": ("corpus", "teacher", "search"),
+    "finetune": ("distill",),
+    "export": ("finetune",),
+    "benchmark": ("distill",),
+}
 _SINGLE = ("distill", "search", "finetune", "export", "benchmark", "benchmark_search")
 
 
@@ -88,10 +99,9 @@ class Findings:
         Raises:
             RecordError: It was written by a newer version, or mixes two studies.
         """
-        if int(result.get("schema", 0) or 0) > SCHEMA:
-            raise RecordError(
-                f"The result has schema {result['schema']}, written by a newer version of Bort; this one reads {SCHEMA}."
-            )
+        check_schema(result, "The result")
+        for name, made in _record(result, "stages").items():
+            check_schema(made, f"The {name} stage's manifest")
         stage = str(result.get("stage", ""))
         if stage in _SINGLE and stage not in result:
             result = {**result, stage: result, "seconds": {stage: result.get("stage_seconds")}}
@@ -110,7 +120,16 @@ class Findings:
         return findings
 
     def _check_one_study(self) -> None:
-        """Refuses results of two studies in one report: the student must have the shape that its own records name."""
+        """Refuses results of two studies in one report: stages made from other stages, or students of different shapes."""
+        stages = self.stages
+        for name, made in stages.items():
+            for need in _NEEDS.get(name, ()):
+                digest = (made.get("inputs") or {}).get(need)
+                if digest and need in stages and stages[need].get("digest") not in (None, digest):
+                    raise RecordError(
+                        f"The {name} stage was made from another {need} than the one beside it: these are results of two studies, "
+                        "and a report shows one; run the stage again, or give each study a folder of its own."
+                    )
         shapes = {role: record.get("architecture") for role, record in self.distilled.items() if role in ("student", "twin")}
         measured = _record(_record(self.benchmark, "models"), "student").get("architecture")
         named = {str(shape) for shape in (*shapes.values(), measured) if shape}
@@ -118,6 +137,11 @@ class Findings:
             raise RecordError(
                 f"The result mixes students of different shapes ({', '.join(sorted(named))}): they are not of one study."
             )
+
+    @property
+    def stages(self) -> Record:
+        """What each stage was made from and how it was run, by its manifest; empty where the result has none."""
+        return _record(self.result, "stages")
 
     # The search.
 
@@ -225,8 +249,14 @@ class Findings:
     @property
     def task_name(self) -> str:
         """The task's name, for a sentence."""
+        return TASKS.get(self.suite_and_task[1]) or str(self.task.get("name") or "").replace("_", " ").title() or "the task"
+
+    @property
+    def suite_and_task(self) -> tuple[str, str]:
+        """The suite that the task is of and its name there, e.g. ``("superglue", "ax_g")``; an empty suite for a user's own."""
         name = str(self.task.get("name") or "")
-        return TASKS.get(name.rpartition("/")[2]) or name.replace("_", " ").title() or "the task"
+        suite, _, task = name.replace("/", "-").partition("-")
+        return (suite, task.replace("-", "_")) if suite in SUITES and task else ("", name)
 
     @property
     def metrics(self) -> list[str]:
@@ -287,6 +317,20 @@ class Findings:
         """The held-out figures that student and twin both have, in the order of the page; the student's own without a twin."""
         student, twin = self.heldout("student"), self.heldout("twin")
         return [name for name in HELDOUT if name in student and (not twin or name in twin)]
+
+
+def check_schema(content: Record, where: str) -> None:
+    """Refuses what a newer version has written.
+
+    Args:
+        content: A result, a manifest or a record.
+        where: What it is, to begin a sentence with.
+
+    Raises:
+        RecordError: It has a newer schema.
+    """
+    if int(content.get("schema", 0) or 0) > SCHEMA:
+        raise RecordError(f"{where} has schema {content['schema']}, written by a newer version of Bort; this one reads {SCHEMA}.")
 
 
 def points(record: Record, name: str) -> list[tuple[float, float]]:

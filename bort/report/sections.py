@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from bort.report.agora_section import agora
 from bort.report.drawing import Drawing
-from bort.report.html import Cell, code, figure, note, paragraph, section, table
+from bort.report.html import Cell, figure, note, paragraph, section, table
+from bort.report.published_section import published
 from bort.report.reading import HELDOUT, TITLES, Findings, Record, is_number
 from bort.report.student_figures import ORDER
 from bort.report.words import DASH, big, duration, percent, score, size
 from bort.report.words import figure as digits
 
 Drawings = Mapping[str, Drawing]
-
-_SECRET = re.compile(r"(://[^/\s:@]*:)[^\s]+@")
-#: Settings shown on the page, by the group they stand in; the rest is in the stage's manifest.
-_SHOWN = (
-    "seed",
-    "search_space",
-    "strategy",
-    "error",
-    "latency",
-    "search",
-    "loss",
-    "train",
-    "budget",
-    "student",
-    "task",
-    "finetuning",
-)
 
 
 def search(findings: Findings, drawn: Drawings) -> str:
@@ -39,6 +23,7 @@ def search(findings: Findings, drawn: Drawings) -> str:
         "search",
         "The search",
         [
+            paragraph(_asked(findings)),
             paragraph(_why_words(findings)),
             figure(drawn.get("why")),
             figure(drawn.get("front")),
@@ -117,7 +102,14 @@ def task(findings: Findings, drawn: Drawings) -> str:
     return section(
         "task",
         f"On {findings.task_name}",
-        [paragraph(_task_words(findings)), figure(drawn.get("task")), table("Scores on held-out examples", head, rows)],
+        [
+            paragraph(_task_words(findings)),
+            figure(drawn.get("task")),
+            table("Scores on held-out examples", head, rows),
+            published(findings),
+            *(figure(drawn.get(f"ledger_{role}")) for role in ORDER),
+            agora(findings),
+        ],
     )
 
 
@@ -194,33 +186,24 @@ def costs(findings: Findings, drawn: Drawings) -> str:
     )
 
 
-def provenance(findings: Findings) -> str:
-    """What was asked, from what, with which versions, and how to do it again."""
-    result = findings.result
-    settings = [[Cell(key), Cell(value)] for key, value in _settings(result)]
-    environment = findings.benchmark.get("environment") or {}
-    versions = {**(environment.get("versions") or {}), **(result.get("versions") or {})}
-    store = result.get("mlflow") or {}
-    recorded = (
-        "Every run, candidate and checkpoint is recorded in MLflow: "
-        f"experiment {store.get('experiment')} in {_unsecret(store.get('store'))}."
-        if store.get("store")
-        else ""
-    )
-    commands = [str(command) for command in result.get("commands") or []]
-    return section(
-        "provenance",
-        "What it was made from",
-        [
-            table("Inputs", ["input", "what", "digest"], _inputs(findings), sort=False, kind="words"),
-            table("Settings", ["setting", "value"], settings, sort=False, fold=12, kind="words"),
-            paragraph(
-                "Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + "." if versions else ""
-            ),
-            paragraph(recorded),
-            paragraph("To do it again:") if commands else "",
-            code(commands),
-        ],
+def _asked(findings: Findings) -> str:
+    """Returns what was looked for, and by what means."""
+    found = findings.search
+    strategy, error, latency = (found.get(key) or {} for key in ("strategy", "error", "latency"))
+    if not isinstance(strategy, Mapping) or not strategy.get("name") or not isinstance(error, Mapping):
+        return ""
+    rungs = error.get("rungs") or []
+    by = {"distill": "short distillation", "supernet": "one student that shares its weights", "table": "a table of trainings"}
+    bought = by.get(str(error.get("estimator")), str(error.get("estimator")))
+    bought += f" to {rungs[-1]:,} steps" if rungs and is_number(rungs[-1]) and rungs[-1] > 0 else ""
+    length = latency.get("sequence_length") if isinstance(latency, Mapping) else None
+    measured = "measured in milliseconds" if findings.measured_latency else "counted in operations"
+    counted = measured + (f" at {length} tokens" if is_number(length) else "")
+    limits = (found.get("constraints") or {}).get("limits") or {}
+    within = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in limits.items() if is_number(value))
+    return (
+        f"Asked for: the architecture with the largest W, by the strategy {strategy['name']}, with the error e bought by {bought} "
+        f"and the latency i {counted}" + (f", within {within}." if within else ".")
     )
 
 
@@ -338,48 +321,5 @@ def _processor_seconds(findings: Findings, stage: str) -> float | None:
     return None
 
 
-def _inputs(findings: Findings) -> list[list[Cell]]:
-    result, rows = findings.result, []
-    teacher, corpus, data = result.get("teacher"), result.get("corpus"), findings.task
-    if isinstance(teacher, Mapping):
-        words = f"{teacher.get('name', '')} {teacher.get('architecture', '')}, {big(teacher.get('parameters'))} parameters"
-        rows.append([Cell("teacher"), Cell(words), Cell(_short(teacher.get("digest")))])
-    if isinstance(corpus, Mapping):
-        tokens = corpus.get("tokens")
-        counts = sum(value for value in tokens.values() if is_number(value)) if isinstance(tokens, Mapping) else tokens
-        rows.append([Cell("corpus"), Cell(f"{corpus.get('name', '')}, {big(counts)} tokens"), Cell(_short(corpus.get("digest")))])
-    if data:
-        rows.append([Cell("task"), Cell(str(data.get("name", ""))), Cell(_short(data.get("digest")))])
-    return rows
-
-
-def _settings(result: Record) -> list[tuple[str, str]]:
-    settings = result.get("settings") or result.get("config")
-    if not isinstance(settings, Mapping):
-        return []
-    flat: list[tuple[str, str]] = []
-
-    def walk(key: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for name, item in value.items():
-                walk(f"{key}.{name}" if key else str(name), item)
-        elif value is not None:
-            flat.append((key, _unsecret(value)))
-
-    for name in _SHOWN:
-        if name in settings:
-            walk(name, settings[name])
-    return flat
-
-
-def _short(value: object) -> str:
-    return str(value)[:12] if value else DASH
-
-
 def _cost_cell(value: object, form: Any) -> Cell:
     return Cell(form(value), float(value) if is_number(value) else None)
-
-
-def _unsecret(value: object) -> str:
-    """Returns a value as text, without the password of any address in it."""
-    return _SECRET.sub(r"\1***@", str(value))

@@ -111,6 +111,25 @@ def test_distillation_is_confirmed_only_where_intervals_part() -> None:
     assert "nothing yet" in behind["distillation speed"].here
 
 
+def test_a_tasks_score_speaks_of_distillation_where_nothing_else_does() -> None:
+    models = example_result()["finetune"]["models"]
+
+    def told(**changes: Any) -> Line:
+        result = {"models": {**models, **changes}, "task": {"name": "some_task"}, "baseline": {"metrics": {"accuracy": 0.5}}}
+        return ledger(Evidence("finetune", result, "#task"))["distillation"]
+
+    assert told().verdict == f"{CONFIRMED} at this size, by a task's score"
+    assert "accuracy on Some Task: student 0.7" in told().here
+    assert told(student=models["twin"], twin=models["student"]).verdict.startswith(f"{NOT_CONFIRMED} at this size, by")
+    assert "the intervals overlap" in told(twin=models["student"]).verdict
+    low = {"metrics": {"accuracy": around(0.505)}}
+    assert "its twin without a teacher 0.505 [0.495, 0.515], which did not learn the task" in told(twin=low).here
+    assert told(twin=None).verdict == OPEN
+    # A comparison of masked-LM accuracies has precedence.
+    both = ledger(Evidence("finetune", {"models": models}), objectives(0.2, 0.1, None))
+    assert both["distillation"].evidence == "objectives.json"
+
+
 def test_agora_is_confirmed_where_its_gain_is_sure() -> None:
     settings = [{"task": "cola"}, {"task": "rte"}]
     sure = ledger(

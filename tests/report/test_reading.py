@@ -6,7 +6,6 @@ import pytest
 from example import TEACHER, example_result
 
 from bort.errors import RecordError
-from bort.report.claims import claims
 from bort.report.reading import Findings, points
 from bort.report.sections import search, task
 from bort.report.summary import headline, headline_html, tiles
@@ -15,10 +14,6 @@ from bort.report.summary import headline, headline_html, tiles
 @pytest.fixture(scope="module")
 def result() -> dict[str, Any]:
     return example_result()
-
-
-def _claims(result: dict[str, Any]) -> dict[str, list[str]]:
-    return {row[0].text: [cell.text for cell in row] for row in claims(Findings.of(result))}
 
 
 def test_the_headline_says_what_was_found(result: dict[str, Any]) -> None:
@@ -46,41 +41,6 @@ def test_a_twin_that_is_better_is_said_to_be_better(result: dict[str, Any]) -> N
     models = result["finetune"]["models"]
     turned = {**result, "finetune": {"models": {**models, "student": models["twin"], "twin": models["student"]}}}
     assert "−9.2" in tiles(Findings.of(turned))
-    row = next(row for claim, row in _claims(turned).items() if claim.startswith("Distillation"))
-    assert row[3] == "not confirmed at this size and budget"
-
-
-def test_intervals_that_overlap_decide_nothing(result: dict[str, Any]) -> None:
-    models = result["finetune"]["models"]
-    same = {**result, "finetune": {"models": {**models, "twin": models["student"]}}}
-    row = next(row for claim, row in _claims(same).items() if claim.startswith("Distillation"))
-    assert row[3] == "not decided: the intervals overlap"
-
-
-def test_claims_are_confirmed_only_by_what_was_measured(result: dict[str, Any]) -> None:
-    rows = _claims(result)
-    assert rows["Bort is faster than BERT-large on a CPU"][2:4] == ["–", "not measured here"]
-    assert rows["Distillation gives a better model than masked-LM training alone, at equal steps"][3].startswith("confirmed")
-    assert rows["A few steps of training rank architectures as more steps do"][3] == "holds well at this size"
-    sizes = rows["Bort's effective size, embeddings left out, of BERT-large"]
-    assert sizes[2] == "5.5 % for D4-A8-H768-I1024, 8.2 % for D4-A8-H1024-I768"
-    assert sum(row[3] == "not tested here" for row in rows.values()) == 3
-    empty = _claims({"search": {"winner": {}}})
-    assert {row[3] for row in empty.values() if not row[0].startswith("Bort's")} == {"not measured here", "not tested here"}
-
-
-def test_a_measured_speed_claim(result: dict[str, Any]) -> None:
-    ratio = {
-        "model": "bort",
-        "over_model": "bert-large",
-        "backend": "eager",
-        "over_backend": "eager",
-        "batch": 1,
-        "sequence_length": 128,
-    }
-    for low, verdict in ((8.1, "confirmed"), (6.0, "not confirmed")):
-        rows = _claims({**result, "benchmark": {"ratios": [{**ratio, "ratio": 9.0, "low": low, "high": 10.0}]}})
-        assert rows["Bort is faster than BERT-large on a CPU"][3] == verdict
 
 
 def test_scores_fall_back_to_intervals_over_examples(result: dict[str, Any]) -> None:
@@ -104,8 +64,6 @@ def test_a_model_that_did_not_learn_the_task_is_named(result: dict[str, Any]) ->
     flat = {**result, "finetune": {"models": {**models, "twin": twin}}}
     assert Findings.of(flat).unlearned == ["twin"]
     assert "The twin without teacher cannot be told from" in task(Findings.of(flat), {})
-    row = next(row for claim, row in _claims(flat).items() if claim.startswith("Distillation"))
-    assert row[2].endswith("where the twin did not learn the task")
 
 
 def test_lines_of_equal_w_are_drawn_only_where_w_is_savings_over_error(result: dict[str, Any]) -> None:
