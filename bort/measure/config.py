@@ -19,7 +19,7 @@ class BenchmarkConfig:
 
     Every pair of model and backend is a series. Models are measured one after another, each with all its series and the reference
     beside them: in each round every one is called once, in an order drawn for that round, so that whatever the machine is doing
-    falls on all of them alike.
+    falls on all of them alike; a call that is not timed goes right before each that is, so that caches are as if it ran alone.
 
     Args:
         models: What to time: ``teacher`` and ``student`` of the run, published names, shapes, directories of models and of exports,
