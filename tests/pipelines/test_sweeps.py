@@ -21,9 +21,8 @@ from pipelines import sweeps
 from pipelines.app import entry
 from pipelines.sentences import CONF, sentence
 
-SPACE = ["search_space.depth=[1,2]", "search_space.heads=[2]", "search_space.hidden=[64,128]", "search_space.intermediate=[128]"]
-#: Four shapes: a stride of 9 cannot be.
-OVERRIDES = ["error=proxy", *SPACE, "name=swept", "outputs=out"]
+#: 32 shapes: a stride of 16 takes two of them, and one of 99 cannot be.
+OVERRIDES = ["error=proxy", "search_space=demo", "name=swept", "outputs=out"]
 SECONDS = 400
 
 launchers = pytest.mark.skipif(
@@ -65,7 +64,7 @@ def test_one_failed_job_neither_ends_nor_hides_the_others(
     monkeypatch.chdir(tmp_path)
 
     def run() -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["bort search", "-m", *OVERRIDES, "tracking=off", "seed=1,2", "strategy.stride=9,1"])
+        monkeypatch.setattr(sys, "argv", ["bort search", "-m", *OVERRIDES, "tracking=off", "seed=1,2", "strategy.stride=99,16"])
         with pytest.raises(SystemExit) as ended:
             entry("search")()
         return int(ended.value.code or 0), capsys.readouterr().err
@@ -76,9 +75,9 @@ def test_one_failed_job_neither_ends_nor_hides_the_others(
     lines = [line for line in told.splitlines() if re.match(r"  job \d", line)]
     assert [line.split()[1] for line in lines] == ["0", "2"], "numbered in the order of the sweep"
     for seed, line in zip("12", lines, strict=True):
-        assert f"seed={seed} strategy.stride=9" in line
-        assert "strategy.stride=9 cannot be used: a whole number from 1 to 4" in line
-    done = [folder(tmp_path, f"seed-{seed}", "stride-1") for seed in "12"]
+        assert f"seed={seed} strategy.stride=99" in line
+        assert "strategy.stride=99 cannot be used: a whole number from 1 to 32" in line
+    done = [folder(tmp_path, f"seed-{seed}", "stride-16") for seed in "12"]
     assert [read_json(path / "result.json")["winner"]["name"] is not None for path in done] == [True, True]
     # Given again, only what is missing is done.
     before = [(path / "manifest.json").stat().st_mtime_ns for path in done]
@@ -93,16 +92,16 @@ def test_one_failed_job_neither_ends_nor_hides_the_others(
 @pytest.mark.slow
 @launchers
 def test_joblib_runs_jobs_side_by_side_and_tracks_each(tmp_path: Path) -> None:
-    overrides = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2", "strategy.stride=1,9"]
+    overrides = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2", "strategy.stride=16,99"]
     done = sweep(tmp_path, *overrides)
     assert done.returncode == 1, done.stderr
     assert "2 of the 4 jobs of the sweep failed" in done.stderr
-    assert len(re.findall(r"^  job \d.*strategy.stride=9 cannot be used", done.stderr, flags=re.MULTILINE)) == 2
-    results = [read_json(folder(tmp_path, f"seed-{seed}", "stride-1") / "result.json") for seed in "12"]
-    assert {len(result["candidates"]) for result in results} == {4}
-    # Each search is one tracked run with its four candidates below it.
+    assert len(re.findall(r"^  job \d.*strategy.stride=99 cannot be used", done.stderr, flags=re.MULTILINE)) == 2
+    results = [read_json(folder(tmp_path, f"seed-{seed}", "stride-16") / "result.json") for seed in "12"]
+    assert {len(result["candidates"]) for result in results} == {2}
+    # Each search is one tracked run with its two candidates below it.
     tracked = runs(tmp_path / "out" / "mlflow.db")
-    assert [(" ".join(name.split()[:2]), below) for name, _, below in tracked] == [("swept search", 4)] * 2
+    assert [(" ".join(name.split()[:2]), below) for name, _, below in tracked] == [("swept search", 2)] * 2
     again = sweep(tmp_path, *overrides)
     assert again.returncode == 1
     assert runs(tmp_path / "out" / "mlflow.db") == tracked, "what is done is not done or recorded again"
@@ -111,10 +110,10 @@ def test_joblib_runs_jobs_side_by_side_and_tracks_each(tmp_path: Path) -> None:
 @pytest.mark.slow
 @launchers
 def test_submitit_local_runs_each_job_in_its_folder(tmp_path: Path) -> None:
-    done = sweep(tmp_path, "hydra/launcher=submitit_local", "tracking=off", "strategy.stride=1,9")
+    done = sweep(tmp_path, "hydra/launcher=submitit_local", "tracking=off", "strategy.stride=16,99")
     assert done.returncode == 1, done.stderr
-    assert re.search(r"^  job 1 .*strategy.stride=9 cannot be used", done.stderr, flags=re.MULTILINE), done.stderr
-    assert len(read_json(folder(tmp_path, "stride-1") / "result.json")["candidates"]) == 4
+    assert re.search(r"^  job 1 .*strategy.stride=99 cannot be used", done.stderr, flags=re.MULTILINE), done.stderr
+    assert len(read_json(folder(tmp_path, "stride-16") / "result.json")["candidates"]) == 2
 
 
 #: Stands for SLURM: runs every task of an array at once, here, with what Slurm tells a job.
@@ -150,15 +149,15 @@ def test_slurm_gets_an_array_of_what_was_asked_for(tmp_path: Path) -> None:
         (tmp_path / "bin" / name).chmod(0o755)
     resources = ["partition=gpu", "gpus_per_node=1", "cpus_per_task=8", "mem_gb=32", "timeout_min=240", "array_parallelism=16"]
     overrides = ["hydra/launcher=submitit_slurm", *(f"hydra.launcher.{item}" for item in resources)]
-    done = sweep(tmp_path, "tracking=off", "strategy.stride=1,9", *overrides, path=tmp_path / "bin")
+    done = sweep(tmp_path, "tracking=off", "strategy.stride=16,99", *overrides, path=tmp_path / "bin")
     script = (tmp_path / "sbatch.txt").read_text()
     for line in (
         "--array=0-1%2", "--partition=gpu", "--gpus-per-node=1", "--cpus-per-task=8", "--mem=32GB", "--time=240",
     ):  # fmt: skip
         assert f"#SBATCH {line}\n" in script, script
     assert done.returncode == 1, done.stderr
-    assert re.search(r"^  job 1 .*strategy.stride=9 cannot be used", done.stderr, flags=re.MULTILINE), done.stderr
-    assert len(read_json(folder(tmp_path, "stride-1") / "result.json")["candidates"]) == 4
+    assert re.search(r"^  job 1 .*strategy.stride=99 cannot be used", done.stderr, flags=re.MULTILINE), done.stderr
+    assert len(read_json(folder(tmp_path, "stride-16") / "result.json")["candidates"]) == 2
 
 
 @launchers

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import os
+import signal
 import sys
 import threading
 import time
@@ -45,12 +46,10 @@ def cluster() -> Iterator[Any]:
     before = dict(os.environ)
     # What nodes import, they find where this process does; and a busy machine is no lost node.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
-    os.environ |= {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_raylet_start_wait_time_s": "200",
-        "RAY_health_check_failure_threshold": "60",
-    }
-    os.environ |= {"RAY_worker_register_timeout_seconds": "200", "RAY_prestart_worker_first_driver": "0"}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_register_timeout_seconds": "200"}
+    # A node that is gone refuses ten times in five seconds; one that is slow has two hundred.
+    health = {"period_ms": "500", "timeout_ms": "20000", "failure_threshold": "10"}
+    os.environ |= {f"RAY_health_check_{name}": value for name, value in health.items()}
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'bort[ray]'")
     from ray.cluster_utils import Cluster
 
@@ -207,7 +206,7 @@ def test_a_search_that_was_broken_off_goes_on(engine: Make, tmp_path: Path) -> N
 def test_a_node_that_is_lost_loses_no_candidate(cluster: Any, tmp_path: Path) -> None:
     from bort.search.ray_engine import RayEngine
 
-    script: dict[str, Any] = {"seconds": 1.0, "pieces": 10}
+    script: dict[str, Any] = {"seconds": 2.0, "pieces": 10}
     lost = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     cluster.wait_for_nodes()
     build = functools.partial(make, str(tmp_path / "log"), **script)
@@ -219,10 +218,12 @@ def test_a_node_that_is_lost_loses_no_candidate(cluster: Any, tmp_path: Path) ->
         return [line for line in lines if line[4] == node]
 
     def kill() -> None:
-        # In the middle of a rung of its: some pieces are done, some are not.
-        while not any(line[2] in (2, 12) for line in done_by(lost.node_id)):
+        # In the middle of a rung of its: some pieces are done, some are not. All its processes go at once, as with a machine.
+        while not (begun := [line for line in done_by(lost.node_id) if line[2] % 10 == 2]):
             time.sleep(0.02)
-        cluster.remove_node(lost, allow_graceful=False)
+        (raylet,) = lost.all_processes["raylet"]
+        for process in (raylet.process.pid, begun[-1][3]):
+            os.kill(process, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -231,6 +232,7 @@ def test_a_node_that_is_lost_loses_no_candidate(cluster: Any, tmp_path: Path) ->
         killer.join(30)
     finally:
         engine.close()
+        cluster.remove_node(lost, allow_graceful=False)
     assert [candidate["state"] for candidate in found["candidates"]] == ["complete"] * len(SHAPES)
     assert found["trained_steps"] == 4 * len(SHAPES)
     assert found["winner"]["name"] == search(tmp_path / "alone", alone_in(tmp_path), "ose")["winner"]["name"]

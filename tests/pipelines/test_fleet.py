@@ -1,0 +1,121 @@
+"""`bort benchmark cost` and `bort benchmark workers`: what they read from a configuration, and what they show."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from rich.console import Console
+
+from bort.errors import ConfigurationError
+from bort.files import write_json
+from pipelines import benchmark_cost, benchmark_workers, engines
+from pipelines.overrides import register_resolvers
+from pipelines.schema import Config, register_schema, typed
+from pipelines.sentences import CONF
+
+PAPER = ["experiment=paper", "fleet.teacher=24-16-1024-4096"]
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    register_schema()
+    register_resolvers()
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        yield
+    GlobalHydra.instance().clear()
+
+
+def composed(*overrides: str) -> Config:
+    return typed(compose("benchmark_cost", overrides=list(overrides)))
+
+
+def shown(found: object) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(found)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_papers_search_and_distillation_are_what_is_counted() -> None:
+    config = composed(*PAPER)
+    benchmark_cost.check(config)
+    work = benchmark_cost.to_train(config, benchmark_cost._teacher(config))
+    assert len(work.shapes) == len(set(work.shapes)) == 300
+    assert work.distill_tokens == 44_100 * 1024 * 512
+    assert work.candidate_tokens == 1024 * 1024 * 512
+    assert work.masked == 77
+    # A stride and a number of candidates choose among the ordered shapes.
+    assert len(benchmark_cost.to_train(composed(*PAPER, "strategy.stride=7"), benchmark_cost._teacher(config)).shapes) == 43
+    some = benchmark_cost.to_train(composed(*PAPER, "fleet.candidates=30"), benchmark_cost._teacher(config))
+    assert some.shapes == work.shapes[::10]
+
+
+def test_a_measured_device_joins_the_assumed_ones(tmp_path: Path) -> None:
+    from bort.distillation.fleet_cost import fleet_cost
+
+    rows = [
+        {"variant": "usual", "tokens_per_second": 400.0, "mfu": 0.5},
+        {"variant": "cached", "tokens_per_second": 2000.0, "mfu": 0.25},
+        {"variant": "compiled", "tokens_per_second": 3000.0, "mfu": None},
+    ]
+    variants = {"cached": {"peak_flops": 4e10}}
+    write_json(tmp_path / "result.json", {"rows": rows, "variants": variants, "student": "D1-A6-H384-I288", "device": "cpu"})
+    config = composed(*PAPER, f"fleet.measured={tmp_path / 'result.json'}")
+    teacher = benchmark_cost._teacher(config)
+    fleet = benchmark_cost._with_measured(config.fleet)
+    assert list(fleet.devices) == ["A100", "H200", "cpu here"]
+    assert fleet.devices["cpu here"].peak_teraflops == pytest.approx(0.04)
+    found = fleet_cost(benchmark_cost.to_train(config, teacher), teacher, fleet)
+    told = shown(benchmark_cost.show(found))
+    assert "300 candidates of 536,870,912 tokens; 23,121,100,800 tokens distilled" in told
+    assert len([line for line in told.splitlines() if "cpu here" in line and line.rstrip(" │|").endswith("–")]) == 2
+    assert "assumptions" in told
+    assert benchmark_cost.sources(config)["measured"]
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("error=proxy", "error"),
+        ("budget.seconds=60", "budget.seconds"),
+        ("fleet.measured=nowhere.json", "fleet.measured"),
+        ("fleet.devices.A100.price=[1]", "fleet.devices.A100.price"),
+    ],
+)
+def test_what_cannot_be_reckoned_with_is_refused(override: str, key: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        benchmark_cost.check(composed(*(PAPER if override != "error=proxy" else PAPER[1:]), override))
+    assert caught.value.key == key
+
+
+def test_the_workers_table_tells_speed_up_and_efficiency() -> None:
+    rows = [{"engine": "ray", "workers": 4, "seconds": [8.25, 8.5], "speedup": 3.9, "efficiency": 0.97}]
+    told = shown(benchmark_workers.show({"candidates": 32, "candidate_seconds": 1.0, "rows": rows}))
+    for part in ("32 candidates of 1 s each", "ray", "8.25, 8.50", "3.90×", "97.0%"):
+        assert part in told
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("impl.engine=dask", "impl.engine"),
+        ("impl.ray.gpus=2", "impl.ray.gpus"),
+        ("impl.ray.processors=0", "impl.ray.processors"),
+        ("impl.ray.memory_megabytes=0", "impl.ray.memory_megabytes"),
+        ("impl.ray.retries=-1", "impl.ray.retries"),
+        ("impl.ray.address=''", "impl.ray.address"),
+    ],
+)
+def test_settings_of_an_engine_are_refused_before_anything_is_run(override: str, key: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        engines.check(composed(override))
+    assert caught.value.key == key
+
+
+def test_nodes_are_told_no_secrets() -> None:
+    config = composed("storage=postgres", "storage.url=postgresql://me:planted@host/db", "tracking.uri=http://me:planted@host:5000")
+    assert "planted" not in repr(engines._without_secrets(config))
