@@ -59,8 +59,12 @@ def write_json(target: Path | str, value: Any) -> None:
     write_text(target, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, halves: bool = False) -> Any:
     """Returns what JSON from outside says.
+
+    Args:
+        text: The JSON.
+        halves: Whether texts may hold halves of characters (lone surrogates), for a caller that looks for them.
 
     Raises:
         ValueError: It is not JSON, is nested too deeply, or holds a number or a text that nothing here could work with.
@@ -69,7 +73,7 @@ def parse_json(text: str | bytes) -> Any:
         value = json.loads(text)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    if _SURROGATE.search(text if isinstance(text, str) else text.decode("utf-8", errors="replace")):
+    if not halves and _SURROGATE.search(text if isinstance(text, str) else text.decode("utf-8", errors="replace")):
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
 

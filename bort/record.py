@@ -12,7 +12,7 @@ from typing import Any
 
 import bort
 from bort.errors import RecordError
-from bort.files import digest, read_json, write_json
+from bort.files import digest, read_json, well_formed, whole_number, write_json
 
 MANIFEST = "manifest.json"
 RESULT = "result.json"
@@ -47,11 +47,13 @@ class StageDirectory:
         manifest = self.path / MANIFEST
         if not manifest.exists():
             return
-        self._manifest = read_json(manifest)
-        if self._manifest.get("schema", 0) > SCHEMA:
-            raise RecordError(f"{manifest} was written by a newer version of Bort (schema {self._manifest['schema']}).")
+        there = read_json(manifest)
+        with well_formed(manifest, "a stage's manifest"):
+            if whole_number(there.get("schema", 0)) > SCHEMA:
+                raise RecordError(f"{manifest} was written by a newer version of Bort (schema {there['schema']}).")
+            self._manifest = {**there, "state": there["state"], "seconds": float(there["seconds"])}
+            difference = "" if there.get("digest") == self.digest else _difference(there, self._made_from)
         if self._manifest.get("digest") != self.digest:
-            difference = _difference(self._manifest, self._made_from)
             raise RecordError(
                 f"{self.path} holds the {self.stage} stage of another configuration ({difference}); "
                 "choose another name with name=…, another folder with hydra.run.dir=…, or remove it."
@@ -101,8 +103,9 @@ class StageDirectory:
 
     def result(self) -> dict[str, Any]:
         """Returns the stage's ``result.json``."""
-        result: dict[str, Any] = read_json(self.path / RESULT)
-        return result
+        result = read_json(self.path / RESULT)
+        with well_formed(self.path / RESULT, "a stage's result"):
+            return dict(result)
 
     def add_seconds(self, seconds: float) -> None:
         """Adds the wall seconds of a start that was interrupted or has ended."""

@@ -19,7 +19,7 @@ from bort.corpus.sources import Reader
 from bort.corpus.workers import Batch, encode
 from bort.errors import RecordError
 from bort.events import Observer
-from bort.files import atomic_path, read_json, write_json
+from bort.files import atomic_path, parse_json, read_json, write_json
 
 #: Characters of a part: a kill loses at most a few parts' work, and a part's memory stays small.
 PART_CHARACTERS = 4_000_000
@@ -54,15 +54,20 @@ class Parts:
     def __init__(self, folder: Path, dtype: np.dtype[Any]) -> None:
         indices: list[dict[str, NDArray[Any]]] = []
         there = {name: _size(folder / name) for name in (TOKENS, SIGNATURES)}
+        ends = [0, 0]
         while (index := _index(folder, len(indices))) is not None:
-            if any(there[name] < int(end) for name, end in zip(there, index["ends"], strict=True)):
+            # What stands between two ends are the tokens, and the signatures, of the documents that the index counts.
+            tokens, minima = (int(end) - start for end, start in zip(index["ends"], ends, strict=True))
+            fits = tokens == int(index["lengths"].sum()) * dtype.itemsize and minima in (0, len(index["lengths"]) * MINIMA * 4)
+            if not fits or any(there[name] < int(end) for name, end in zip(there, index["ends"], strict=True)):
                 break
+            ends = index["ends"].tolist()
             indices.append(index)
         self.count = len(indices)
         self.ends = {name: int(indices[-1]["ends"][place]) if indices else 0 for place, name in enumerate(there)}
-        self.complete = (folder / DONE).exists() and read_json(folder / DONE)["parts"] == self.count
+        self.complete = (folder / DONE).exists() and read_json(folder / DONE) == {"parts": self.count}
         self.seen = sum(int(index["seen"][0]) for index in indices)
-        self.position: dict[str, Any] | None = json.loads(indices[-1]["position"].tobytes()) if indices else None
+        self.position: dict[str, Any] | None = parse_json(indices[-1]["position"].tobytes()) if indices else None
         self.counts = {name: sum(int(index["counts"][place]) for index in indices) for place, name in enumerate(COUNTS)}
         self.lengths: NDArray[np.int64] = _joined([index["lengths"] for index in indices], np.int64)
         self.starts: NDArray[np.int64] = np.cumsum(self.lengths) - self.lengths
@@ -165,9 +170,14 @@ def _index(folder: Path, number: int) -> dict[str, NDArray[Any]] | None:
     from safetensors.numpy import load_file
 
     try:
-        return dict(load_file(_path(folder, number)))
-    except (SafetensorError, OSError):
+        index = dict(load_file(_path(folder, number)))
+        shapes = {"ends": (2,), "seen": (1,), "counts": (len(COUNTS),)}
+        documents = {index[name].shape for name in ("lengths", "keys", "sources")}
+        sound = documents == {(len(index["lengths"]),)} and all(index[name].shape == shape for name, shape in shapes.items())
+        sound = sound and min(index["ends"]) >= 0 and isinstance(parse_json(index["position"].tobytes()), dict)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
+    return index if sound else None
 
 
 def _size(path: Path) -> int:

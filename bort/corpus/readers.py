@@ -161,7 +161,7 @@ def _json_lines(file: Path, stream: IO[str], source: SourceConfig, key: str) -> 
             continue
         place = f"{file}:{number}"
         try:
-            row = parse_json(line)
+            row = parse_json(line, halves=True)
         except ValueError as error:
             raise BortError(f"{place} is not a line of JSON: {error}.") from error
         if not isinstance(row, dict):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.errors import RecordError
-from bort.files import file_digest, read_json
+from bort.files import file_digest, read_array, read_json, well_formed, whole_number
 
 RECORD = "corpus.json"
 SCHEMA = 1
@@ -70,8 +70,8 @@ class Corpus:
         if not path.exists():
             return None
         try:
-            marks: NDArray[np.uint8] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            marks: NDArray[np.uint8] = read_array(path)
+        except ValueError as error:
             raise RecordError(f"{path} cannot be read ({error}); remove {self.directory} and build the corpus again.") from error
         if marks.shape != (self.vocab_size,) or marks.dtype != np.uint8:
             raise RecordError(f"{path} does not match its record; remove {self.directory} and build the corpus again.")
@@ -92,18 +92,22 @@ class Corpus:
         if not (directory / RECORD).exists():
             raise RecordError(f"{directory} holds no corpus; build one there with 'bort corpus'.")
         record = read_json(directory / RECORD)
-        if record.get("schema", 0) > SCHEMA:
-            raise RecordError(f"{directory / RECORD} was written by a newer version of Bort (schema {record['schema']}).")
-        return cls(directory, record, *(Blocks(_open_split(directory, record, split, verify)) for split in SPLITS))
+        with well_formed(directory / RECORD, "a corpus's record"):
+            if whole_number(record.get("schema", 0)) > SCHEMA:
+                raise RecordError(f"{directory / RECORD} was written by a newer version of Bort (schema {record['schema']}).")
+            for number in (record["vocab_size"], record["block_length"], *record["special"].values()):
+                whole_number(number)
+            return cls(directory, record, *(Blocks(_open_split(directory, record, split, verify)) for split in SPLITS))
 
 
 def _open_split(directory: Path, record: dict[str, Any], split: str, verify: bool) -> NDArray[Any]:
     path = directory / f"{split}.npy"
-    expected = (record["blocks"][split], record["block_length"])
+    expected = (whole_number(record["blocks"][split]), record["block_length"])
+    wanted = record["digests"][split]
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r" if expected[0] else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array: NDArray[Any] = read_array(path, mapped=expected[0] > 0)
+    except ValueError as error:
         raise RecordError(f"{path} cannot be read ({error}); remove {directory} and build the corpus again.") from error
-    if array.shape != expected or (verify and file_digest(path) != record["digests"][split]):
+    if array.shape != expected or array.dtype.kind not in "iu" or (verify and file_digest(path) != wanted):
         raise RecordError(f"{path} does not match its record; remove {directory} and build the corpus again.")
     return array

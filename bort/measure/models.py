@@ -130,7 +130,9 @@ def load_model(directory: Path | str, kind: Kind | None = None) -> PreTrainedMod
 
         auto = getattr(transformers, kind.auto)
         try:
-            model, report = auto.from_pretrained(directory, local_files_only=True, output_loading_info=True, dtype=torch.float32)
+            model, report = auto.from_pretrained(
+                directory, local_files_only=True, output_loading_info=True, dtype=torch.float32, trust_remote_code=False
+            )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise BortError(f"{directory} cannot be loaded: {_first_line(error)}") from error
     # Students have no pooler, and the encoder's output does not pass through it.
@@ -200,7 +202,7 @@ def positions(subject: Path | Architecture | PublishedModel, longest: int = 512)
 
             kind_of(subject)
             try:
-                config = AutoConfig.from_pretrained(subject, local_files_only=True)
+                config = AutoConfig.from_pretrained(subject, local_files_only=True, trust_remote_code=False)
             except (OSError, ValueError, KeyError) as error:
                 raise BortError(f"{subject} cannot be loaded: {_first_line(error)}") from error
         else:
@@ -222,7 +224,7 @@ def load_tokenizer(directory: Path | str) -> Any:
         from transformers import AutoTokenizer
 
         try:
-            return AutoTokenizer.from_pretrained(directory, local_files_only=True)
+            return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise BortError(f"The tokenizer in {directory} cannot be loaded: {_first_line(error)}") from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bort.errors import BortError, ConfigurationError
-from bort.files import drop_torn_line
+from bort.files import drop_torn_line, parse_json
 
 
 class FileLocks:
@@ -95,8 +95,10 @@ class JournalCoordination(FileLocks):
                 self.storage, self._backend = _journal(path)
         except OSError as error:
             raise _unwritable(path, error) from error
-        except (ValueError, KeyError) as error:
-            raise ConfigurationError("storage.path", path, f"it is no Optuna journal, or a damaged one ({error})") from error
+        except Exception as error:
+            # Optuna plays back whatever the lines say, and stumbles over a damaged one in any way there is.
+            reason = str(error) or type(error).__name__
+            raise ConfigurationError("storage.path", path, f"it is no Optuna journal, or a damaged one ({reason})") from error
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -181,7 +183,8 @@ def _check_journal(path: Path) -> None:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - (1 << 20)))
         last = file.read().rstrip(b"\n").rpartition(b"\n")[2]
-    if last and "op_code" not in json.loads(last):
+    operation = parse_json(last) if last else {"op_code": None}
+    if not isinstance(operation, dict) or "op_code" not in operation:
         raise ValueError("its last line is no operation")
 
 

@@ -89,7 +89,7 @@ def _guarded(place: str, work: Callable[[], Iterator[Raw]]) -> list[Raw]:
         return list(work())
     except KeyError as error:
         raise BortError(f"{place}: the field {error} is missing.") from error
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
+    except (TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
         raise BortError(f"{place}: a field has not the form that this task's files have ({error}).") from error
 
 

@@ -129,9 +129,7 @@ class Numbering:
                 )
             position = next(iter(readings.values()), None)
         if len(raw.options) < 2 and self._config.format == "table":
-            raise BortError(
-                f"{place}: {len(raw.options)} option under '{', '.join(self._columns)}', where at least two are needed."
-            )
+            raise BortError(f"{place}: one option under '{', '.join(self._columns)}', where at least two are needed.")
         if position is None or position >= len(raw.options):
             accepted = "its column, its text, its letter from A or its number from 0"
             if self._known:

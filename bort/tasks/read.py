@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def _opened(path: Path, key: str, layout: Layout) -> Iterator[tuple[IO[str], str
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline=newline) as file:
             yield file, delimiter, quoted
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise BortError(f"{path} cannot be read as UTF-8 text: {error}.") from error
     finally:
         csv.field_size_limit(limit)

@@ -47,7 +47,7 @@ def submission_text(task: Task, predictions: Sequence[float]) -> str:
         raise BortError(f"task {task.name} has no unlabelled test set to make a submission of; name one with task.unlabelled=FILE.")
     if len(predictions) != len(examples):
         raise BortError(f"task {task.name}: {len(predictions)} predictions for {len(examples)} test examples.")
-    _refuse_repeated(task, examples)
+    check_names(task)
     if submission_name(task).endswith(".tsv"):
         rows = [f"{one.index}\t{_word(task, one, found)}" for one, found in zip(examples, predictions, strict=True)]
         return "\n".join(["index\tprediction", *rows]) + "\n"
@@ -60,8 +60,13 @@ def submission_text(task: Task, predictions: Sequence[float]) -> str:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
-def _refuse_repeated(task: Task, examples: Sequence[Example]) -> None:
-    counts = Counter(example.index for example in examples)
+def check_names(task: Task) -> None:
+    """Refuses a test set that names an example twice.
+
+    Raises:
+        BortError: It does; the message names one.
+    """
+    counts = Counter(example.index for example in task.unlabelled)
     repeated = [index for index, count in counts.items() if count > 1]
     if repeated:
         raise BortError(

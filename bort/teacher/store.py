@@ -16,7 +16,7 @@ from torch import Tensor
 from bort.corpus.config import MaskingConfig
 from bort.corpus.store import Corpus
 from bort.errors import RecordError
-from bort.files import file_digest, read_json
+from bort.files import file_digest, read_array, read_json, well_formed, whole_number
 from bort.teacher.model import Teacher
 
 STORE = "store.json"
@@ -87,7 +87,7 @@ class Store:
     """
 
     def __init__(self, directory: Path, record: dict[str, Any]) -> None:
-        self.directory, self._record = directory, record
+        self.directory, self._layout = directory, record["layout"]
         self.digest: str = record["digest"]
         self._maps: dict[str, NDArray[Any]] = {}
 
@@ -102,18 +102,23 @@ class Store:
         Raises:
             RecordError: A file is missing or damaged.
         """
-        store = cls(directory, read_json(directory / STORE))
-        for name, digests in store._record["shards"].items():
-            for key, wanted in digests.items():
-                path = directory / shard_file(name, key)
-                store._map(name, key)
-                if verify and file_digest(path) != wanted:
-                    raise RecordError(f"{path} does not match its digest; remove {directory.parent} and make them again.")
+        record = read_json(directory / STORE)
+        with well_formed(directory / STORE, "a record of soft targets"):
+            store = cls(directory, record)
+            whole_number(store._layout["shard_blocks"], 1)
+            shapes = {key: (tuple(part["shape"]), np.dtype(part["dtype"])) for key, part in store._layout["arrays"].items()}
+            for name, digests in record["shards"].items():
+                for key, wanted in digests.items():
+                    path = directory / shard_file(name, key)
+                    array = store._map(name, key)
+                    whole = (array.shape[1:], array.dtype) == shapes[key] and array.ndim
+                    if not whole or (verify and file_digest(path) != wanted):
+                        raise RecordError(f"{path} does not match its record; remove {directory.parent} and make them again.")
         return store
 
     def rows(self, split: str, indices: Integers, epochs: Integers) -> dict[str, Any]:
         """Returns the fields of a :class:`~bort.teacher.model.TargetBatch` for blocks [B] in their epochs [B]."""
-        layout = self._record["layout"]
+        layout = self._layout
         shards, rows = np.divmod(indices, layout["shard_blocks"])
         values: dict[str, Tensor] = {}
         for key, part in layout["arrays"].items():
@@ -121,7 +126,12 @@ class Store:
             out = np.empty((len(indices), *part["shape"]), dtype=np.int64 if whole else np.float32)
             for epoch, shard in set(zip(epochs.tolist(), shards.tolist(), strict=True)):
                 chosen = np.flatnonzero((epochs == epoch) & (shards == shard))
-                out[chosen] = self._map(shard_name(split, epoch, shard), key)[rows[chosen]]
+                name = shard_name(split, epoch, shard)
+                try:
+                    out[chosen] = self._map(name, key)[rows[chosen]]
+                except IndexError as error:
+                    path = self.directory / shard_file(name, key)
+                    raise RecordError(f"{path} is too short; remove {self.directory.parent} and make them again.") from error
             values[key] = torch.from_numpy(out)
         return values
 
@@ -129,8 +139,8 @@ class Store:
         path = self.directory / shard_file(name, key)
         if path.name not in self._maps:
             try:
-                self._maps[path.name] = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
+                self._maps[path.name] = read_array(path, mapped=True)
+            except ValueError as error:
                 raise RecordError(
                     f"{path} cannot be read ({error}); remove {self.directory.parent} and make them again."
                 ) from error

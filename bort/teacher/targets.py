@@ -18,7 +18,7 @@ import numpy as np
 from bort.corpus.config import MaskingConfig
 from bort.corpus.store import Blocks, Corpus
 from bort.errors import BortError, ConfigurationError, RecordError
-from bort.files import digest, read_json
+from bort.files import digest, read_json, well_formed
 from bort.teacher.config import TargetConfig
 from bort.teacher.model import TargetBatch, Teacher, check_vocabulary
 from bort.teacher.sparse import SparseLogits
@@ -108,12 +108,13 @@ class Targets:
         if not (directory / RECORD).exists():
             raise RecordError(f"{directory} holds no finished soft targets; make them with 'bort teacher'.")
         record = read_json(directory / RECORD)
-        check_schema(directory, record)
-        refuse_difference(directory, record["identity"], expected)
-        stores = {kind: Store.open(directory / kind, verify=verify) for kind in record["kinds"]}
-        if digest({kind: store.digest for kind, store in stores.items()}) != record["digest"]:
-            raise RecordError(f"{directory} and the folders in it do not belong together; remove it and make them again.")
-        return cls(directory, record, stores)
+        with well_formed(directory / RECORD, "a record of soft targets"):
+            check_schema(directory, record)
+            refuse_difference(directory, record["identity"], expected)
+            stores = {kind: Store.open(directory / kind, verify=verify) for kind in record["kinds"]}
+            if digest({kind: store.digest for kind, store in stores.items()}) != record["digest"]:
+                raise RecordError(f"{directory} and the folders in it do not belong together; remove it and make them again.")
+            return cls(directory, record, stores)
 
     def count(self, split: str) -> int:
         """Returns how many blocks of ``split`` are covered, from the first."""
