@@ -29,7 +29,7 @@ KEPT = {
     "distill": ("architecture", "parameters", "steps", "tokens", "heldout", "processor_seconds", "twin"),
     "finetune": ("task", "baseline", "models"),
     "evaluate": ("task", "metrics", "baseline"),
-    "benchmark": ("rows", "ratios", "reference", "models", "others_share", "busy", "settings"),
+    "benchmark": ("rows", "ratios", "targets", "serving", "reference", "models", "others_share", "busy", "settings"),
     "benchmark_search": ("rows", "benchmark", "settings"),
     "benchmark_distill": ("rows", "student", "teacher", "device", "settings"),
     "benchmark_objectives": ("rows", "runs"),
