@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from typing import Any
 
@@ -74,7 +75,18 @@ STAGE = Stage(
     check=check,
     shared=True,
 )
-main = entry("search")
+
+
+def main() -> None:
+    """Searches, or says how far the search is: ``bort search status``."""
+    if sys.argv[1:2] == ["status"]:
+        from pipelines import search_status
+
+        del sys.argv[1]
+        search_status.main()
+    else:
+        entry("search")()
+
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,151 @@
+"""The disk is full at any of a stage's writes: one sentence, and the same command ends in the same bytes once there is room."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bort.corpus import CorpusConfig, build_corpus, parts
+from bort.distillation.config import LossConfig
+from bort.distillation.training import distill
+from bort.errors import BortError
+from bort.events import Quiet
+from bort.search.config import JournalStorageConfig, OseConfig
+from bort.search.run import run_search
+from bort.teacher import TargetConfig, build_targets
+from bort.tracking import Spool
+from pipelines.sentences import disk_full, sentence
+from tests.distillation.conftest import World, make_world
+from tests.faults.training import comparable, problem
+
+#: Writes of a stage at which the disk is full in turn; drawn where there are more.
+MOMENTS = 12
+
+
+@contextlib.contextmanager
+def full_at(moment: int) -> Iterator[list[int]]:
+    """Lets the write of that number fail when it is forced to the disk, as the last moment at which it may; counts them."""
+    real, seen = os.fsync, [0]
+
+    def fsync(descriptor: int) -> None:
+        seen[0] += 1
+        if seen[0] == moment:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    os.fsync = fsync
+    try:
+        yield seen
+    finally:
+        os.fsync = real
+
+
+def check(work: Callable[[Path], Any], folder: Path) -> int:
+    """Fills the disk at each moment of a stage, goes on with room, and compares what comes out; returns how many there were."""
+    with full_at(0) as seen:
+        expected = work(folder / "whole")
+    moments = range(1, seen[0] + 1)
+    chosen = list(moments) if len(moments) <= MOMENTS else random.Random(3).sample(moments, MOMENTS)
+    for moment in chosen:
+        place = folder / f"full-{moment}"
+        with full_at(moment), pytest.raises((BortError, OSError)) as caught:
+            work(place)
+        assert isinstance(caught.value, BortError) or disk_full(caught.value)
+        told = sentence(caught.value)
+        assert "full" in told or "No space left" in told
+        assert work(place) == expected, f"write {moment} of {len(moments)}"
+    return len(chosen)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+def test_of_the_corpus(tmp_path: Path, tiny_text_directory: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PART_CHARACTERS", 6000)
+
+    def work(folder: Path) -> Any:
+        record = build_corpus(CorpusConfig(path=str(tiny_text_directory), block_length=32, heldout=0.1), tiny_tokenizer, folder)
+        return record["digest"], (folder / "train.npy").read_bytes()
+
+    assert check(work, tmp_path) >= 8
+
+
+def test_of_the_soft_targets(tmp_path: Path, world: World) -> None:
+    def work(folder: Path) -> Any:
+        config = TargetConfig("logits", epochs=2, dtype="float32")
+        return build_targets(world.teacher, world.corpus, world.masking, config, folder)["digest"]
+
+    assert check(work, tmp_path) >= 8
+
+
+def test_of_the_search(tmp_path: Path) -> None:
+    def work(folder: Path) -> Any:
+        return comparable(run_search(problem(), OseConfig(stride=4), storage=JournalStorageConfig(), directory=folder))
+
+    assert check(work, tmp_path) == MOMENTS
+
+
+def test_of_the_distillation(tmp_path: Path, world: World) -> None:
+    from bort.architecture import Architecture
+
+    def work(folder: Path) -> Any:
+        arguments = world.arguments(LossConfig(hidden=1.0, relations=1.0, relation_heads=2))
+        result = distill(Architecture(1, 2, 8, 12), **arguments, steps=6, directory=folder, checkpoint_every=2, observer=Quiet())
+        curve = [{key: value for key, value in point.items() if "second" not in key} for point in result["curve"]]
+        return result["heldout"], curve, (folder / "student" / "model.safetensors").read_bytes()
+
+    assert check(work, tmp_path) >= 8
+
+
+def test_a_journal_that_does_not_fit_is_not_written_at_all(tmp_path: Path) -> None:
+    """What the disk took of it must not be written a second time."""
+
+    def work(folder: Path) -> int:
+        run_search(problem(), OseConfig(stride=4), storage=JournalStorageConfig(), directory=folder)
+        return (folder / "study.journal").read_bytes().count(b"\n")
+
+    lines, draw, failures = work(tmp_path / "whole"), random.Random(5), 0
+    for _ in range(10):
+        with full_at(draw.randint(2, 8)), contextlib.suppress(BortError, OSError):
+            work(tmp_path)
+            break
+        failures += 1
+    assert failures > 3
+    assert work(tmp_path) == lines
+
+
+def test_an_event_that_does_not_fit_leaves_no_half_line(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.jsonl")
+    spool.append({"event": "x", "number": 0})
+
+    class Filling:
+        """Takes some bytes, as a disk does that becomes full, then none."""
+
+        def __init__(self, file: Any) -> None:
+            self._file, self._calls = file, 0
+
+        def write(self, data: bytes) -> int:
+            self._calls += 1
+            if self._calls > 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return self._file.write(data[:10])
+
+        def fileno(self) -> int:
+            return self._file.fileno()
+
+    real = spool._file
+    spool._file = Filling(real)
+    with pytest.raises(OSError, match="No space left"):
+        spool.append({"event": "x", "number": 1})
+    spool._file = real
+    spool.append({"event": "x", "number": 2})
+    assert [event["number"] for _, event in spool.read() if event and event["event"] == "x"] == [0, 2]
