@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,15 +128,23 @@ def load_encoder(model_dir: str | Path, task: Task, pooling: str) -> Loaded:
     kind = AutoModel if pooling == "mean" else kind
     with quiet_transformers():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(model_dir)
+            tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
             model, report = kind.from_pretrained(
-                model_dir, output_loading_info=True, ignore_mismatched_sizes=True, dtype=torch.float32, **settings
+                model_dir,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                **settings,
             )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise BortError(f"The model '{model_dir}' cannot be loaded for fine-tuning: {reason.rstrip('.')}.") from error
     if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = _padding(tokenizer, getattr(model.config, "pad_token_id", None))
+    if tokenizer.pad_token_id is None:
         raise BortError(f"The tokenizer of '{model_dir}' has no padding token, which batches of texts need.")
+    _agree_on_types(tokenizer, model)
     setattr(model.config, ORIGIN, {"name": task.name, "kind": task.kind, "labels": list(task.labels)})
     fresh = set(report["missing_keys"]) | {item[0] if isinstance(item, tuple) else item for item in report["mismatched_keys"]}
     if pooling == "mean":
@@ -149,6 +158,22 @@ def load_encoder(model_dir: str | Path, task: Task, pooling: str) -> Loaded:
     # Whatever is not the encoder is the head of another task: it starts anew, so that no order of labels is inherited.
     fresh = (fresh & base) | {name for name, _ in model.named_parameters() if name not in base}
     return Loaded(model, tokenizer, frozenset(fresh))
+
+
+def _agree_on_types(tokenizer: Any, model: Any) -> None:
+    """Keeps a tokenizer from giving token types to a model that has a single one, or none."""
+    heard = "token_type_ids" in inspect.signature(model.base_model.forward).parameters
+    if not heard or getattr(model.config, "type_vocab_size", 2) < 2:
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+
+
+def _padding(tokenizer: Any, wanted: int | None) -> str | None:
+    """Returns the token that batches are filled up with where the tokenizer names none: nothing attends to it, so any will do.
+
+    The model's own comes first: some count positions from it.
+    """
+    own = tokenizer.convert_ids_to_tokens(wanted) if wanted is not None and 0 <= wanted < len(tokenizer) else None
+    return own or tokenizer.eos_token or tokenizer.sep_token or tokenizer.unk_token
 
 
 def _prefix(model: Any) -> str:
@@ -308,14 +333,15 @@ def load_classifier(directory: str | Path) -> tuple[Any, Any]:
     home = path / "encoder" if apart else path
     with quiet_transformers():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(home)
-            names = AutoConfig.from_pretrained(home).architectures or [""]
+            tokenizer = AutoTokenizer.from_pretrained(home, trust_remote_code=False)
+            names = AutoConfig.from_pretrained(home, trust_remote_code=False).architectures or [""]
             kind = AutoModelForMultipleChoice if names[0].endswith(_CHOICE) else AutoModelForSequenceClassification
             kind = AutoModel if apart else kind
-            model, report = kind.from_pretrained(home, output_loading_info=True, dtype=torch.float32)
+            model, report = kind.from_pretrained(home, output_loading_info=True, dtype=torch.float32, trust_remote_code=False)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise BortError(f"The classifier '{directory}' cannot be loaded: {reason.rstrip('.')}.") from error
+    _agree_on_types(tokenizer, model)
     if apart:
         model = MeanClassifier(model, int(read_json(path / _APART)["outputs"]), 0.0)
         model.classifier.load_state_dict(load_file(path / "head.safetensors"))

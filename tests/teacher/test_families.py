@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
+from transformers import AutoModel, AutoModelForMaskedLM
 
 from bort.architecture import Architecture
 from bort.corpus import Corpus, CorpusConfig, MaskingConfig, build_corpus, mask_blocks
@@ -29,29 +29,9 @@ from bort.teacher import (
 )
 from bort.teacher.fit import MODEL
 from bort.teacher.shape import TeacherShape, teacher_shape
+from tests.families import FAMILIES, write_family
 
 MASKING = MaskingConfig()
-_NUMBERS = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "max_position_embeddings": 66,
-}
-_TOKENS = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
-_GROUPED = ("q", "k", "v", "post_attention", "intermediate", "output")
-#: Every family with what its configuration needs beside the numbers, and the family of its students.
-FAMILIES: dict[str, tuple[dict[str, Any], str]] = {
-    "bert": ({}, "bert"),
-    "roberta": ({"type_vocab_size": 1}, "roberta"),
-    "mpnet": ({}, "roberta"),
-    "modernbert": ({"global_attn_every_n_layers": 1}, "bert"),
-    "distilbert": ({"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24}, "bert"),
-    "electra": ({"embedding_size": 12}, "bert"),
-    "albert": ({"embedding_size": 12}, "bert"),
-    "deberta-v2": ({"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "max_relative_positions": 8}, "bert"),
-    "squeezebert": ({"embedding_size": 16, **{f"{part}_groups": 1 for part in _GROUPED}}, "bert"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +46,7 @@ def corpus(tiny_text_directory: Path, tiny_tokenizer: Any, tmp_path_factory: pyt
 @pytest.fixture(scope="module")
 def directories(tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("families")
-    for name, (settings, _) in FAMILIES.items():
-        numbers = {key: value for key, value in _NUMBERS.items() if name != "distilbert" or key == "max_position_embeddings"}
-        config = AutoConfig.for_model(name, vocab_size=len(tiny_tokenizer), initializer_range=0.3, **(_TOKENS | numbers | settings))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            AutoModelForMaskedLM.from_config(config).save_pretrained(folder / name)
-        tiny_tokenizer.save_pretrained(folder / name)
-    return {name: folder / name for name in FAMILIES}
+    return {name: write_family(name, tiny_tokenizer, folder / name) for name in FAMILIES}
 
 
 @pytest.fixture(scope="module")
