@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 
+from bort.errors import BortError
 from bort.files import read_json, write_json, write_text
 from bort.redaction import redact
 from pipelines.console import console
@@ -74,8 +75,9 @@ class Job:
         else:
             word["failure"] = self._here(composed)
         self.failed = self.failed or bool(word["failure"])
-        if sweeps:
-            _leave_word(word)
+        if sweeps and not _leave_word(word) and word["failure"] and not follows():
+            # A scheduler that passes no environment on leaves only this way to tell who waits.
+            raise BortError(f"{word['directory']}: {word['failure']}")
 
     def _here(self, composed: DictConfig) -> str:
         try:
@@ -136,10 +138,12 @@ def tell_of_sweep() -> bool:
     return bool(failed)
 
 
-def _leave_word(word: dict[str, Any]) -> None:
+def _leave_word(word: dict[str, Any]) -> bool:
     folder = os.environ.get(FOLDER)
-    if folder and not follows():
-        write_json(Path(folder) / f"{word['number']}.json", word)
+    if not folder or follows():
+        return False
+    write_json(Path(folder) / f"{word['number']}.json", word)
+    return True
 
 
 def _redact_sweep(folder: Path) -> None:

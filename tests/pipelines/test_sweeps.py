@@ -16,6 +16,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from bort.errors import BortError
 from bort.files import read_json
 from pipelines import sweeps
 from pipelines.app import entry
@@ -233,6 +234,12 @@ def test_a_job_that_left_no_word_was_killed(apart: Any, tmp_path: Path, capsys: 
     assert "1 of the 2 jobs of the sweep failed" in told
     assert re.search(r"^  job 4 .*: it was killed$", told, flags=re.MULTILINE)
     assert not sweeps.tell_of_sweep(), "told once"
+
+
+def test_a_job_that_cannot_leave_word_fails_loudly(apart: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(sweeps.FOLDER)
+    with pytest.raises(BortError, match="it was killed by signal 9"):
+        apart("kill -9 $$")
 
 
 def test_the_command_of_a_job_names_its_folder(apart: Any, tmp_path: Path) -> None:
