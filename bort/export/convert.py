@@ -24,10 +24,12 @@ _LARGEST = 2_000_000_000
 EMBEDDING, EVERYTHING = ("Gather",), ("MatMul", "Gather")
 
 
-def onnx_file(model: PreTrainedModel, path: Path | str, *, opset: int = ExportConfig.opset) -> None:
+def onnx_file(
+    model: PreTrainedModel, path: Path | str, *, opset: int = ExportConfig.opset, token_types: bool | None = None
+) -> None:
     """Writes an encoder, masked-LM model, sequence classifier or multiple-choice model as ONNX with dynamic batch and length.
 
-    The graph takes ``input_ids`` and ``attention_mask``, and ``token_type_ids`` where the model has more than one token type, all
+    The graph takes ``input_ids`` and ``attention_mask``, and ``token_type_ids`` where token types are told, all
     [B, S], and gives the model's first output: ``last_hidden_state`` [B, S, H], or ``logits`` [B, S, V] or [B, C]; of a
     multiple-choice model [B, 1], one for each option.
 
@@ -35,6 +37,7 @@ def onnx_file(model: PreTrainedModel, path: Path | str, *, opset: int = ExportCo
         model: The model, in evaluation mode.
         path: The file to write.
         opset: ONNX operator set.
+        token_types: Whether token types are told, or zero throughout; by default they are where the model has more than one.
 
     Raises:
         BortError: The packages of the ``export`` extra are missing, the model is larger than one ONNX file can be, or it has
@@ -66,7 +69,7 @@ def onnx_file(model: PreTrainedModel, path: Path | str, *, opset: int = ExportCo
         mask[1, 5:] = 0
         axes = {0: "batch", 1: "sequence"}
         inputs = {"input_ids": ids, "attention_mask": mask}
-        if tells_texts_apart(model):
+        if tells_texts_apart(model) if token_types is None else token_types:
             inputs[TOKEN_TYPES] = torch.zeros_like(ids)
         try:
             program = torch.onnx.export(

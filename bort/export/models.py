@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from bort.measure.models import (
     load_model,
     load_tokenizer,
     quiet,
+    tells_texts_apart,
     usable_positions,
 )
 from bort.measure.runtime import open_session, require_opset
@@ -81,7 +83,9 @@ def export_model(
     observer.progress("export", 0, total, "loading")
     model = load_model(model_dir)
     result: dict[str, Any] = {"kind": kind.name, "class": type(model).__name__, "from": str(model_dir)}
-    batches = random_batches(model, config.checks, config.seed)
+    # Without a tokenizer that tells texts apart the model has never seen a token type other than zero.
+    types = tells_texts_apart(model) and "token_type_ids" in tokenizer.model_input_names
+    batches = random_batches(model, config.checks, config.seed, token_types=types)
     ours = _remembered(torch_runner(model))
 
     result["transformers"] = _transformers(model, tokenizer, kind, directory / "transformers", ours, batches)
@@ -90,7 +94,8 @@ def export_model(
     observer.progress("export", 1, total, "transformers")
 
     if config.onnx:
-        result |= _onnx(model, directory / "onnx", config, gate, ours, batches, observer, total)
+        write = functools.partial(onnx_file, model, opset=config.opset, token_types=types)
+        result |= _onnx(write, directory / "onnx", config, gate, ours, batches, observer, total)
     card = model_card({**_own_facts(result, config), **(facts or {})})
     with atomic_path(directory / "transformers" / "README.md") as temporary:
         temporary.write_text(card, encoding="utf-8")
@@ -113,7 +118,7 @@ def _transformers(
 
 
 def _onnx(
-    model: PreTrainedModel,
+    write: Callable[[Path], None],
     directory: Path,
     config: ExportConfig,
     gate: Gate | None,
@@ -129,7 +134,7 @@ def _onnx(
         full = temporary / "model.onnx"
 
         start = time.perf_counter()
-        onnx_file(model, full, opset=config.opset)
+        write(full)
         seconds = time.perf_counter() - start
         observer.progress("export", 2, total, "checking ONNX")
         forms["onnx"] = _checked(full, directory, ours, batches, config.tolerance, "the ONNX file")

@@ -21,12 +21,12 @@ Runner = Callable[[Ids, Ids, Ids], NDArray[np.float32]]
 _TOKENS = 1024
 
 
-def random_batches(model: PreTrainedModel, count: int, seed: int) -> list[tuple[Ids, Ids, Ids]]:
+def random_batches(model: PreTrainedModel, count: int, seed: int, *, token_types: bool = False) -> list[tuple[Ids, Ids, Ids]]:
     """Returns ``count`` batches of random token ids, attention masks and token types [B, S].
 
     The first is one token long and the second as long as the model takes (at most 512), the rest anything between. Half of the
-    masks end early, as padding does; the other half have holes. The first token is always attended to. A second text begins
-    anywhere, where the model tells texts apart.
+    masks end early, as padding does; the other half have holes. The first token is always attended to. With
+    ``token_types`` a second text begins anywhere.
     """
     generator = np.random.Generator(np.random.Philox(seed))
     longest = usable_positions(model)
@@ -43,7 +43,7 @@ def random_batches(model: PreTrainedModel, count: int, seed: int) -> list[tuple[
             ends = generator.integers(1, length + 1, size=(batch, 1))
             mask = (np.arange(length)[None, :] < ends).astype(np.int64)
         mask[:, 0] = 1
-        borders = generator.integers(1, length + 1, size=(batch, 1)) if tells_texts_apart(model) else length
+        borders = generator.integers(1, length + 1, size=(batch, 1)) if token_types else length
         types = (np.arange(length)[None, :] >= borders).astype(np.int64) * mask
         batches.append((np.where(mask == 1, ids, padding), mask, types))
     return batches

@@ -26,6 +26,7 @@ from bort.measure.runtime import open_session, run_session
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="the export extra is not installed: pip install 'bort[export]'")
 SHAPE = Architecture(1, 2, 32, 48)
+TOKENS = ["input_ids", "attention_mask"]
 
 
 def save(directory: Path, name: str, **settings) -> Path:
@@ -40,9 +41,9 @@ def save(directory: Path, name: str, **settings) -> Path:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{number}" for number in range(55))]
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]"
-    ).save_pretrained(directory)
+    special = {f"{kind}_token": f"[{kind.upper()}]" for kind in ("pad", "unk", "cls", "sep", "mask")}
+    given = [*TOKENS, "token_type_ids"] if settings.get("token_types") == 2 else TOKENS
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=given, **special).save_pretrained(directory)
     return directory
 
 
@@ -90,9 +91,6 @@ def exported(students, tmp_path_factory) -> dict:
     return export_model(students["masked-lm"], tmp_path_factory.mktemp("exported"), config=config)
 
 
-TOKENS = ["input_ids", "attention_mask"]
-
-
 def runs_with_any_batch_and_length(result: dict, name: str, shape: tuple[int, ...], inputs: list[str]) -> None:
     session = open_session(result["onnx"]["path"])
     assert [node.name for node in session.get_inputs()] == inputs
@@ -124,6 +122,15 @@ def test_a_multiple_choice_model_becomes_onnx_that_scores_each_option(students, 
     result = export_model(students["choice"], tmp_path, config=ExportConfig(checks=3))
     runs_with_any_batch_and_length(result, "logits", (3, 1), [*TOKENS, "token_type_ids"])
     assert "AutoModelForMultipleChoice" in Path(result["card"]).read_text(encoding="utf-8")
+
+
+@needs_onnx
+def test_texts_that_the_tokenizer_does_not_tell_apart_need_no_token_types(students, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(students["masked-lm"], copy)
+    settings = json.loads((copy / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (copy / "tokenizer_config.json").write_text(json.dumps({**settings, "model_input_names": TOKENS}), encoding="utf-8")
+    runs_with_any_batch_and_length(export_model(copy, tmp_path, config=ExportConfig(checks=3)), "logits", (3, 5, 60), TOKENS)
 
 
 @needs_onnx
@@ -212,6 +219,9 @@ def test_what_cannot_be_exported_is_refused_in_a_sentence(students, tmp_path):
         (copy / "config.json").write_text(json.dumps(other), encoding="utf-8")
         with pytest.raises(BortError, match=f"holds {name}.*encoders, masked-LM models, sequence classifiers and multiple"):
             export_model(copy, tmp_path / "out", config=config)
+    (copy / "config.json").write_text(json.dumps({**settings, "architectures": ["BertForMaskedLM"], "model_type": "bort"}))
+    with pytest.raises(BortError, match=r"the original Bort as the hub has it.* bort convert"):
+        export_model(copy, tmp_path / "out", config=config)
     assert not (tmp_path / "out").exists()
 
 

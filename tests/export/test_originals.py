@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import struct
+import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertForMaskedLM
 from bort.errors import BortError
 from bort.export.originals import bort_model, convert_original
 from bort.export.params import read_params
+from pipelines import convert
 
 VOCABULARY, POSITIONS, HIDDEN, INTERMEDIATE, DEPTH, HEADS = 30, 12, 16, 8, 2, 4
 FLAGS = {"float32": 0, "float64": 1, "float16": 2, "uint8": 3, "int32": 4, "int8": 5, "int64": 6}
@@ -151,6 +154,38 @@ def test_the_hubs_form_gives_the_same_encoder(tmp_path: Path) -> None:
     read = AutoModel.from_pretrained(converted, add_pooling_layer=False)
     for name, tensor in expected.state_dict().items():
         assert torch.equal(read.state_dict()[name], tensor), name
+
+
+def test_the_hubs_older_file_in_half_precision_is_read_too(tmp_path: Path) -> None:
+    expected = bort_model(gluon_arrays(2), heads=HEADS)
+    weights = {f"bert.{name}": tensor.half() for name, tensor in expected.state_dict().items()}
+    # What such a file also holds: positions' numbers, token types that were trained on nothing, a head that was never trained.
+    weights["bert.embeddings.position_ids"] = torch.arange(POSITIONS)[None]
+    weights["bert.embeddings.token_type_embeddings.weight"] = torch.ones(1, HIDDEN).half()
+    weights["cls.predictions.bias"] = torch.zeros(VOCABULARY).half()
+    source = tmp_path / "hub"
+    source.mkdir()
+    (source / "config.json").write_text(json.dumps({**expected.config.to_dict(), "model_type": "bort", "layer_norm_eps": 1e-12}))
+    torch.save(weights, source / "pytorch_model.bin")
+    model = AutoModel.from_pretrained(convert_original(source, tmp_path / "bort"))
+    assert model.dtype == torch.float32
+    assert model.config.layer_norm_eps == 1e-5
+    assert model.config.type_vocab_size == 1
+    assert not model.embeddings.token_type_embeddings.weight.any()
+    for name, tensor in expected.state_dict().items():
+        if "token_type" not in name:
+            torch.testing.assert_close(model.state_dict()[name], tensor, atol=2e-3, rtol=2e-3)
+
+
+def test_the_command_says_what_was_never_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    path = tmp_path / "bort.params"
+    path.write_bytes(params_bytes(gluon_arrays()))
+    monkeypatch.setattr(sys, "argv", ["bort convert", str(path), str(tmp_path / "bort"), "--heads", str(HEADS)])
+    convert.main()
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "masked-LM head was never published" in told
+    assert "It has no tokenizer yet" in told
+    assert (tmp_path / "bort" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("missing", ["word_embed.0.weight", "encoder.transformer_cells.1.ffn.layer_norm.beta"])

@@ -12,8 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -216,9 +215,10 @@ def test_a_model_is_registered_with_its_lineage_once(served: dict[str, Any], con
     assert version.tags["bort.architecture"] == "D2"
     client = MlflowClient(tracking_uri=config.absolute_uri(), registry_uri=config.absolute_uri())
     assert client.get_registered_model("demo-reviews").description == "D2, 4.4 M parameters."
-    logged = client.get_logged_model(version.model_id)
+    (output,) = client.get_run(version.run_id).outputs.model_outputs
+    logged = client.get_logged_model(output.model_id)
     assert (logged.source_run_id, str(logged.status), logged.params) == (version.run_id, "READY", {"architecture": "D2"})
-    assert client.get_run(version.run_id).outputs.model_outputs[0].model_id == version.model_id
+    assert version.source == logged.artifact_location
     assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "demo-reviews", "version": 1}]
     # What the registry hands out is whole, and knows which run and model it is.
     with quiet():
@@ -271,60 +271,58 @@ def test_what_a_server_registered_mlflow_serves(served: dict[str, Any], config: 
     """The whole way: recorded, delivered to a server, taken from its registry, and asked over HTTP where there is no Bort."""
     made = served["classification"]
     store = ["--backend-store-uri", config.absolute_uri(), "--artifacts-destination", str(tmp_path / "artifacts")]
-    with running(["server", *store, "--workers", "1"], tmp_path) as registry:
-        answer(f"{registry}/health")
-        with Tracker(TrackingConfig(uri=registry, experiment="served", timeout=60), tmp_path / "stage") as tracker:
+    with Server(["server", *store, "--workers", "1"], tmp_path) as registry:
+        registry.ask("/health")
+        with Tracker(TrackingConfig(uri=registry.address, experiment="served", timeout=60), tmp_path / "stage") as tracker:
             ship(tracker, made["path"])
             report = tracker.sync()
         assert (report.error, report.refused) == (None, ())
         serve = ["models", "serve", "-m", "models:/demo-reviews/1", "--env-manager", "local", "--workers", "1"]
-        with running(serve, tmp_path, MLFLOW_TRACKING_URI=registry) as model:
-            found = answer(f"{model}/invocations", made["example"])
+        with Server(serve, tmp_path, MLFLOW_TRACKING_URI=registry.address) as model:
+            found = json.loads(model.ask("/invocations", made["example"]))
     expected = answers(made, made["example"]["dataframe_records"])
     assert [row["label"] for row in found["predictions"]] == [row["label"] for row in expected]
     assert found["predictions"][0]["score"] == pytest.approx(expected[0]["score"], abs=1e-6)
 
 
-@contextmanager
-def running(command: list[str], folder: Path, **environment: str) -> Iterator[str]:
-    """Runs one of MLflow's servers on a free port and gives its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    told = folder / f"{port}.log"
-    # Nothing of this project can be imported there.
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    quietly = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with told.open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *command, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=folder,
-            env={**kept, **quietly, **environment},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield f"http://127.0.0.1:{port}"
-    except BaseException as error:
-        error.add_note(told.read_text())
-        raise
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+class Server:
+    """One of MLflow's servers on a free port, where nothing of this project can be imported."""
 
+    def __init__(self, command: list[str], folder: Path, **environment: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address, self._told = f"http://127.0.0.1:{port}", folder / f"{port}.log"
+        self._command = [sys.executable, "-m", "mlflow", *command, "--host", "127.0.0.1", "--port", str(port)]
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        # MLflow looks for the server's own command on the path.
+        kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
+        quietly = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self._folder, self._environment = folder, {**kept, **quietly, **environment}
 
-def answer(address: str, body: dict[str, Any] | None = None) -> Any:
-    """Asks until the server is up."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(address, data, {"Content-Type": "application/json"})
-    until = time.monotonic() + SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(request, timeout=60) as told:
-                return json.load(told) if data else told.read()
-        except (ConnectionError, urllib.error.URLError) as error:
-            # A server that is up and declines is not waited for.
-            if isinstance(error, urllib.error.HTTPError) or time.monotonic() > until:
-                raise
-            time.sleep(0.2)
+    def __enter__(self) -> Server:
+        with self._told.open("w") as log:
+            self._process = subprocess.Popen(
+                self._command, cwd=self._folder, env=self._environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> bytes:
+        """Asks until the server is up."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"})
+        until = time.monotonic() + SECONDS
+        while self._process.poll() is None and time.monotonic() < until:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as told:
+                    return bytes(told.read())
+            except urllib.error.HTTPError as error:
+                pytest.fail(f"{error}: {error.read().decode()}")
+            except (ConnectionError, urllib.error.URLError):
+                time.sleep(0.2)
+        return pytest.fail(f"no answer: {self._told.read_text()}")
