@@ -36,14 +36,14 @@ def work(run: Run) -> dict[str, Any]:
 def sources(config: Config) -> dict[str, str]:
     """Returns the digests of a model that was named, and of the data that judges it."""
     named = config.evaluate.model
-    judged = task_sources(config) if named and config.export.int8 else {}
-    return {**model_sources("model", named), **judged}
+    judges = task_sources(config) if named and shipping.judged(config) else {}
+    return {**model_sources("model", named), **judges}
 
 
 STAGE = Stage(
     name="export",
     work=work,
-    settings=lambda config: ("export", "evaluate", *(["task"] if config.evaluate.model and config.export.int8 else [])),
+    settings=lambda config: ("export", "evaluate", *(["task"] if config.evaluate.model and shipping.judged(config) else [])),
     needs=lambda config: () if config.evaluate.model else ("finetune",),
     sources=sources,
     show=tables.export,

@@ -23,20 +23,29 @@ _FORMS = ("transformers", "onnx", "optimised", "int8")
 
 def check(config: Config) -> None:
     """Refuses what cannot be exported, before any model is trained for it."""
-    from bort.measure.models import CHOICE, CLASSIFIER, kind_of
+    from bort.measure.models import kind_of
     from bort.measure.runtime import require_opset
     from bort.tasks import load_task
 
     config.export.check()
+    if config.evaluate.model is not None:
+        kind_of(config.evaluate.model)
     if config.export.onnx:
         require_opset(config.export.opset)
-    named = config.evaluate.model
-    if named is None and config.finetuning.pooling != "first":
+    if config.evaluate.model is None and config.finetuning.pooling != "first":
         raise ConfigurationError(
             "finetuning.pooling", config.finetuning.pooling, "no class of transformers has that head, so only first can be exported"
         )
-    if config.export.int8 and (named is None or kind_of(named) in (CLASSIFIER, CHOICE)):
+    if judged(config):
         load_task(config.task, training=False)
+
+
+def judged(config: Config) -> bool:
+    """Whether a task judges an int8 model: it does where the model is a classifier's or chooses among options."""
+    from bort.measure.models import CHOICE, CLASSIFIER, kind_of
+
+    named = config.evaluate.model
+    return config.export.int8 and (named is None or kind_of(named) in (CLASSIFIER, CHOICE))
 
 
 def gate(run: Run, model: Path) -> Gate | None:
@@ -44,12 +53,11 @@ def gate(run: Run, model: Path) -> Gate | None:
     from bort.export.gate import Gate
     from bort.finetuning.predictions import predict_from_logits
     from bort.finetuning.scoring import Scorer
-    from bort.measure.models import CHOICE, CLASSIFIER, kind_of
     from bort.measure.runtime import open_session, run_session
     from bort.tasks import load_task
     from bort.tasks.metrics import score
 
-    if not run.config.export.int8 or kind_of(model) not in (CLASSIFIER, CHOICE):
+    if not judged(run.config):
         return None
     task = load_task(run.config.task, training=False)
     if not task.heldout:
@@ -57,7 +65,7 @@ def gate(run: Run, model: Path) -> Gate | None:
 
     scorer = Scorer(model, task, observer=run.observer)
 
-    def judged(path: Path) -> tuple[float, list[float]]:
+    def scored(path: Path) -> tuple[float, list[float]]:
         import torch
 
         session = open_session(path, run.config.impl.threads)
@@ -69,7 +77,7 @@ def gate(run: Run, model: Path) -> Gate | None:
         predictions = predict_from_logits(task, scorer.logits(task.heldout, f"score {path.stem}", forward))
         return score(task, predictions, task.heldout)[task.primary], predictions
 
-    return Gate(task.name, task.primary, len(task.heldout), judged)
+    return Gate(task.name, task.primary, len(task.heldout), scored)
 
 
 def facts(run: Run, model: Path, made: Mapping[str, Made]) -> dict[str, Any]:
@@ -102,7 +110,7 @@ def ship(run: Run, result: Mapping[str, Any], model: Path, made: Mapping[str, Ma
         onnx=served["path"] if served else None,
         pairs=isinstance(task.get("text"), list) and len(task["text"]) > 1,
     )
-    subject = made["finetune"].result["task"]["name"] if "finetune" in made else "student"
+    subject = made["finetune"].result["task"]["name"] if "finetune" in made else "student" if "distill" in made else "model"
     name = run.config.export.registered_model
     name = _NOT_IN_NAMES.sub("-", f"{run.config.name}-{subject}") if name is None else name
     lineage = run_keys(model, made)

@@ -24,7 +24,7 @@ class ExportConfig:
         int8_loss: How many points of the task's first metric int8 may lose on held-out data; with more, it is not kept.
         mlflow: Whether a directory that MLflow serves is written; where runs are tracked it is logged with the run, too.
         registered_model: Name in MLflow's model registry, of which the model becomes the next version; by default the run's name
-            with the task's (or ``student``), and empty for none.
+            with the task's, ``student`` or ``model``, and empty for none.
         tolerance: Largest absolute difference between the outputs of ONNX and torch.
         checks: Batches of random lengths and masks on which they are compared.
         seed: Seed of those batches.

@@ -50,6 +50,9 @@ class Registry:
         whole = next((model for model in found if str(model.status) == "READY"), None)
         if whole is not None:
             return whole
+        for torn in found:
+            # A delivery that was killed left it.
+            self._client.delete_logged_model(torn.model_id)
         model = self._client.create_logged_model(
             self._experiment_id, event["name"], source_run_id=run_id, tags=tags, params=event["params"], model_type=event["serves"]
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 from bort.errors import BortError
 from bort.events import Observer, Quiet
+from bort.files import digest, file_digest
 from bort.redaction import redact
 from bort.tracking.config import TrackingConfig
 from bort.tracking.delivery import Delivery, SyncReport
@@ -269,7 +270,7 @@ class TrackedRun:
             "tags": {key: redact(str(value)) for key, value in (tags or {}).items()},
             "params": {key: redact(str(value)) for key, value in (params or {}).items()},
             "description": redact(description),
-            "version": _version(Path(path)),
+            "version": _content(Path(path)) if self._tracker.config.enabled else "",
         }
         self._add("model", fields)
 
@@ -336,6 +337,12 @@ class Recording:
 def _encoded(value: float) -> float | str:
     value = float(value)
     return value if math.isfinite(value) else str(value)
+
+
+def _content(path: Path) -> str:
+    """A digest of a model's files but for MLflow's description, which says when it was written."""
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != "MLmodel")
+    return digest([[file.relative_to(path).as_posix(), file_digest(file)] for file in files])
 
 
 def _version(path: Path) -> str:

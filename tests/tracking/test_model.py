@@ -199,7 +199,9 @@ def versions(config: TrackingConfig) -> list[Any]:
     return list(client.search_model_versions("name = 'demo-reviews'"))
 
 
-def test_a_model_is_registered_with_its_lineage_once(served: dict[str, Any], config: TrackingConfig, tmp_path: Path) -> None:
+def test_a_model_is_registered_with_its_lineage_once(
+    models: dict[str, Path], served: dict[str, Any], config: TrackingConfig, tmp_path: Path
+) -> None:
     from mlflow import MlflowClient
 
     with Tracker(config, tmp_path / "stage") as tracker:
@@ -229,8 +231,11 @@ def test_a_model_is_registered_with_its_lineage_once(served: dict[str, Any], con
     assert answers({"path": str(copy)}, [{"text": TEXT}]) == answers(served["classification"], [{"text": TEXT}])
 
     # The stage repeated, from a spool that was lost meanwhile, changes nothing; a model that changed is the next version.
+    repeated = write_served_model(
+        models["classification"], tmp_path / "repeated", serves="classification", max_length=64, pairs=True
+    )
     with Tracker(config, tmp_path / "again") as tracker:
-        ship(tracker, served["classification"]["path"])
+        ship(tracker, repeated["path"])
         assert tracker.sync().error is None
     assert len(versions(config)) == 1
     with Tracker(config, tmp_path / "later") as tracker:
