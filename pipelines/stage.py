@@ -55,23 +55,23 @@ class Run:
         tracked: The stage's MLflow run.
         tracker: What delivers the tracked runs.
         digest: Digest of all that the stage is made from.
+        manifests: The manifests of the stages it needs: what they were made from, and how they were run.
     """
 
     config: Config
     directory: Path
     observer: Recording
-        manifests: The manifests of the stages it needs: what they were made from, and how they were run.
     console: ConsoleObserver
     inputs: Mapping[str, dict[str, Any]]
     tracked: TrackedRun
     tracker: Tracker
     digest: str
+    manifests: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Stage:
     """One stage of the chain.
-    manifests: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     Args:
         name: Its name on the command line.
