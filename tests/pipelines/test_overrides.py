@@ -75,3 +75,8 @@ def test_a_folder_name_is_one_plain_component(overrides: list[str]) -> None:
 
 def test_values_that_read_alike_do_not_share_a_folder() -> None:
     assert slug(["error.path=a/b.csv"]) != slug(["error.path=a-b.csv"])
+
+
+def test_a_sweep_may_be_asked_for_anywhere_on_the_line() -> None:
+    assert expand(["experiment=demo", "-m", "seed=1,2"]) == ["-m", "experiment=demo", "seed=1,2"]
+    assert expand(["seed=1", "--cfg", "job"]) == ["seed=1", "--cfg", "job"]
