@@ -15,7 +15,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 UV := $(BIN)/uv
 say = @printf '\n\033[1m== %s\033[0m\n' '$(1)'
 
-.PHONY: help demo test check ui report format lock clean venv up down reproduce-docker test-docker test-faults
+.PHONY: help demo test check ui report format lock clean venv up down reproduce-docker test-docker test-faults fuzz
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ check: $(VENV)/.bort ## Run the quick part of the tests: format, lint, types, th
 	@$(BIN)/mypy
 	$(call say,The fast tests)
 	@$(BIN)/python -m pytest -q -m "not slow"
+
+fuzz: $(VENV)/.bort ## Feed every reader of outside input 100,000 changed inputs (some 20 minutes of processor time)
+	@$(BIN)/python -m tests.fuzz
 
 ui: $(VENV)/.bort ## Open the recorded runs in MLflow, and the newest study in Optuna's dashboard (another port: make ui PORT=5100)
 	@$(BIN)/bort ui --port $(PORT)

@@ -113,4 +113,11 @@ def _expected(error: Exception) -> bool:
 
     from bort.errors import BortError
 
-    return disk_full(error) or isinstance(error, (BortError, HydraException, OmegaConfBaseException, YAMLError, RecursionError))
+    told = (BortError, HydraException, OmegaConfBaseException, YAMLError, RecursionError)
+    return disk_full(error) or isinstance(error, told) or _composing(error)
+
+
+def _composing(error: BaseException) -> bool:
+    """Whether Hydra, or what it reads configurations with, stumbled over one; they raise whatever Python does."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and any(f"/{reader}/" in frames[-1].filename for reader in ("yaml", "omegaconf", "hydra", "antlr4"))

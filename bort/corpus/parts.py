@@ -57,8 +57,8 @@ class Parts:
         ends = [0, 0]
         while (index := _index(folder, len(indices))) is not None:
             # What stands between two ends are the tokens, and the signatures, of the documents that the index counts.
-            tokens, minima = (int(end) - start for end, start in zip(index["ends"], ends, strict=True))
-            fits = tokens == int(index["lengths"].sum()) * dtype.itemsize and minima in (0, len(index["lengths"]) * MINIMA * 4)
+            grown, signed = (int(end) - start for end, start in zip(index["ends"], ends, strict=True))
+            fits = grown == int(index["lengths"].sum()) * dtype.itemsize and signed in (0, len(index["lengths"]) * MINIMA * 4)
             if not fits or any(there[name] < int(end) for name, end in zip(there, index["ends"], strict=True)):
                 break
             ends = index["ends"].tolist()

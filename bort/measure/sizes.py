@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -226,13 +227,7 @@ def _tensor_sizes(path: Path) -> dict[str, int]:
             if length > path.stat().st_size:
                 raise ValueError("its header is longer than the file")
             header = parse_json(file.read(length))
-    except (OSError, ValueError, struct.error) as error:
+        tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+        return {name: math.prod(one["shape"]) for name, one in tensors.items() if one["dtype"].startswith(("F", "BF"))}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
         raise BortError(f"{path} cannot be read as safetensors: {error}.") from error
-    sizes = {}
-    for name, tensor in header.items():
-        if name != "__metadata__" and tensor["dtype"].startswith(("F", "BF")):
-            count = 1
-            for dimension in tensor["shape"]:
-                count *= dimension
-            sizes[name] = count
-    return sizes
