@@ -31,10 +31,11 @@ def work(run: Run) -> dict[str, Any]:
 
 
 def check(config: Config) -> None:
-    """Refuses a task that cannot be read."""
+    """Refuses a task that cannot be read, or that no submission could be made of."""
     from bort.tasks import load_task
+    from bort.tasks.submission import check_names
 
-    load_task(config.task, training=False)
+    check_names(load_task(config.task, training=False))
 
 
 STAGE = Stage(
