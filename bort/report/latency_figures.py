@@ -42,7 +42,7 @@ def _figure(result: Mapping[str, Any], batch: int, length: int) -> Drawing:
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("milliseconds, logarithmic   (← less is better)")
-        axes.legend(loc="lower left", ncols=1, fontsize=8)
+        axes.legend(loc="upper left", fontsize=8)
         environment = result["environment"]
         quickest = min(rows, key=lambda row: row["p50_ms"])
         text = (
