@@ -93,12 +93,12 @@ def test_one_failed_job_neither_ends_nor_hides_the_others(
 @pytest.mark.slow
 @launchers
 def test_joblib_runs_jobs_side_by_side_and_tracks_each(tmp_path: Path) -> None:
-    overrides = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2", "strategy.stride=16,99"]
+    overrides = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "strategy.stride=16,20,99"]
     done = sweep(tmp_path, *overrides)
     assert done.returncode == 1, done.stderr
-    assert "2 of the 4 jobs of the sweep failed" in done.stderr
-    assert len(re.findall(r"^  job \d.*strategy.stride=99 cannot be used", done.stderr, flags=re.MULTILINE)) == 2
-    results = [read_json(folder(tmp_path, f"seed-{seed}", "stride-16") / "result.json") for seed in "12"]
+    assert "1 of the 3 jobs of the sweep failed" in done.stderr
+    assert re.search(r"^  job 2.*strategy.stride=99 cannot be used", done.stderr, flags=re.MULTILINE)
+    results = [read_json(folder(tmp_path, f"stride-{stride}") / "result.json") for stride in (16, 20)]
     assert {len(result["candidates"]) for result in results} == {2}
     # Each search is one tracked run with its two candidates below it.
     tracked = runs(tmp_path / "out" / "mlflow.db")
