@@ -37,7 +37,7 @@ class FleetConfig:
         candidates: Candidates that the search trains; by default as many as strategy ``ose`` takes from the space.
         search_devices: Devices at the search at a time.
         distill_devices: Devices that share the steps of the final distillation.
-        engine_efficiency: Share of the time of the search's devices in which they train; measured by `bort benchmark workers`.
+        engine_efficiency: Share of the time of the search's devices in which they train; `bort benchmark workers` measures it.
         distill_efficiency: Share that is left where several devices share each step, ``[low, likely, high]``; an assumption.
         candidate_seconds: Seconds that each candidate takes beside its steps, to start and for its held-out figures, ``[low,
             likely, high]``.
