@@ -46,15 +46,14 @@ def quantised(full: Path, small: Path, gate: Gate | None, allowed: float, observ
         ``task``, ``metric``, ``examples``, ``full_score``, ``score``, ``lost`` (points; negative for a gain), ``changed``
         (predictions that differ), and ``tried`` (the same of each plan before it).
     """
-    before = gate.score(full) if gate else None
+    if gate is None:
+        observer.warn("int8 was kept without a judge: only a task's held-out data can tell what it loses.")
+        return {**_written(full, small, next(iter(PLANS)), allowed), "accepted": None}
+    before = gate.score(full)
+    form: dict[str, Any] = {}
     tried: list[dict[str, Any]] = []
-    for plan, operators in PLANS.items():
-        quantise(full, small, operators=operators)
-        form = {"bytes": small.stat().st_size, "full_bytes": full.stat().st_size, "quantised": plan, "allowed": allowed}
-        if gate is None or before is None:
-            observer.warn("int8 was kept without a judge: only a task's held-out data can tell what it loses.")
-            return {**form, "accepted": None}
-        form |= judge(before, gate.score(small), allowed)
+    for plan in PLANS:
+        form = {**_written(full, small, plan, allowed), **judge(before, gate.score(small), allowed)}
         if form["accepted"]:
             break
         tried.append(form)
@@ -65,6 +64,11 @@ def quantised(full: Path, small: Path, gate: Gate | None, allowed: float, observ
             "export.int8_loss, and was not kept."
         )
     return {**form, "task": gate.task, "metric": gate.metric, "examples": gate.examples, "tried": tried}
+
+
+def _written(full: Path, small: Path, plan: str, allowed: float) -> dict[str, Any]:
+    quantise(full, small, operators=PLANS[plan])
+    return {"bytes": small.stat().st_size, "full_bytes": full.stat().st_size, "quantised": plan, "allowed": allowed}
 
 
 def judge(before: tuple[float, Sequence[float]], after: tuple[float, Sequence[float]], allowed: float) -> dict[str, Any]:
