@@ -53,10 +53,10 @@ def work(run: Run) -> dict[str, Any]:
         result["serving"] = measure_serving(models, config=config.benchmark, path=run.directory / SERVING, observer=run.observer)
         for row in result["serving"]:
             name = f"{row['model']}.{row['backend']}.{row['mix']}.{row['way'].replace(' ', '_')}"
-            run.tracked.metrics({f"serving_ms.{name}.p50": row["p50_ms"]})
+            run.tracked.metrics({f"serving_ms/{name}.p50": row["p50_ms"]})
     for row in result["rows"]:
         cell = f"{row['model']}.{row['backend']}.batch{row['batch']}.length{row['sequence_length']}"
-        run.tracked.metrics({f"latency_ms.{cell}.{name}": row[f"{name}_ms"] for name in ("p50", "p90", "p99")})
+        run.tracked.metrics({f"latency_ms/{cell}.{name}": row[f"{name}_ms"] for name in ("p50", "p90", "p99")})
     for drawing in latency_figures(result):
         drawing.write(run.directory)
         run.tracked.artifact(run.directory / f"{drawing.name}.png")

@@ -72,7 +72,7 @@ def work(run: Run) -> dict[str, Any]:
     drawing.write(run.directory)
     run.tracked.artifact(run.directory / f"{drawing.name}.svg")
     for arm, ahead in result["overall"].items():
-        run.tracked.metrics({f"ahead_of_plain.{arm}": ahead["mean"]})
+        run.tracked.metrics({f"ahead_of_plain/{arm}": ahead["mean"]})
     return {**result, "figure": str(run.directory / f"{drawing.name}.svg"), "student": str(student)}
 
 

@@ -22,7 +22,7 @@ def work(run: Run) -> dict[str, Any]:
     found = compare_speed(config.speed, config.teacher, config.impl, observer=run.observer)
     rows = [_row(name, found, config) for name in found["variants"]]
     for row in rows:
-        run.tracked.metrics({f"{name}.{row['variant']}": row[name] for name in ("tokens_per_second", "loss_difference")})
+        run.tracked.metrics({f"{name}/{row['variant']}": row[name] for name in ("tokens_per_second", "loss_difference")})
     return {"rows": rows, **found, "environment": circumstances, "settings": asdict(config.speed)}
 
 

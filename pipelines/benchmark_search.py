@@ -33,7 +33,7 @@ def work(run: Run) -> dict[str, Any]:
     run.tracked.artifact(run.directory / "outcomes.csv")
     for row in result["rows"]:
         name, step = f"{row['table']}.{row['strategy']}", round(1000 * row["budget"])
-        run.tracked.metric_batch((f"{figure}.{name}", row[figure]["value"], step) for figure in ("success", "near", "regret"))
+        run.tracked.metric_batch((f"{figure}/{name}", row[figure]["value"], step) for figure in ("success", "near", "regret"))
     return result
 
 

@@ -17,6 +17,7 @@ from pipelines.stage import Run
 
 if TYPE_CHECKING:
     from bort.search import CandidateRecord
+    from bort.tracking import TrackedRun
 
 #: Candidates with a run of their own where errors cost no training.
 _MOST_UNTRAINED = 300
@@ -141,12 +142,24 @@ def tracking(run: Run) -> Callable[[CandidateRecord], None]:
         )
         shape = {name: candidate[name] for name in ("depth", "heads", "hidden", "intermediate")}
         tracked.params({**shape, **candidate.get("theta", {})})
-        figures = {name: candidate.get(name) for name in _FIGURES}
+        # The error is a curve over steps, and its last point the candidate's own.
+        curve = [("error", error, steps) for steps, error in candidate["curve"] if error is not None]
+        figures = {name: candidate.get(name) for name in _FIGURES if not (curve and name == "error")}
         figures |= {f"latency_{name}": value for name, value in candidate["percentiles"].items()}
         tracked.metrics({name: value for name, value in figures.items() if value is not None})
-        tracked.metric_batch(("error_at_step", error, steps) for steps, error in candidate["curve"] if error is not None)
+        tracked.metric_batch(curve)
         if candidate.get("checkpoint"):
             tracked.artifact(candidate["checkpoint"], "checkpoint")
         tracked.finish(candidate["state"])
 
     return record
+
+
+def record_search(tracked: TrackedRun, result: Mapping[str, Any]) -> None:
+    """Records what the search itself found: the winner, and the best W over the steps spent."""
+    winner = result["winner"]
+    tracked.params({"strategy": result["strategy"]["name"], "winner": winner["name"]})
+    tracked.metric_batch(("best_w", row["w"], row["trained_steps"]) for row in result["history"] if row["w"] is not None)
+    figures = {f"winner/{name}": winner.get(name) for name in ("w", "error", "parameters", "operations", "latency")}
+    figures |= {name: result.get(name) for name in ("trained_steps", "processor_seconds")}
+    tracked.metrics({name: value for name, value in figures.items() if value is not None})

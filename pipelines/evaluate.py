@@ -26,7 +26,7 @@ def work(run: Run) -> dict[str, Any]:
     if result["submission"] and run.config.evaluate.submissions:
         files = [result["submission"]["file"], *run.config.evaluate.submissions]
         result["submission"] |= write_suite(files, run.directory, run.observer)
-    run.tracked.metrics({f"heldout.{name}": score["value"] for name, score in result["metrics"].items()})
+    run.tracked.metrics({f"heldout/{name}": score["value"] for name, score in result["metrics"].items()})
     return {**result, "model": str(model)}
 
 

@@ -47,6 +47,7 @@ STAGE = Stage(
     needs=lambda config: () if config.evaluate.model else ("finetune",),
     sources=sources,
     show=tables.export,
+    headline=tables.export_headline,
     check=shipping.check,
 )
 main = entry("export")

@@ -66,6 +66,7 @@ STAGE = Stage(
         **model_sources("finetuning.teacher", config.finetuning.teacher),
     },
     show=tables.finetune,
+    headline=tables.score_headline,
     check=check,
     shared=True,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -114,6 +115,16 @@ def overridden() -> list[str]:
     if not HydraConfig.initialized():
         return []
     return _named(HydraConfig.get().overrides.task)
+
+
+def swept() -> list[str]:
+    """Returns those of the overrides that a sweep gave this run; none outside a sweep."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return []
+    return [item for item in overridden() if item not in sys.argv]
 
 
 def _named(overrides: Iterable[str]) -> list[str]:

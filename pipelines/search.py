@@ -31,10 +31,12 @@ def work(run: Run) -> dict[str, Any]:
             storage=config.storage,
             directory=run.directory,
             engine=stack.enter_context(engines.placed(run, problem)),
-            observer=run.observer,
+            # What candidates learn is told by runs of their own.
+            observer=run.console,
             on_candidate=candidates.tracking(run),
         )
     artifacts.record(run, result)
+    candidates.record_search(run.tracked, result)
     return result
 
 

@@ -16,7 +16,7 @@ from bort.errors import ConfigurationError
 from bort.record import StageDirectory, exclusive, holds
 from bort.tracking import Recording, TrackedRun, Tracker
 from pipelines.console import ConsoleObserver, console
-from pipelines.overrides import command
+from pipelines.overrides import command, overridden, swept
 from pipelines.ranks import companions, follows
 from pipelines.schema import Config, chosen
 
@@ -41,6 +41,10 @@ STAGES = (
     "reproduce",
 )
 
+#: Parameters that stages record by themselves, under names that are also those of choices.
+_OWN_PARAMETERS = ("seed", "teacher", "task", "strategy")
+#: Letters of what a run was told, in its name.
+_LONGEST = 60
 
 @dataclass(frozen=True)
 class Run:
@@ -178,7 +182,10 @@ class Chain:
         else:
             circumstances = {"command": command(self.target), "machine": _machine(self.config)}
             record.begin(**circumstances)
-            tracked = tracker.run(f"{self.config.name} {name}", key=record.key, parent=parent, tags={"bort.stage": name})
+            tracked = tracker.run(self._title(name), key=record.key, parent=parent, tags={"bort.stage": name})
+            if name == self.target:
+                told = dict(item.lstrip("+~").split("=", 1) for item in overridden() if "=" in item)
+                tracked.params({key: value for key, value in told.items() if key not in _OWN_PARAMETERS})
             inputs = {need: self._perform(need, tracker, parent or tracked) for need in stage.needs(self.config)}
             helping = stage.joint and follows()
             with exclusive(record.path, wait=not (stage.shared or helping)):
@@ -202,6 +209,12 @@ class Chain:
 
 
 def _done(record: StageDirectory) -> bool:
+    def _title(self, name: str) -> str:
+        """Returns what a stage's run is called: whose it is, and what the target was told, so that a sweep's can be told apart."""
+        told = ", ".join(swept() or overridden()) if name == self.target else ""
+        told = told if len(told) <= _LONGEST else f"{told[: _LONGEST - 1].rstrip()}…"
+        return " ".join(part for part in (self.config.name, name, told) if part)
+
     """Whether there is nothing left to do: what a stage keeps in the cache must still be there, too."""
     return record.done and Path(record.result().get("directory", record.path)).is_dir()
 
@@ -236,7 +249,8 @@ def _work(stage: Stage, run: Run, record: StageDirectory) -> None:
         result = stage.work(run)
     finally:
         record.add_seconds(time.monotonic() - started)
-    run.tracked.describe(stage.headline(result))
+    again = command(stage.name)
+    run.tracked.describe("\n\n".join(part for part in (stage.headline(result), f"`{again}`" if again else "") if part))
     run.tracked.metrics({"seconds": record.seconds})
     record.finish({**result, "stage_seconds": record.seconds})
     run.tracked.artifact(record.path / "result.json")

@@ -8,6 +8,7 @@ from typing import Any
 
 from bort.architecture import Architecture
 from bort.events import Observer
+from bort.tracking import TrackedRun
 from pipelines.inputs import open_corpus, open_targets, open_teacher
 from pipelines.stage import Run
 
@@ -40,10 +41,10 @@ class Students:
     def distilled(self) -> dict[str, Any]:
         """Trains the student by the loss that was asked for."""
         run, config = self._run, self._config
-        run.tracked.params({"architecture": str(self._architecture), "loss": "+".join(config.loss.terms)})
+        run.tracked.params({"architecture": str(self._architecture), "objective": "+".join(config.loss.terms)})
         result = self._train(run.directory, run.observer, loss=config.loss, student=config.student, train=config.train)
         run.tracked.params({"steps": result["steps"]})
-        run.tracked.metrics(_figures(result))
+        _record(run.tracked, result)
         # The pass is made once, for every student that reads these blocks; its cost is told beside each of them.
         return {**result, "teacher_processor_seconds": run.inputs.get("teacher", {}).get("processor_seconds", 0.0)}
 
@@ -53,7 +54,7 @@ class Students:
         from bort.tracking import Recording
 
         run, config = self._run, self._config
-        tracked = run.tracked.child("twin, without the teacher", f"{run.tracked.key}/twin")
+        tracked = run.tracked.child(f"{config.name} twin, no teacher", f"{run.tracked.key}/twin")
         result = self._train(
             run.directory / "twin",
             Recording(tracked, run.console),
@@ -61,8 +62,8 @@ class Students:
             student=replace(config.student, initialisation="random"),
             train=config.train.with_theta(config.distill.twin_theta),
         )
-        tracked.params({"architecture": str(self._architecture), "loss": "masked_lm", "steps": result["steps"]})
-        tracked.metrics(_figures(result))
+        tracked.params({"architecture": str(self._architecture), "objective": "masked_lm", "steps": result["steps"]})
+        _record(tracked, result)
         tracked.finish()
         return result
 
@@ -90,6 +91,8 @@ class Students:
         )
 
 
-def _figures(result: dict[str, Any]) -> dict[str, float]:
-    figures = {f"heldout.{name}": value for name, value in result["heldout"].items() if value is not None}
-    return figures | {name: result[name] for name in _FIGURES if result[name] is not None}
+def _record(tracked: TrackedRun, result: dict[str, Any]) -> None:
+    """Records a training's final figures; those on held-out text are the ends of their curves."""
+    heldout = {f"heldout/{name}": value for name, value in result["heldout"].items() if value is not None}
+    tracked.metrics(heldout, result["steps"])
+    tracked.metrics({name: result[name] for name in _FIGURES if result.get(name) is not None})

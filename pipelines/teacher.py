@@ -70,7 +70,7 @@ def fitted_head(run: Run, corpus: Corpus) -> dict[str, Any]:
     with exclusive(folder), carried_out(config.impl) as device:
         record = fit_head(config.teacher, corpus, config.masking, folder, device=device, observer=run.observer)
     figures = {name: record[name] for name in ("accuracy", "accuracy_at_mask", "cross_entropy") if name in record}
-    run.tracked.metrics({f"head.{name}": value for name, value in figures.items()})
+    run.tracked.metrics({f"head/{name}": value for name, value in figures.items()})
     return {**record, "directory": str(folder / "model")}
 
 

@@ -61,6 +61,6 @@ def tune(run: Run, task: Task, role: str, directory: Path, *, first: bool) -> di
     if config.agora.enabled:
         draw_ledgers(run, role, result, place)
     tracked.params({"task": task.name, "encoder": role, **result["theta"]})
-    tracked.metrics({f"heldout.{name}": score["mean"] for name, score in result["metrics"].items()})
+    tracked.metrics({f"heldout/{name}": score["mean"] for name, score in result["metrics"].items()})
     tracked.finish()
     return result

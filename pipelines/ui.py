@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from bort.errors import BortError
+from bort.tracking.schema import unreadable
 from pipelines.app import guarded
 
 _HOST = "127.0.0.1"
@@ -31,6 +32,8 @@ def main() -> None:
 def _serve(outputs: Path, port: int, study: Path | None) -> None:
     if not (outputs / "mlflow.db").is_file():
         raise BortError(f"Nothing is recorded yet in {outputs / 'mlflow.db'}: run `make demo`, or any stage, first.")
+    if why := unreadable(outputs / "mlflow.db"):
+        raise BortError(why)
     commands = {f"MLflow: http://{_HOST}:{port}/#/experiments/1/runs?workflowType=machine_learning": _mlflow(outputs, port)}
     study = study or max(outputs.rglob("search/study.journal"), key=lambda path: path.stat().st_mtime, default=None)
     dashboard = shutil.which("optuna-dashboard", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")

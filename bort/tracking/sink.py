@@ -18,6 +18,7 @@ from bort.redaction import redact
 from bort.tracking.config import TrackingConfig
 from bort.tracking.delivery import StoreDownError, StoreReplacedError
 from bort.tracking.registry import Registry
+from bort.tracking.schema import unreadable
 from bort.tracking.views import experiment_tags
 
 #: Limits of one call to MLflow's log_batch.
@@ -73,6 +74,8 @@ class MlflowSink:
             self.experiment_id = self._experiment()
             self._registry = Registry(self._client, self.experiment_id)
 
+            if why := unreadable(file):
+                raise StoreDownError(why)
     def deliver(self, events: list[dict[str, Any]]) -> list[str]:
         """Delivers events in order and returns what was refused, a sentence each.
 

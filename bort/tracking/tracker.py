@@ -31,6 +31,8 @@ STATUSES = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
+#: Examples or text that figures are taken on.
+_KINDS = ("heldout", "steering")
 _KEY = re.compile(r"[\w.:/@=+ -]{1,250}")
 #: What MLflow does not take in the name of a model.
 _NOT_IN_MODELS = ("/", ":", ".", "%", '"', "'")
@@ -325,8 +327,8 @@ class Recording:
         self._onward.progress(label, done, total, note)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Records the figures and passes them on."""
-        self._run.metrics({self._prefix + name: value for name, value in values.items()}, step)
+        """Records the figures, those of one kind side by side (``heldout_kl`` as ``heldout/kl``), and passes them on."""
+        self._run.metrics({self._prefix + _grouped(name): value for name, value in values.items()}, step)
         self._onward.metrics(values, step)
 
     def warn(self, message: str) -> None:
@@ -337,6 +339,12 @@ class Recording:
 def _encoded(value: float) -> float | str:
     value = float(value)
     return value if math.isfinite(value) else str(value)
+
+def _grouped(name: str) -> str:
+    """Returns a metric's name with a slash after what it is taken on, by which MLflow's charts are put in groups."""
+    kind, _, rest = name.partition("_")
+    return f"{kind}/{rest}" if kind in _KINDS and rest else name
+
 
 
 def _content(path: Path) -> str:

@@ -42,37 +42,37 @@ class View:
         return json.dumps({"searchFilter": self.filter, **order, "selectedColumns": columns})
 
 
-_SHAPE = ("depth", "heads", "hidden", "intermediate")
+#: MLflow sets columns in the order of the alphabet, so each view has only as many as can be seen at once.
 VIEWS = {
-    "candidates": View(
-        "candidates by W",
-        "metrics.error >= 0",
-        "w",
-        ("w", "error", "parameters", "operations", "latency", "processor_seconds"),
-        _SHAPE,
+    "candidates": View("candidates by W", "metrics.error >= 0", "w", ("error", "operations", "parameters", "w")),
+    "searches": View(
+        "searches",
+        "tags.`bort.stage` = 'search'",
+        "winner/w",
+        ("trained_steps", "winner/error", "winner/parameters", "winner/w"),
+        ("strategy", "winner"),
     ),
     "students": View(
         "students on held-out text",
-        "metrics.tokens_per_second >= 0",
-        "parameters",
-        (
-            "parameters",
-            "heldout.relation_kl",
-            "heldout.mlm_accuracy",
-            "heldout.cross_entropy",
-            "tokens_per_second",
-            "processor_seconds",
-        ),
-        ("architecture", "loss", "steps"),
+        "params.objective != ''",
+        "heldout/mlm_accuracy",
+        ("heldout/cross_entropy", "heldout/mlm_accuracy", "heldout/relation_kl", "processor_seconds"),
+        ("architecture", "objective", "steps"),
     ),
     "tasks": View(
         "task scores",
         "params.encoder != ''",
-        "heldout.accuracy",
-        ("heldout.accuracy", "heldout.f1", "heldout.mcc"),
+        "heldout/accuracy",
+        ("heldout/accuracy", "heldout/f1", "heldout/mcc"),
         ("encoder", "learning_rate"),
     ),
-    "chains": View("whole chains and their costs", "tags.`bort.stage` = 'reproduce'", "seconds", ("seconds",)),
+    "chains": View(
+        "whole chains",
+        "tags.`bort.stage` = 'reproduce'",
+        "winner/w",
+        ("seconds", "student/accuracy", "teacher/accuracy", "winner/parameters"),
+        ("task", "winner"),
+    ),
 }
 
 #: The page shows the first line; the rest unfolds.

@@ -96,6 +96,7 @@ def test_speed_counts_where_its_whole_interval_does(released: float, published: 
     assert found["speed over BERT-large"].verdict == verdict
     assert f"{released}× [{released - 0.5}, {released + 0.5}]" in found["speed over BERT-large"].here
     assert "the machine was busy" in found["speed over BERT-large"].here
+    assert "; in int8 ⟨4, 8, 1024, 768⟩ 99.0× [98.5, 99.5]" in found["speed over BERT-large"].here
     assert found["speed"].verdict == CONFIRMED
     # No ratio to this baseline was taken, but both stood turn by turn in the same rounds.
     assert "3.50×" in found["speed over BERT-base"].here
