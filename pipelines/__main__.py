@@ -21,6 +21,7 @@ COMMANDS = {
     "claims": "put the paper's claims beside what was measured",
     "reproduce": "the whole chain",
     "convert": "read the original Bort's published weights",
+    "track": "deliver by hand what waits for MLflow: track sync",
     "ui": "open the recorded runs in MLflow, and a study in Optuna's dashboard",
     "size": "count parameters and operations of any architecture or model",
 }

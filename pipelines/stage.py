@@ -15,6 +15,7 @@ from rich.console import RenderableType
 from bort.errors import ConfigurationError
 from bort.record import StageDirectory, exclusive, holds
 from bort.tracking import Recording, TrackedRun, Tracker
+from bort.tracking.waiting import deliver_left
 from pipelines.console import ConsoleObserver, console
 from pipelines.overrides import command, overridden, swept
 from pipelines.ranks import companions, follows
@@ -152,7 +153,8 @@ class Chain:
                     _record(self._records[self.target].path, self.config.record)
                 return result
             finally:
-                tracker.sync()
+                if tracker.sync().error is None:
+                    deliver_left(self.config.tracking, spool, tracker.observer)
 
     def _order(self, name: str) -> list[str]:
         order: list[str] = []

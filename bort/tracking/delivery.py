@@ -21,6 +21,8 @@ from bort.tracking.spool import Spool
 BATCH = 400
 #: Files are copied one by one, so a batch ends after so many of them.
 BATCH_ARTIFACTS = 10
+#: Attempts at a store that fails in the middle, and seconds between two of them.
+ATTEMPTS, PAUSE_SECONDS = 2, 1.0
 #: How long a delivery waits for another process that delivers from the same directory.
 LOCK_SECONDS = 60.0
 
@@ -57,6 +59,10 @@ class StoreDownError(Exception):
     """The store cannot be reached now; what was to be delivered may be tried again later."""
 
 
+class StoreSilentError(StoreDownError):
+    """Nobody listens at the store's address."""
+
+
 class StoreReplacedError(Exception):
     """The store does not know a run that was delivered to it: it was removed or restored, and needs everything again."""
 
@@ -83,31 +89,42 @@ class Delivery:
         state: dict[str, Any] = self._all_states().get(self._store(), {})
         return state
 
+    def announce(self) -> None:
+        """Writes down where the spool is to be delivered to, so that it can be done by hand whatever becomes of this process."""
+        if self._store() not in self._all_states():
+            self._remember({})
+
     def run_ids(self) -> dict[str, str]:
         """Returns MLflow's run ids by key, of the runs delivered so far."""
         return dict(self.state().get("runs", {}))
 
+    def left(self) -> int:
+        """Returns how many bytes of the spool the store has not got."""
+        return max(0, self._spool.size() - int(self.state().get("offset", 0)))
+
     def run(self) -> SyncReport:
         """Delivers what is pending; see :meth:`bort.tracking.Tracker.sync`."""
-        if self.state().get("offset", 0) >= self._spool.size():
+        if not self.left():
             return SyncReport()
         with self._alone() as alone:
             if not alone:
                 return SyncReport(error=f"another process is delivering from {self._spool.path.parent}")
-            try:
-                return self._deliver()
-            except StoreReplacedError:
-                self._remember({})
+            trouble: Exception = StoreDownError("")
+            for attempt in range(ATTEMPTS):
+                if attempt:
+                    time.sleep(PAUSE_SECONDS)
+                try:
+                    return self._deliver()
+                except StoreReplacedError as error:
+                    self._remember({})
+                    trouble = error
+                except StoreDownError as error:
+                    trouble = error
+                    if isinstance(error, StoreSilentError):
+                        break
+                # What the store did before it failed is asked of it again.
                 self._sink = None
-                return self._deliver_again()
-            except StoreDownError as error:
-                return self._down(error)
-
-    def _deliver_again(self) -> SyncReport:
-        try:
-            return self._deliver()
-        except (StoreDownError, StoreReplacedError) as error:
-            return self._down(error)
+            return self._down(trouble)
 
     def _deliver(self) -> SyncReport:
         self._reach()
@@ -156,7 +173,7 @@ class Delivery:
             with socket.create_connection(host, timeout=min(self._config.timeout, 5)):
                 pass
         except OSError as error:
-            raise StoreDownError(f"{host[0]}:{host[1]} does not answer ({error})") from error
+            raise StoreSilentError(f"{host[0]}:{host[1]} does not answer ({error})") from error
 
     def _down(self, error: Exception) -> SyncReport:
         reason = redact(str(error))
@@ -175,13 +192,15 @@ class Delivery:
     def _all_states(self) -> dict[str, Any]:
         try:
             states: dict[str, Any] = read_json(self._cursor)["stores"] if self._cursor.exists() else {}
-        except (RecordError, KeyError, TypeError):
+            return {store: state for store, state in states.items() if _sound(state)}
+        except (RecordError, KeyError, TypeError, AttributeError):
             # A cursor that cannot be read is begun again: what was delivered is recognised by the store.
             return {}
-        return states
 
     def _remember(self, state: dict[str, Any]) -> None:
-        states = {**self._all_states(), self._store(): {"store": redact(self._config.absolute_uri()), **state}}
+        store = {name: getattr(self._config, name) for name in ("experiment", "artifacts")}
+        store["store"] = redact(self._config.absolute_uri())
+        states = {**self._all_states(), self._store(): {**store, **state}}
         write_json(self._cursor, {"schema": 1, "stores": states})
 
     @contextmanager
@@ -199,3 +218,9 @@ class Delivery:
                         return
                     time.sleep(0.1)
             yield True
+
+
+def _sound(state: Any) -> bool:
+    """Whether a cursor's word on a store can be used."""
+    offset, runs = (state.get("offset", 0), state.get("runs", {})) if isinstance(state, dict) else (None, None)
+    return type(offset) is int and offset >= 0 and isinstance(runs, dict)

@@ -67,6 +67,7 @@ class MlflowSink:
                 file.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise StoreDownError(f"the folder {file.parent} cannot be made ({error.strerror})") from error
+        self._known_figures: dict[str, dict[str, float]] = {}
         with quiet(config), self._errors():
             from mlflow import MlflowClient
 
@@ -169,6 +170,7 @@ class MlflowSink:
             for name, value in self._parent_tag(start).items():
                 self._client.set_tag(run_id, name, value)
 
+            self._known_figures[run_id] = dict(run.data.metrics)
     def _parent_tag(self, start: dict[str, Any]) -> dict[str, str]:
         # A parent recorded in another spool may not be there yet: it is made now and gets its name when that spool is delivered.
         return {"mlflow.parentRunId": self._run_id(start["parent"])} if start.get("parent") else {}
@@ -176,10 +178,11 @@ class MlflowSink:
     def _metrics(self, run_id: str, points: list[list[Any]]) -> Iterator[Any]:
         from mlflow.entities import Metric
 
-        known = self._known_points.get(run_id, set())
+        known, figures = self._known_points.get(run_id, set()), self._known_figures.get(run_id, {})
         for name, value, step, at in points:
             name = _FORBIDDEN.sub("_", name)
-            if step is None or (name, step) not in known:
+            # A final figure may change; one that another worker has recorded, too, is the same.
+            if figures.pop(name, None) != float(value) if step is None else (name, step) not in known:
                 yield Metric(name, float(value), _milliseconds(at), step or 0)
 
     def _params(self, values: dict[str, str]) -> list[Any]:
@@ -313,12 +316,17 @@ def _dataset_input(event: dict[str, Any]) -> Any:
 
 @contextmanager
 def quiet(config: TrackingConfig | None = None) -> Iterator[None]:
-    """Keeps MLflow from talking (migrations, progress bars, telemetry) and from trying a dead server for minutes."""
+    """Keeps MLflow from talking (migrations, progress bars, telemetry) and from trying a dead server for minutes.
+
+    It may not repeat a request by itself: where only the answer was lost, that would make a run twice. :class:`Delivery` tries
+    again, and asks what is there first.
+    """
     settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     if config is not None:
-        settings |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(config.timeout), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+        settings |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(config.timeout), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     before = {name: os.environ.get(name) for name in settings}
-    os.environ.update({name: value for name, value in settings.items() if before[name] is None})
+    forced = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    os.environ.update({name: value for name, value in settings.items() if before[name] is None or name == forced})
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -342,6 +350,8 @@ def _short(error: Exception) -> str:
 
 
 def _user() -> str:
+            else:
+                os.environ[name] = value
     try:
         return getpass.getuser()
     except (KeyError, OSError):

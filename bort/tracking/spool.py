@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -33,8 +34,7 @@ class Spool:
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Adds one event."""
-        file = self._file or self._open()
-        file.write(_line(event))
+        _write(self._file or self._open(), _line(event))
         self._unforced += 1
         if self._unforced >= FLUSH_EVENTS or time.monotonic() - self._forced > FLUSH_SECONDS:
             self.force()
@@ -80,11 +80,24 @@ class Spool:
         # Unbuffered: what is written is with the operating system, whatever happens to this process.
         file = self._file = self.path.open("ab", buffering=0)
         if new:
-            file.write(_line({"event": "spool", "id": uuid.uuid4().hex, "time": time.time()}))
+            _write(file, _line({"event": "spool", "id": uuid.uuid4().hex, "time": time.time()}))
         elif not _ends_with_newline(self.path):
             # A line torn by a crash stays on a line of its own, where the reader sees that it is damaged.
             file.write(b"\n")
         return file
+
+
+def _write(file: IO[bytes], line: bytes) -> None:
+    """Writes all of a line or nothing: a disk that becomes full takes a part of it."""
+    end = os.fstat(file.fileno()).st_size
+    try:
+        written = 0
+        while written < len(line):
+            written += file.write(line[written:])
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(file.fileno(), end)
+        raise
 
 
 def _line(event: Mapping[str, Any]) -> bytes:

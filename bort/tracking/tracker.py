@@ -64,6 +64,7 @@ class Tracker:
         self.observer: Observer = observer or Quiet()
         self.spool = Spool(self.directory / f"{name}.jsonl")
         self.delivery = Delivery(config, self.spool, self.observer)
+        self._announced = False
         self._seen = Seen()
         if config.enabled:
             for _, event in self.spool.read():
@@ -153,6 +154,9 @@ class Tracker:
     def _add(self, event: dict[str, Any]) -> None:
         if self.config.enabled:
             for new in self._seen.new_in(event):
+                if not self._announced:
+                    self.delivery.announce()
+                    self._announced = True
                 self.spool.append(new)
 
 

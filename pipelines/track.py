@@ -1,0 +1,47 @@
+"""`bort track sync`: delivers by hand what was recorded while MLflow could not be reached."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bort.errors import BortError
+from bort.redaction import redact
+from bort.tracking.waiting import deliver, waiting
+from pipelines.app import guarded
+from pipelines.console import ConsoleObserver, console
+
+
+def main() -> None:
+    """Delivers what lies below a folder of results; ends with status 1 where something is left."""
+    parser = argparse.ArgumentParser(prog="bort track", description=__doc__.partition(": ")[2])
+    parser.add_argument("what", choices=["sync"], help="deliver what waits")
+    parser.add_argument("outputs", nargs="?", default="outputs", type=Path, help="the folder of results (default: outputs)")
+    parser.add_argument("--uri", help="the store's address with its password, which is kept nowhere; by default as recorded")
+    options = parser.parse_args(sys.argv[1:])
+    guarded(lambda: _sync(options.outputs, options.uri))
+
+
+def _sync(outputs: Path, uri: str | None) -> None:
+    if not outputs.is_dir():
+        raise BortError(f"There is no folder {outputs}: name the one that holds the results.")
+    found, observer = waiting(outputs), ConsoleObserver("tracking")
+    if not found:
+        console.print(f"Nothing in {outputs} waits to be delivered.")
+    left = 0
+    for one in found:
+        report = deliver(one, observer, uri=uri)
+        if report is None:
+            console.print(f"{one.spool}: a worker is writing it, and delivers it when it ends.", soft_wrap=True)
+        elif report.error:
+            left += 1
+            console.print(f"{one.spool}: kept, as {redact(one.config.uri)} cannot be reached ({report.error}).", soft_wrap=True)
+        else:
+            console.print(f"{one.spool}: {report.delivered} events delivered to {redact(one.config.uri)}.", soft_wrap=True)
+    if left:
+        raise BortError(f"{left} of {len(found)} spools wait on: the same command delivers them once the store can be reached.")
+
+
+if __name__ == "__main__":
+    main()
