@@ -72,7 +72,8 @@ class _Reader:
         shape = self._numbers(f"<{dimensions}q")
         self._numbers("<ii")
         (flag,) = self._numbers("<i")
-        if flag not in _TYPES or min(shape) < 0:
+        # An empty array could claim any other dimension, and numpy takes none that memory could not hold.
+        if flag not in _TYPES or min(shape) < 0 or max(shape) > self._left:
             raise self._broken(f"an array has the shape {shape} and the type {flag}")
         kind = np.dtype(_TYPES[flag])
         return np.frombuffer(self._bytes(math.prod(shape) * kind.itemsize), dtype=kind).reshape(shape)

@@ -29,6 +29,8 @@ DIGEST_LENGTH = 36
 #: What MLflow says when it understood and declines: trying again cannot help.
 _REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_LIMIT_EXCEEDED"}
 _FORBIDDEN = re.compile(r"[^\w\-. :/]")
+#: A run's results lie so many folders above its spool: experiment, run, stage.
+_HOMES = 3
 
 
 @dataclass
@@ -39,6 +41,10 @@ class _Pending:
     params: list[Any] = field(default_factory=list)
     tags: list[Any] = field(default_factory=list)
     datasets: list[Any] = field(default_factory=list)
+
+
+class _OutsideError(Exception):
+    """A file that a spool names and that is none of the results."""
 
 
 class MlflowSink:
@@ -61,13 +67,15 @@ class MlflowSink:
         self._config, self._root, self._spool_id = config, root, spool_id
         self.runs = runs
         self._known_points: dict[str, set[tuple[str, int]]] = {}
+        self._known_figures: dict[str, dict[str, float]] = {}
         file = config.sqlite_file()
         if file is not None:
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise StoreDownError(f"the folder {file.parent} cannot be made ({error.strerror})") from error
-        self._known_figures: dict[str, dict[str, float]] = {}
+            if why := unreadable(file):
+                raise StoreDownError(why)
         with quiet(config), self._errors():
             from mlflow import MlflowClient
 
@@ -75,8 +83,6 @@ class MlflowSink:
             self.experiment_id = self._experiment()
             self._registry = Registry(self._client, self.experiment_id)
 
-            if why := unreadable(file):
-                raise StoreDownError(why)
     def deliver(self, events: list[dict[str, Any]]) -> list[str]:
         """Delivers events in order and returns what was refused, a sentence each.
 
@@ -164,13 +170,13 @@ class MlflowSink:
             self._known_points[run_id] = {
                 (name, point.step) for name in run.data.metrics for point in self._client.get_metric_history(run_id, name)
             }
+            self._known_figures[run_id] = dict(run.data.metrics)
             self._client.set_tag(run_id, "bort.spool", self._spool_id)
         if start is not None:
             self._client.update_run(run_id, status="RUNNING", name=start["name"])
             for name, value in self._parent_tag(start).items():
                 self._client.set_tag(run_id, name, value)
 
-            self._known_figures[run_id] = dict(run.data.metrics)
     def _parent_tag(self, start: dict[str, Any]) -> dict[str, str]:
         # A parent recorded in another spool may not be there yet: it is made now and gets its name when that spool is delivered.
         return {"mlflow.parentRunId": self._run_id(start["parent"])} if start.get("parent") else {}
@@ -228,6 +234,8 @@ class MlflowSink:
             call(*arguments)
         except FileNotFoundError:
             refused.append(f"{what} is gone")
+        except _OutsideError:
+            refused.append(f"{what} lies outside the results")
         except MlflowException as error:
             if error.error_code not in _REFUSED:
                 raise
@@ -246,7 +254,11 @@ class MlflowSink:
         return found.info.run_id if found is not None else None
 
     def _existing(self, event: dict[str, Any]) -> Path:
-        path = self._root / event["path"]
+        path = (self._root / event["path"]).resolve()
+        # A spool may come from elsewhere. What it names has to lie among the results that it belongs to, or where the user works.
+        parents = [self._root.resolve(), *self._root.resolve().parents]
+        if not any(path.is_relative_to(home) for home in (parents[: _HOMES + 1][-1], Path.cwd())):
+            raise _OutsideError
         if not path.exists():
             raise FileNotFoundError(path)
         return path
@@ -338,6 +350,8 @@ def quiet(config: TrackingConfig | None = None) -> Iterator[None]:
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _milliseconds(seconds: float) -> int:
@@ -350,8 +364,6 @@ def _short(error: Exception) -> str:
 
 
 def _user() -> str:
-            else:
-                os.environ[name] = value
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -340,15 +340,15 @@ class Recording:
         self._onward.warn(message)
 
 
-def _encoded(value: float) -> float | str:
-    value = float(value)
-    return value if math.isfinite(value) else str(value)
-
 def _grouped(name: str) -> str:
     """Returns a metric's name with a slash after what it is taken on, by which MLflow's charts are put in groups."""
     kind, _, rest = name.partition("_")
     return f"{kind}/{rest}" if kind in _KINDS and rest else name
 
+
+def _encoded(value: float) -> float | str:
+    value = float(value)
+    return value if math.isfinite(value) else str(value)
 
 
 def _content(path: Path) -> str:
