@@ -41,11 +41,11 @@ STAGES = (
     "report",
     "reproduce",
 )
-
 #: Parameters that stages record by themselves, under names that are also those of choices.
 _OWN_PARAMETERS = ("seed", "teacher", "task", "strategy")
 #: Letters of what a run was told, in its name.
 _LONGEST = 60
+
 
 @dataclass(frozen=True)
 class Run:
@@ -209,14 +209,14 @@ class Chain:
         console.print(f"[dim]{name}: {record.seconds:.1f} s, in {record.path}[/]\n", soft_wrap=True)
         return result
 
-
-def _done(record: StageDirectory) -> bool:
     def _title(self, name: str) -> str:
         """Returns what a stage's run is called: whose it is, and what the target was told, so that a sweep's can be told apart."""
         told = ", ".join(swept() or overridden()) if name == self.target else ""
         told = told if len(told) <= _LONGEST else f"{told[: _LONGEST - 1].rstrip()}…"
         return " ".join(part for part in (self.config.name, name, told) if part)
 
+
+def _done(record: StageDirectory) -> bool:
     """Whether there is nothing left to do: what a stage keeps in the cache must still be there, too."""
     return record.done and Path(record.result().get("directory", record.path)).is_dir()
 

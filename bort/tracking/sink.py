@@ -29,6 +29,8 @@ DIGEST_LENGTH = 36
 #: What MLflow says when it understood and declines: trying again cannot help.
 _REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_LIMIT_EXCEEDED"}
 _FORBIDDEN = re.compile(r"[^\w\-. :/]")
+#: A run's results lie so many folders above its spool: experiment, run, stage.
+_HOMES = 3
 
 
 @dataclass
@@ -39,6 +41,10 @@ class _Pending:
     params: list[Any] = field(default_factory=list)
     tags: list[Any] = field(default_factory=list)
     datasets: list[Any] = field(default_factory=list)
+
+
+class _OutsideError(Exception):
+    """A file that a spool names and that is none of the results."""
 
 
 class MlflowSink:
@@ -68,6 +74,8 @@ class MlflowSink:
                 file.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise StoreDownError(f"the folder {file.parent} cannot be made ({error.strerror})") from error
+            if why := unreadable(file):
+                raise StoreDownError(why)
         with quiet(config), self._errors():
             from mlflow import MlflowClient
 
@@ -75,8 +83,6 @@ class MlflowSink:
             self.experiment_id = self._experiment()
             self._registry = Registry(self._client, self.experiment_id)
 
-            if why := unreadable(file):
-                raise StoreDownError(why)
     def deliver(self, events: list[dict[str, Any]]) -> list[str]:
         """Delivers events in order and returns what was refused, a sentence each.
 
@@ -228,6 +234,8 @@ class MlflowSink:
             call(*arguments)
         except FileNotFoundError:
             refused.append(f"{what} is gone")
+        except _OutsideError:
+            refused.append(f"{what} lies outside the results")
         except MlflowException as error:
             if error.error_code not in _REFUSED:
                 raise
@@ -246,7 +254,11 @@ class MlflowSink:
         return found.info.run_id if found is not None else None
 
     def _existing(self, event: dict[str, Any]) -> Path:
-        path = self._root / event["path"]
+        path = (self._root / event["path"]).resolve()
+        # A spool may come from elsewhere. What it names has to lie among the results that it belongs to, or where the user works.
+        parents = [self._root.resolve(), *self._root.resolve().parents]
+        if not any(path.is_relative_to(home) for home in (parents[: _HOMES + 1][-1], Path.cwd())):
+            raise _OutsideError
         if not path.exists():
             raise FileNotFoundError(path)
         return path
