@@ -39,9 +39,7 @@ def left(place: Path, *said: str) -> list[str]:
 
 
 @pytest.fixture
-def search(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
+def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
     """Runs `bort search` in this process, where all is imported already; returns status, output and errors."""
 
     def run(*overrides: str) -> tuple[int, str, str]:
