@@ -18,7 +18,7 @@ from bort.files import digest, read_json, write_json
 from bort.finetuning.agora.comparison import compare
 from bort.finetuning.agora.config import ARMS, PRESETS, AgoraBenchmarkConfig, AgoraConfig, check_agora
 from bort.finetuning.agora.encoder import Encoder
-from bort.finetuning.agora.labeller import Labeller
+from bort.finetuning.agora.labeller import Labeller, refusal
 from bort.finetuning.agora.loop import Parts, run_loop
 from bort.finetuning.agora.runs import Setting, score_iteration
 from bort.finetuning.agora.training import Trainer
@@ -71,15 +71,16 @@ class RememberingTrainer(Trainer):
         *,
         seed: int,
         label: str,
+        steps: int | None = None,
         start: Mapping[str, Tensor] | None = None,
         observer: Observer | None = None,
     ) -> Trained:
         """Trains, or returns what the same examples, targets, θ and seed gave before."""
         texts = [example.texts for example in workspace.task.train]
-        key = digest([texts, targets.round(9).tolist(), dict(theta), seed]) if start is None else None
+        key = digest([texts, targets.round(9).tolist(), dict(theta), seed, steps or self.steps]) if start is None else None
         if key is not None and key in self._known:
             return self._known[key]
-        trained = super().train(workspace, targets, theta, seed=seed, label=label, start=start, observer=observer)
+        trained = super().train(workspace, targets, theta, seed=seed, label=label, steps=steps, start=start, observer=observer)
         if key is not None:
             self._known[key] = trained
         return trained
@@ -248,7 +249,7 @@ class Bench:
             "examples": {split: len(getattr(self._task, split)) for split in ("train", "steering", "heldout")},
             "data": self._task.digest,
             "labeller": record,
-            "refused": record["refused"] if arm in ("agora", "paper") else "",
+            "refused": self._refused(arm),
             "theta": best["best"]["theta"],
             "steering": best["best"]["steering"],
             "trainings": len(trainings),
@@ -260,6 +261,13 @@ class Bench:
             + (record["processor_seconds"] if arm != "plain" else 0.0),
         }
 
+    def _refused(self, arm: str) -> str:
+        """Returns why an arm's labeller is refused; the arms that Agora is compared with take any."""
+        if arm not in ("agora", "paper"):
+            return ""
+        scores, even = self._label()[1]["steering"], arm == "agora" and self._setting.agora.even(self._task)
+        return refusal(self._agora.labeller, scores, len(self._task.steering), even=even)
+
     def _label(self) -> tuple[Labeller, dict[str, Any]]:
         if self._labeller is None:
             self._labeller = self._setting.labeller(self._folder / "labeller", self._seed)
@@ -267,14 +275,14 @@ class Bench:
 
     def _parts(self, arm: str) -> Parts:
         """Returns what an arm's loop works with."""
-        labeller, record = self._label()
+        labeller = self._label()[0]
         if arm == "paper":
             setting = self._setting.variant(replace(self._agora, variant="paper").settled())
         elif arm == "random":
             setting = self._setting.variant(replace(self._setting.agora, mistakes=["random"]))
         else:
             setting = self._setting
-        without = arm == "plain" or (arm in ("agora", "paper") and record["refused"])
+        without = arm == "plain" or bool(self._refused(arm))
         parts = setting.parts(None if without else labeller, self._seed)
         if arm == "distill":
             parts.quota = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from bort.errors import ConfigurationError
@@ -15,6 +15,9 @@ from bort.tasks.task import Task
 VARIANTS = ("best", "paper")
 PRUNING = ("lcs", "halving")
 LABELS = ("hard", "soft")
+PRIORS = ("train", "even", "metric")
+#: Metrics that weigh classes alike, however frequent they are.
+EVEN_METRICS = ("matthews_correlation", "macro_f1")
 SOURCES = ("steering", "train", "random")
 GENERATORS = ("contextual", "substitute", "insert", "swap", "delete", "spans", "mix", "pair_swap")
 LABELLERS = ("features", "finetune", "directory")
@@ -88,8 +91,14 @@ class AgoraConfig:
         similarity: A point is dropped that shares this much or more with an example of train or steering or with another point.
         distinct: A point is dropped that shares less than this with the mistake it was made from.
         confidence: A point is dropped of whose label the labeller is less sure than this.
-        balance: Whether no class gets more points in an iteration than the rarest one times two.
+        balance: Whether points are dropped whose class would become too frequent, by the classes' shares of the prior.
+        prior: How frequent classes are for the targets of train and points: ``train``: as they are in train; ``even``: equally
+            frequent; ``metric``: even where the task's first metric weighs classes alike, as Matthews' correlation does.
         warm_start: Whether each model starts from the best one so far instead of from the encoder.
+        early: Share of its steps that a training of the first iteration has, in (0, 1], where there are several θ; what this saves
+            is added to the trainings of the next, which have more points.
+        latest: Whether the latest iteration is returned that is within one standard error of the best steering score: of few
+            steering examples the very best score is mostly luck, and later iterations have more points.
         steps: Optimiser steps of one training, however many points there are; ``finetuning.epochs`` over train where absent.
         judgements: How often in a training the steering score is taken.
         symmetric: Names of tasks whose pairs may change places without changing the label.
@@ -112,6 +121,9 @@ class AgoraConfig:
     distinct: float | None = None
     confidence: float | None = None
     balance: bool | None = None
+    prior: str | None = None
+    early: float | None = None
+    latest: bool | None = None
     warm_start: bool | None = None
     steps: int | None = None
     judgements: int = 3
@@ -124,6 +136,14 @@ class AgoraConfig:
         preset = PRESETS[self.variant]
         return AgoraConfig(**{name: preset[name] if value is None and name in preset else value for name, value in values.items()})
 
+    def plain(self) -> AgoraConfig:
+        """Returns these settings, which have to be settled, without anything that only points or a labeller make sense of."""
+        return replace(self, prior="train", early=1.0, latest=False)
+
+    def even(self, task: Task) -> bool:
+        """Whether classes count as equally frequent for a task."""
+        return self.prior == "even" or (self.prior == "metric" and task.primary in EVEN_METRICS)
+
     def check(self) -> None:
         """Checks every value.
 
@@ -134,7 +154,7 @@ class AgoraConfig:
             raise ConfigurationError("agora.variant", self.variant, f"use one of {', '.join(VARIANTS)}")
         self.labeller.check()
         whole = self.settled()
-        for name, accepted in (("prune", PRUNING), ("labels", LABELS)):
+        for name, accepted in (("prune", PRUNING), ("labels", LABELS), ("prior", PRIORS)):
             if getattr(whole, name) not in accepted:
                 raise ConfigurationError(f"agora.{name}", getattr(whole, name), f"use one of {', '.join(accepted)}")
         parts = [part for entry in whole.generators or [] for part in entry.split("+")]
@@ -147,10 +167,12 @@ class AgoraConfig:
             value = getattr(whole, name)
             if value is not None and value < least:
                 raise ConfigurationError(f"agora.{name}", value, f"a whole number of at least {least} is needed")
-        for name in ("similarity", "distinct", "confidence", "distil"):
+        for name in ("similarity", "distinct", "confidence", "distil", "early"):
             value = getattr(whole, name)
             if not math.isfinite(value) or not 0 <= value <= 1:
                 raise ConfigurationError(f"agora.{name}", value, "a number from 0 to 1 is needed")
+        if whole.early == 0:
+            raise ConfigurationError("agora.early", 0, "a share above 0 is needed")
         if whole.distinct >= whole.similarity:  # type: ignore[operator]
             raise ConfigurationError("agora.distinct", whole.distinct, "it has to be below agora.similarity")
 
@@ -171,6 +193,9 @@ PRESETS: dict[str, Mapping[str, Any]] = {
         "distinct": 0.1,
         "confidence": 0.0,
         "balance": False,
+        "prior": "train",
+        "early": 1.0,
+        "latest": False,
         "warm_start": False,
     },
     "best": {
@@ -178,15 +203,18 @@ PRESETS: dict[str, Mapping[str, Any]] = {
         "labels": "soft",
         "distil": 0.5,
         "mistakes": ["steering", "train"],
-        "before": 300,
+        "before": 200,
         "generators": ["substitute", "mix+substitute"],
         "per_mistake": 4,
-        "least": 200,
+        "least": 300,
         "most": 400,
-        "similarity": 0.7,
+        "similarity": 0.85,
         "distinct": 0.0,
         "confidence": 0.0,
         "balance": True,
+        "prior": "metric",
+        "early": 0.5,
+        "latest": True,
         "warm_start": False,
     },
 }

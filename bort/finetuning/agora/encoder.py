@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ _NEIGHBOURS = 12
 _FREQUENT = 8_000
 _BEGINNINGS = ("Ġ", "▁")
 _CANDIDATES = 12
+#: Texts whose features are kept: about ten kilobytes each for an encoder of six layers of 384.
+_KEPT = 20_000
 
 
 class Encoder:
@@ -36,14 +39,14 @@ class Encoder:
         self.teacher = load_teacher(TeacherConfig(path=str(model_dir)))
         self.tokenizer = self.teacher.tokenizer
         self.max_length = min(max_length, self.teacher.positions)
-        self._features: dict[str, NDArray[np.float32]] = {}
+        self._features: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._near: dict[str, tuple[str, ...]] = {}
         self._words: dict[str, int] | None = None
         self._names: list[str] = []
         self._frequent = torch.empty(0)
 
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Returns the mean of the last hidden states of each text, scaled to length 1: [N, H]."""
+        """Returns the means over the tokens of each text of what the embedding and each of the L layers give: [N, L + 1, H]."""
         missing = list(dict.fromkeys(text for text in texts if text not in self._features))
         if missing:
             ids = self.tokenizer(missing, truncation=True, max_length=self.max_length)["input_ids"]
@@ -55,12 +58,15 @@ class Encoder:
                     inputs[row, : len(ids[index])] = torch.tensor(ids[index])
                 mask = (torch.arange(width) < torch.from_numpy(lengths[batch])[:, None]).long()
                 with torch.inference_mode():
-                    hidden = self.teacher.encoder(input_ids=inputs, attention_mask=mask).last_hidden_state
-                    weights = mask.unsqueeze(-1).to(hidden.dtype)
-                    means = torch.nn.functional.normalize((hidden * weights).sum(1) / weights.sum(1), dim=-1)
+                    states = self.teacher.encoder(input_ids=inputs, attention_mask=mask, output_hidden_states=True).hidden_states
+                    weights = mask.unsqueeze(-1).to(states[0].dtype)
+                    means = torch.stack([(hidden * weights).sum(1) / weights.sum(1) for hidden in states], dim=1)
                 for row, index in enumerate(batch):
                     self._features[missing[index]] = means[row].numpy()
-        return np.stack([self._features[text] for text in texts])
+        found = np.stack([self._features[text] for text in texts])
+        while len(self._features) > _KEPT:
+            self._features.popitem(last=False)
+        return found
 
     def neighbours(self, word: str) -> tuple[str, ...]:
         """Returns the frequent words whose embeddings are nearest to that of ``word`` by cosine; none if it is several tokens."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -56,16 +57,21 @@ class WordEdit:
         if not parts:
             return example.texts
         count = max(1, round(float(random.uniform(_LEAST, _MOST)) * len(parts)))
+        if self.name == "substitute":
+            # In both texts of a pair alike: otherwise whatever is made of a paraphrase is none any more.
+            other = self._substitutes(parts, count, random)
+            return tuple(" ".join(other.get(part, part) for part in text.split()) if text else text for text in example.texts)
         edited = getattr(self, f"_{self.name}")(list(parts), count, random)
         return (*example.texts[:place], " ".join(edited), *example.texts[place + 1 :])
 
-    def _substitute(self, parts: list[str], count: int, random: np.random.Generator) -> list[str]:
-        for place in random.permutation(len(parts)):
-            near = self._neighbours(parts[place]) if count else ()
+    def _substitutes(self, parts: list[str], count: int, random: np.random.Generator) -> dict[str, str]:
+        words = list(dict.fromkeys(parts))
+        found: dict[str, str] = {}
+        for place in random.permutation(len(words)):
+            near = self._neighbours(words[place]) if len(found) < count else ()
             if near:
-                parts[place] = near[int(random.integers(len(near)))]
-                count -= 1
-        return parts
+                found[words[place]] = near[int(random.integers(len(near)))]
+        return found
 
     def _insert(self, parts: list[str], count: int, random: np.random.Generator) -> list[str]:
         known = [near for near in map(self._neighbours, parts) if near]
@@ -109,6 +115,8 @@ class Spans:
 class Mix:
     """Goes on, in the middle of a text, with the end of a train example's: new neighbourhoods for words of the task.
 
+    A pair goes on with the ends of another pair, so that both of its texts still have to do with each other.
+
     Args:
         train: The task's train examples.
     """
@@ -119,16 +127,16 @@ class Mix:
         self._train = train
 
     def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
-        """Mixes one text with the text of the same place of a random train example."""
+        """Mixes each text with the text of the same place of one random train example, cut at the same share of its words."""
         random = draw(seed, self.name, example.texts, number)
-        place = int(random.integers(len(example.texts)))
-        other = self._train[int(random.integers(len(self._train)))].texts[place].split()
-        parts = example.texts[place].split()
-        if not parts or not other:
-            return example.texts
-        head = parts[: int(random.integers(1, len(parts) + 1))]
-        tail = other[int(random.integers(len(other))) :]
-        return (*example.texts[:place], " ".join(head + tail), *example.texts[place + 1 :])
+        others = self._train[int(random.integers(len(self._train)))].texts
+        until, since = random.random(2)
+        made = []
+        for text, other in zip(example.texts, others, strict=True):
+            parts, ending = text.split(), other.split()
+            joined = parts[: math.ceil(until * len(parts))] + ending[int(since * len(ending)) :]
+            made.append(" ".join(joined) if parts and ending else text)
+        return tuple(made)
 
 
 class PairSwap:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from bort.events import Observer
 from bort.finetuning.agora.config import AgoraConfig
 from bort.finetuning.agora.draws import draw
 from bort.finetuning.agora.generators import Generator, drafts_of
-from bort.finetuning.agora.labeller import Labeller
+from bort.finetuning.agora.labeller import Labeller, class_shares, evened
 from bort.finetuning.agora.points import Point, Sieve, label
 from bort.finetuning.agora.prune import PRUNERS
 from bort.finetuning.agora.state import Iteration
@@ -61,6 +62,8 @@ class Parts:
         truth = np.eye(len(self.task.labels))[[int(example.label) for example in self.task.train]]
         if share and self.labeller is not None:
             truth = (1 - share) * truth + share * self.labeller.probabilities(self.task.train)
+        if self.config.even(self.task):
+            truth = evened(truth, class_shares(self.task))
         made = np.array([point.target for point in points]).reshape(len(points), len(self.task.labels))
         return np.concatenate([truth, made])
 
@@ -75,7 +78,7 @@ class Found:
     """What a run of Agora ends with.
 
     Args:
-        best: The iteration whose model is the best on steering examples; the first of equals.
+        best: The iteration whose model is returned: the best on steering examples, the first of equals, unless ``agora.latest``.
         ledger: A row for each iteration.
         points: All points that were kept.
     """
@@ -103,13 +106,14 @@ def run_loop(parts: Parts, directory: Path) -> Found:
     if config.before and parts.labeller is not None and parts.quota != ():
         points += _before(parts, Iteration(directory / "before"), sieve)
     left = list(range(len(parts.thetas)))
-    number = trained = replays = 0
+    number = trained = replays = saved = 0
     while left:
         iteration = Iteration(directory / f"iteration-{number:03}")
         row = iteration.row
         if row is None:
             last = replays == config.replay
-            row = _iterate(parts, iteration, sieve, points, left, best, number=number, first=trained, last_replay=last)
+            steps = _steps(parts, len(left), number, saved)
+            row = _iterate(parts, iteration, sieve, points, left, best, number=number, first=trained, last_replay=last, steps=steps)
             row |= {"iteration": number, "replay": replays}
             iteration.keep_row(row)
         made = iteration.points()
@@ -121,11 +125,30 @@ def run_loop(parts: Parts, directory: Path) -> Found:
         if best is None or row["best"]["steering"] > max(earlier["best"]["steering"] for earlier in ledger[:-1]):
             best = iteration
         trained += len(left)
+        saved += len(left) * parts.trainer.steps - int(row["cost"]["steps"])
         left = [index for index in left if index not in row["pruned"]]
         replays = replays + 1 if replays < config.replay and not row["pruned"] else 0
         number += 1
     assert best is not None
+    if config.latest:
+        best = Iteration(directory / f"iteration-{_latest(ledger, len(task.steering)):03}")
     return Found(best, ledger, points)
+
+
+def _steps(parts: Parts, left: int, number: int, saved: int) -> int:
+    """Returns the steps of each training of an iteration: few in the first, where points are few; what that saves in the next."""
+    if number == 0 and left > 1:
+        return max(1, round(parts.trainer.steps * float(parts.config.early or 1.0)))
+    return parts.trainer.steps + saved // left
+
+
+def _latest(ledger: Sequence[Mapping[str, Any]], count: int) -> int:
+    """Returns the number of the latest iteration that is no more than a standard error behind the best steering score.
+
+    The error is that of a share of ``count`` examples, at its largest: 1/(2√count).
+    """
+    least = max(row["best"]["steering"] for row in ledger) - 0.5 / math.sqrt(count)
+    return max(number for number, row in enumerate(ledger) if row["best"]["steering"] >= least)
 
 
 def _iterate(
@@ -139,6 +162,7 @@ def _iterate(
     number: int,
     first: int,
     last_replay: bool,
+    steps: int,
 ) -> dict[str, Any]:
     """Does one iteration and returns its row: steps 1 to 6 of the loop.
 
@@ -152,10 +176,11 @@ def _iterate(
         number: Its number.
         first: Trainings before it, which seed its own.
         last_replay: Whether Θ is pruned at its end.
+        steps: Of each training.
     """
     started = time.process_time()
     config = parts.config
-    records = _train_all(parts, iteration, points, left, best, first)
+    records = _train_all(parts, iteration, points, left, best, first, steps)
     ordered = sorted(range(len(left)), key=lambda place: (_steering(records[place]), -place))
     pruned = []
     if last_replay:
@@ -185,7 +210,13 @@ def _iterate(
 
 
 def _train_all(
-    parts: Parts, iteration: Iteration, points: Sequence[Point], left: Sequence[int], best: Iteration | None, first: int
+    parts: Parts,
+    iteration: Iteration,
+    points: Sequence[Point],
+    left: Sequence[int],
+    best: Iteration | None,
+    first: int,
+    steps: int,
 ) -> list[dict[str, Any]]:
     """Trains one model for each θ that is left and keeps the best one's weights; returns their records."""
     config, workspace, targets = parts.config, None, None
@@ -199,12 +230,19 @@ def _train_all(
                 targets = parts.targets(points, float(config.distil or 0.0))
             assert targets is not None
             seed = derived_seed(parts.seed, "training", first + place)
-            record, model = {"theta": dict(parts.thetas[index]), "seed": seed, "steps": parts.trainer.steps, "diverged": True}, None
+            record, model = {"theta": dict(parts.thetas[index]), "seed": seed, "steps": steps, "diverged": True}, None
             record |= {"processor_seconds": 0.0}
             try:
                 label_ = f"agora {parts.task.name}: {len(left)} sets left, training {place + 1}"
                 trained = parts.trainer.train(
-                    workspace, targets, parts.thetas[index], seed=seed, label=label_, start=start, observer=parts.observer
+                    workspace,
+                    targets,
+                    parts.thetas[index],
+                    seed=seed,
+                    label=label_,
+                    steps=steps,
+                    start=start,
+                    observer=parts.observer,
                 )
             except Diverged as error:
                 parts.observer.warn(str(error))
@@ -290,12 +328,15 @@ def _grow(
     drafts = drafts_of(sources, round(wanted * _SURPLUS), parts.generators, derived_seed(parts.seed, "points", number))
     kept, dropped = sieve.screen(drafts, wanted)
     probabilities = parts.labeller.probabilities([Example("", draft.texts, 0.0) for draft in kept])
+    shares = class_shares(parts.task)
+    if config.even(parts.task):
+        probabilities, shares = evened(probabilities, shares), np.full_like(shares, 1 / len(shares))
     found, refused = label(
         kept,
         probabilities,
         hard=config.labels == "hard",
         confidence=float(config.confidence or 0.0),
-        balance=bool(config.balance),
+        shares=shares if config.balance else None,
     )
     counts |= {"made": len(kept) + dropped.total(), "kept": len(found), "dropped": dict(sorted((dropped + refused).items()))}
     return found, counts

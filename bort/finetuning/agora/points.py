@@ -14,6 +14,9 @@ from bort.finetuning.agora.similarity import Neighbourhood, overlap, shingles
 from bort.tasks.split import text_key
 from bort.tasks.task import Example, Task
 
+#: How much more frequent than wanted a class may be among points: to the last point would cost too many of them.
+_SLACK = 1.25
+
 
 @dataclass(frozen=True)
 class Point:
@@ -119,16 +122,22 @@ def _key(texts: tuple[str, ...]) -> str:
 
 
 def label(
-    drafts: Sequence[Draft], probabilities: NDArray[np.float64], *, hard: bool, confidence: float, balance: bool
+    drafts: Sequence[Draft],
+    probabilities: NDArray[np.float64],
+    *,
+    hard: bool,
+    confidence: float,
+    shares: NDArray[np.float64] | None,
 ) -> tuple[list[Point], Counter[str]]:
-    """Gives drafts the labeller's labels and drops what it is unsure of, and what would outnumber the rarest class.
+    """Gives drafts the labeller's labels and drops what it is unsure of, and what would make a class too frequent.
 
     Args:
         drafts: N drafts.
         probabilities: Of each class, [N, C].
         hard: Whether the most likely class alone becomes the target.
         confidence: The least probability of it, in [0, 1].
-        balance: Whether no class may have more than twice the points of the rarest one that has any.
+        shares: Wanted share of each class, [C]. No class may have more than 1.25 times as many points, by its share, as the one
+            that has, by its share, the fewest; classes without points or a share do not count. All are taken where absent.
 
     Returns:
         The points, and how many were dropped for each reason.
@@ -138,15 +147,18 @@ def label(
     sure = probabilities.max(axis=1) >= confidence
     dropped["unsure"] = int((~sure).sum())
     found = Counter(int(one) for one in classes[sure])
+    wanted = np.ones(probabilities.shape[1]) if shares is None else shares
+    by_share = [count / wanted[one] for one, count in found.items() if wanted[one] > 0]
     # One class alone says that the labeller sees no other here; there is nothing to balance it with.
-    most = 2 * min(found.values()) if balance and len(found) > 1 else len(drafts)
+    limited = shares is not None and len(by_share) > 1
+    most = np.ceil(_SLACK * wanted * min(by_share)) if limited else np.full(len(wanted), len(drafts))
     taken: Counter[int] = Counter()
     points = []
     for draft, row, one, good in zip(drafts, probabilities, classes, sure, strict=True):
         if not good:
             continue
         taken[int(one)] += 1
-        if taken[int(one)] > most:
+        if taken[int(one)] > most[one]:
             dropped["unbalanced"] += 1
             continue
         target = tuple(float(place == one) for place in range(len(row))) if hard else tuple(float(value) for value in row)

@@ -159,11 +159,13 @@ class Setting:
             encoder=self.encoder,
             seed=derived_seed(seed, "labeller"),
             impl=self.impl,
+            even=self.agora.even(self.task),
         )
 
     def parts(self, labeller: Labeller | None, seed: int) -> Parts:
-        """Returns what the loop works with."""
-        return Parts(self.trainer, self.blind, self.thetas, self.generators, labeller, self.agora, seed, self.observer)
+        """Returns what the loop works with; without a labeller that is plain fine-tuning."""
+        agora = self.agora.plain() if labeller is None else self.agora
+        return Parts(self.trainer, self.blind, self.thetas, self.generators, labeller, agora, seed, self.observer)
 
 
 def score_iteration(trainer: Trainer, task: Task, iteration: Iteration) -> tuple[dict[str, float], NDArray[np.float64]]:

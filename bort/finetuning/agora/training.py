@@ -144,19 +144,19 @@ class Trainer:
     Args:
         workspace: Encoder and task; the task's held-out examples are never asked for.
         config: Defaults of θ.
-        steps: Of a training; rounded up to whole stretches.
+        steps: Of a training unless it is given others; rounded up to whole stretches.
         judgements: Stretches of a training, after each of which steering examples are scored.
     """
 
     def __init__(self, workspace: Workspace, config: FinetuningConfig, *, steps: int, judgements: int) -> None:
-        self.workspace = workspace
-        self._stretch = math.ceil(steps / min(judgements, steps))
-        self._config = replace(config, epochs=math.ceil(steps / self._stretch), patience=None)
+        self.workspace, self._config, self._judgements = workspace, config, judgements
+        stretch, epochs = self._length(steps)
+        self.steps = stretch * epochs
 
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of one training."""
-        return self._stretch * self._config.epochs
+    def _length(self, steps: int) -> tuple[int, int]:
+        """Returns the steps of a stretch and the number of stretches of a training of at least so many steps."""
+        stretch = math.ceil(steps / min(self._judgements, steps))
+        return stretch, math.ceil(steps / stretch)
 
     def on(self, examples: Sequence[Example]) -> Workspace:
         """Returns the workspace with other train examples."""
@@ -170,6 +170,7 @@ class Trainer:
         *,
         seed: int,
         label: str,
+        steps: int | None = None,
         start: Mapping[str, Tensor] | None = None,
         observer: Observer | None = None,
     ) -> Trained:
@@ -181,6 +182,7 @@ class Trainer:
             theta: Settings that replace the defaults.
             seed: Of head, order and dropout.
             label: For the progress bar.
+            steps: Another number of them than that of the trainer.
             start: Weights to start from.
             observer: Told of progress.
         """
@@ -190,9 +192,10 @@ class Trainer:
 
         def make(*arguments: Any, **keywords: Any) -> StepModule:
             keywords["objective"] = objective
-            return StepModule(*arguments, stretch=self._stretch, tokens=tokens, start=start, **keywords)
+            return StepModule(*arguments, stretch=stretch, tokens=tokens, start=start, **keywords)
 
-        settings = self._config.with_theta({name: value for name, value in theta.items() if name != "epochs"})
+        stretch, epochs = self._length(steps or self.steps)
+        settings = replace(self._config.with_theta(theta), epochs=epochs, patience=None)
         trained = train_classifier(workspace, settings, seed=seed, label=label, observer=_Steps(observer), heldout=False, make=make)
         expand(trained.model)
         return trained

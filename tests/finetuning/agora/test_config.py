@@ -24,7 +24,7 @@ def test_the_variant_fills_in_what_was_left_open():
     [
         ("variant", "better"), ("prune", "all"), ("labels", "both"), ("mistakes", ["heldout"]), ("mistakes", []),
         ("generators", ["magic"]), ("generators", ["swap+magic"]), ("generators", []), ("replay", -1), ("per_mistake", 0),
-        ("most", 0), ("steps", 0), ("judgements", 0), ("similarity", 1.5), ("distinct", 0.9),
+        ("most", 0), ("prior", "odd"), ("early", 0.0), ("steps", 0), ("judgements", 0), ("similarity", 1.5), ("distinct", 0.9),
         ("confidence", float("nan")), ("distil", -0.1),
     ],
 )  # fmt: skip

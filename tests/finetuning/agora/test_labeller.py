@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from bort.errors import BortError, ConfigurationError
 from bort.finetuning import finetune_once
 from bort.finetuning.agora.config import LabellerConfig
-from bort.finetuning.agora.labeller import build_labeller
+from bort.finetuning.agora.labeller import FeatureLabeller, build_labeller, class_shares, evened, refusal
 from bort.finetuning.agora.runs import without_heldout
 
 THETA = {"learning_rate": 1e-2, "epochs": 4, "batch_size": 8}
@@ -67,6 +69,32 @@ def test_an_accuracy_that_the_majority_has_is_no_skill(toy, encoder_dir, classif
     _, record = build("features", lopsided, encoder_dir, classifier, encoder, tmp_path, skill=0.3)
     assert record["steering"]["accuracy"] > 0.6
     assert "matthews correlation" in record["refused"]
+
+
+def test_evened_labels_show_skill_that_a_frequent_class_hides(toy, encoder_dir, classifier, encoder, tmp_path):
+    # Two of three are positive, and a labeller that is never sure of the other class says so of all.
+    shares = class_shares(replace(toy, train=[*toy.train, *(one for one in toy.train if one.label)]))
+    assert shares == pytest.approx([1 / 3, 2 / 3], abs=0.05)
+    unsure = np.array([[0.4, 0.6], [0.3, 0.7]])
+    expected = unsure / shares
+    assert np.allclose(evened(unsure, shares), expected / expected.sum(axis=1, keepdims=True))
+    assert evened(unsure, shares).argmax(axis=1).tolist() == [0, 1]
+    assert np.allclose(evened(unsure, np.array([0.0, 1.0])), [[0, 1], [0, 1]])
+    scores = {"accuracy": 0.7, "matthews_correlation": 0.0, "evened_matthews_correlation": 0.2}
+    assert "matthews correlation is 0.000" in refusal(LabellerConfig(), scores, 40, even=False)
+    assert refusal(LabellerConfig(), scores, 40, even=True) == ""
+
+
+def test_features_of_all_layers_are_fitted_as_a_regression_on_them_would_be(toy, encoder):
+    labeller = FeatureLabeller(encoder, toy)
+    layers = encoder.features([one.texts[0] for one in toy.train]).reshape(len(toy.train), -1).astype(np.float64)
+    held = encoder.features([one.texts[0] for one in toy.heldout]).reshape(len(toy.heldout), -1).astype(np.float64)
+    scaled = StandardScaler().fit(layers)
+    whole = LogisticRegression(C=labeller.strength, max_iter=5000, tol=1e-8)
+    width = np.sqrt(layers.shape[1])
+    whole.fit(scaled.transform(layers) / width, [one.label for one in toy.train])
+    expected = whole.predict_proba(scaled.transform(held) / width)
+    assert np.allclose(labeller.probabilities(toy.heldout), expected, atol=1e-2)
 
 
 def test_what_it_could_be_made_from_has_to_be_named(toy, tmp_path):

@@ -97,12 +97,16 @@ def test_nothing_kept_is_a_near_duplicate_of_a_steering_example(steering, texts,
 def test_labels_are_hard_or_soft_and_the_unsure_and_the_too_many_go():
     drafts = [draft(f"text {number}") for number in range(7)]
     likely = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.9, 0.1], [0.1, 0.9], [0.55, 0.45], [0.95, 0.05]])
-    points, dropped = label(drafts, likely, hard=True, confidence=0.6, balance=True)
+    even = np.array([0.5, 0.5])
+    points, dropped = label(drafts, likely, hard=True, confidence=0.6, shares=even)
+    # One of the rarer class lets 1.25 of the other in, rounded up.
     assert [point.target for point in points] == [(1.0, 0.0), (1.0, 0.0), (0.0, 1.0)]
     assert dropped == {"unsure": 1, "unbalanced": 3}
-    points, dropped = label(drafts, likely, hard=False, confidence=0.0, balance=False)
+    # Where the first class is wanted four times as often, five of it pass beside one of the other.
+    assert label(drafts, likely, hard=True, confidence=0.6, shares=np.array([0.8, 0.2]))[1] == {"unsure": 1}
+    points, dropped = label(drafts, likely, hard=False, confidence=0.0, shares=None)
     assert [point.target for point in points] == [tuple(row) for row in likely.tolist()]
     assert not dropped
     # A labeller that sees one class only leaves nothing to balance with.
-    assert len(label(drafts[:4], likely[:4], hard=True, confidence=0.0, balance=True)[0]) == 4
+    assert len(label(drafts[:4], likely[:4], hard=True, confidence=0.0, shares=even)[0]) == 4
     assert Point.of(points[0].record()) == points[0]
