@@ -31,6 +31,10 @@ from bort.tasks.metrics import majority_baseline
 from bort.tasks.task import Task
 
 
+#: Raised whenever generators, labellers or the loop give other cells from the same settings: kept cells of before do not count.
+_METHOD = 2
+
+
 @dataclass(frozen=True)
 class Unit:
     """One draw of examples of one task: what every arm is run on.
@@ -145,6 +149,7 @@ def _home(
 ) -> Path:
     """Returns the folder of the cells that were made with these settings; other tasks, sizes, seeds and arms only add cells."""
     made_from = {
+        "method": _METHOD,
         "student": model_digest(model_dir),
         "steps": {str(size): steps for size, steps in config.steps.items()},
         "finetuning": finetuning.theta() | {"search": finetuning.search, "pooling": finetuning.pooling, "clip": finetuning.clip},

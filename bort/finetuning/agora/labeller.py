@@ -57,7 +57,7 @@ class FeatureLabeller:
         self._mean, self._scale = raw.mean(axis=0), (raw.std(axis=0) + 1e-6) * np.sqrt(raw.shape[1])
         features = (raw - self._mean) / self._scale
         values, vectors = np.linalg.eigh(features @ features.T)
-        kept = values > 1e-6 * values.max()
+        kept = values > 1e-9 * values.max()
         self._basis = features.T @ (vectors[:, kept] / np.sqrt(values[kept]))
         places = features @ self._basis
         self.strength = _strength(places, truth)
@@ -97,7 +97,7 @@ def _strength(features: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
 def _regression(strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=strength, max_iter=2000)
+    return LogisticRegression(C=strength, max_iter=2000, tol=1e-6)
 
 
 def evened(probabilities: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
