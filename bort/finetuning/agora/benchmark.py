@@ -30,7 +30,6 @@ from bort.tasks import TaskConfig, load_task
 from bort.tasks.metrics import majority_baseline
 from bort.tasks.task import Task
 
-
 #: Raised whenever generators, labellers or the loop give other cells from the same settings: kept cells of before do not count.
 _METHOD = 2
 
