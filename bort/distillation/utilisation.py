@@ -15,6 +15,7 @@ from bort.distillation.config import LossConfig
 
 if TYPE_CHECKING:
     from bort.teacher import Teacher
+    from bort.teacher.shape import TeacherShape
 
 #: Dense bf16 matrix products, in FLOP/s, as the makers' data sheets have them, by a part of the device's name. For float32 the
 #: rate without tensor cores: torch uses none for it unless told to.
@@ -35,7 +36,14 @@ _LARGEST = 2048
 
 
 def flops_per_token(
-    architecture: Architecture, vocab_size: int, block_length: int, masked: int, loss: LossConfig, teacher: Teacher, *, live: bool
+    architecture: Architecture,
+    vocab_size: int,
+    block_length: int,
+    masked: int,
+    loss: LossConfig,
+    teacher: Teacher | TeacherShape,
+    *,
+    live: bool,
 ) -> float:
     """Returns the floating-point operations that a training step needs for each token of its blocks.
 

@@ -97,7 +97,8 @@ def run_keys(model_dir: Path | str, made: Mapping[str, Made]) -> dict[str, str]:
         keys["study"] = made["search"].key
         winner = made["search"].result["winner"]
         if winner["name"] == _architecture(made):
-            ended = next((row for row in made["search"].result["candidates"] if row["name"] == winner["name"]), {})
+            rows: list[dict[str, Any]] = made["search"].result["candidates"]
+            ended: dict[str, Any] = next((row for row in rows if row["name"] == winner["name"]), {})
             same_shape = f"/{ended.get('fingerprint', '')}" if winner.get("theta") else ""
             keys["candidate"] = f"{keys['study']}/{winner['name']}{same_shape}"
     if "distill" in made and role != "teacher":
