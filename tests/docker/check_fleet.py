@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,15 @@ class Check:
         command = f"docker compose --ansi never --project-name {PROJECT} --file docker/compose.yaml {arguments}"
         return self.run(command, shown=f"docker compose {arguments}" if shown else None, env=env)
 
-    def until(self, what: str, answer: Callable[[], Any], limit: float = 1800) -> Any:
-        """Waits until ``answer`` is something, and says how long it took."""
+    def until(self, what: str, answer: Callable[[], Any], limit: float = 1800, workers: Sequence[str] = ()) -> Any:
+        """Waits until ``answer`` is something, and says how long it took; gives up where every one of ``workers`` has failed."""
         began = time.monotonic()
         while time.monotonic() - began < limit:
             if found := answer():
                 self.say(f"{time.monotonic() - began:7.1f} s  until {what}")
                 return found
+            if workers and all(self.inspect(worker, "{{.State.Status}}") == "exited" for worker in workers):
+                raise SystemExit(f"no worker is left: {what}")
             time.sleep(2)
         raise SystemExit(f"{limit:.0f} seconds were not enough: {what}")
 
@@ -161,7 +163,7 @@ def search(check: Check) -> None:
     up = "--profile search up --pull never --no-build --detach"
     check.compose(f"{up} --scale search=2 search")
     first, second = check.container("search")
-    check.until("two candidates were complete", lambda: trials(check).get("COMPLETE", 0) >= 2)
+    check.until("two candidates were complete", lambda: trials(check).get("COMPLETE", 0) >= 2, workers=(first, second))
     process = int(check.inspect(first, "{{.State.Pid}}"))
     before = trials(check)
     try:
@@ -172,7 +174,7 @@ def search(check: Check) -> None:
         check.say(f"            a worker's process is killed, with {before}")
         restarted = lambda: int(check.inspect(first, "{{.RestartCount}}")) >= 1  # noqa: E731
         check.until("the killed worker was started again by its policy", restarted, 120)
-    check.until("five candidates were complete", lambda: trials(check).get("COMPLETE", 0) >= 5)
+    check.until("five candidates were complete", lambda: trials(check).get("COMPLETE", 0) >= 5, workers=(first, second))
     check.run(f"docker kill --signal KILL {second}", shown="docker kill --signal KILL (the other worker, for good)")
     check.say(f"            with {trials(check)}")
     check.until("the worker that was left had ended", lambda: check.inspect(first, "{{.State.Status}}") == "exited")
