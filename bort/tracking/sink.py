@@ -9,11 +9,12 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bort.record import exclusive
 from bort.redaction import redact
 from bort.tracking.config import TrackingConfig
 from bort.tracking.delivery import StoreDownError, StoreReplacedError
@@ -76,7 +77,9 @@ class MlflowSink:
                 raise StoreDownError(f"the folder {file.parent} cannot be made ({error.strerror})") from error
             if why := unreadable(file):
                 raise StoreDownError(why)
-        with quiet(config), self._errors():
+        # Two processes that make the same database at once run its migrations into each other.
+        alone = exclusive(file.parent, name=f".{file.name}.lock") if file is not None else nullcontext()
+        with quiet(config), self._errors(), alone:
             from mlflow import MlflowClient
 
             self._client = MlflowClient(tracking_uri=config.absolute_uri(), registry_uri=config.absolute_uri())
