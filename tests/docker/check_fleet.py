@@ -184,8 +184,7 @@ def search(check: Check) -> None:
     check.must(
         ended["COMPLETE"] == CANDIDATES and "RUNNING" not in ended, f"the study holds {CANDIDATES} candidates, each complete"
     )
-    for line in check.compose("--profile search run --rm --no-deps --no-TTY search bort track sync").splitlines():
-        check.say(f"            {line}")
+    check.compose("--profile search run --rm --no-deps --no-TTY search bort track sync")
     inside = "import glob, json; result = json.load(open(glob.glob('outputs/check/**/search/result.json', recursive=True)[0]))"
     counted = "names = [c['name'] for c in result['candidates']]; print(len(names), len(set(names)), result['winner']['name'])"
     run = "--profile search run --rm --no-deps --no-TTY search python -c"
@@ -200,8 +199,8 @@ def reproduce(check: Check) -> None:
     check.until("the chain had ended", lambda: check.inspect(container, "{{.State.Status}}") == "exited", 3600)
     said = check.compose("logs --no-log-prefix reproduce", shown=False)
     check.must(check.inspect(container, "{{.State.ExitCode}}") == "0", "it ended in good order")
-    for line in said.splitlines()[-12:]:
-        check.say(f"            {line}")
+    for stage, seconds in re.findall(r"^\W*(\w+) +([\d.]+) *$", said.rpartition("What it cost")[2], flags=re.MULTILINE):
+        check.say(f"            {stage} {seconds} s")
 
 
 def state(check: Check) -> dict[str, Any]:
@@ -213,7 +212,8 @@ def state(check: Check) -> dict[str, Any]:
     check.must(len(keys) == len(set(keys)) == len(runs), f"MLflow holds {len(runs)} runs, none twice")
     candidates = [run for run in runs if re.fullmatch(r"D\d+-A\d+-H\d+-I\d+", run["info"]["run_name"])]
     check.must(len(candidates) == CANDIDATES, f"{CANDIDATES} of them are the candidates, those of the dead worker among them")
-    chain = next(run for run in runs if run["info"]["run_name"].endswith(" reproduce"))["info"]
+    stage = {"key": "bort.stage", "value": "reproduce"}
+    chain = next(run for run in runs if stage in run["data"]["tags"])["info"]
     page = ask(f"{MLFLOW}/get-artifact?run_uuid={chain['run_id']}&path=report/index.html")
     check.must(b"<html" in page[:500].lower(), f"MLflow serves the chain's report, {len(page):,} bytes")
     studies = json.loads(ask(f"{DASHBOARD}/api/studies"))["study_summaries"]
@@ -271,11 +271,12 @@ def main() -> None:
             servers(check)
             search(check)
             reproduce(check)
+            # While the workers' containers, and with them their logs, are still there.
+            leaks(check)
             before = state(check)
             check.compose("--profile search --profile reproduce down")
             check.compose("up --pull never --no-build --detach --wait postgres init mlflow dashboard")
             check.must(state(check) == before, "all of it is still there, to the last metric")
-            leaks(check)
             object_store(check)
             check.say(f"{time.monotonic() - check.started:7.1f} s  in all")
         except BaseException:
