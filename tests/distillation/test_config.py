@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from bort.distillation.config import BudgetConfig, ImplConfig, LossConfig, StudentConfig, TrainConfig
+from bort.distillation.impl_config import RayConfig
 from bort.errors import ConfigurationError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -26,6 +27,8 @@ def test_every_file_is_whole_and_accepted(group: str, path: Path) -> None:
         values["architecture"] = "2-2-16-32"
     if values.get("path") == "":
         values["path"] = "an/encoder"
+    if "ray" in values:
+        values["ray"] = RayConfig(**values["ray"])
     GROUPS[group](**values).check()
 
 

@@ -43,9 +43,7 @@ def test_a_variable_goes_before_its_file_and_both_before_the_default(tmp_path: P
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
-def test_a_file_that_cannot_be_read_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
-) -> None:
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None) -> None:
     file = tmp_path / "secret"
     if content:
         file.write_bytes(content)

@@ -178,16 +178,19 @@ def test_a_finished_run_can_be_put_under_a_chain(tmp_path: Path, config: Trackin
 
 def test_an_experiment_gets_views_and_links_but_keeps_its_owners_words(tmp_path: Path, config: TrackingConfig) -> None:
     tracker = Tracker(config, tmp_path)
-    tracker.run("x", key="x", tags={"bort.stage": "reproduce"}).metrics({"error": 0.5, "w": 0.1, "tokens_per_second": 1.0})
+    chain = tracker.run("x", key="x", tags={"bort.stage": "reproduce"})
+    chain.child("y", key="y", tags={"bort.stage": "search"}).metrics({"error": 0.5})
+    chain.child("z", key="z").params({"objective": "kd", "encoder": "student"})
     assert tracker.sync().error is None
     client = _client(config)
     experiment = client.get_experiment_by_name("demo")
+    expected = {"candidates": "y", "searches": "y", "students": "z", "tasks": "z", "chains": "x"}
     for key, view in VIEWS.items():
         state = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
         assert f"(#/experiments/{experiment.experiment_id}/runs?viewStateShareKey={key}" in experiment.tags["mlflow.note.content"]
         # MLflow's search understands it.
         found = client.search_runs([experiment.experiment_id], state["searchFilter"], order_by=[f"metrics.`{view.order}` DESC"])
-        assert len(found) == (key != "tasks")
+        assert [run.data.tags["mlflow.runName"] for run in found] == [expected[key]]
     client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "my own words")
     MlflowSink(config, tmp_path, "", {})
     assert client.get_experiment_by_name("demo").tags["mlflow.note.content"] == "my own words"
