@@ -199,7 +199,8 @@ def _parquet(file: Path, source: SourceConfig, key: str) -> Iterator[Document]:
                 number += 1
                 place = f"{file}:{number}"
                 yield Document(text_of({source.text_column: value}, source, key, place), place)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        # Names of columns that are no UTF-8 are pyarrow's own to read, and it raises Python's error for them.
         raise BortError(f"{file} cannot be read as parquet: {error}.") from error
 
 

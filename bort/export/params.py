@@ -73,7 +73,7 @@ class _Reader:
         self._numbers("<ii")
         (flag,) = self._numbers("<i")
         # An empty array could claim any other dimension, and numpy takes none that memory could not hold.
-        if flag not in _TYPES or min(shape) < 0 or max(shape) > self._left:
+        if flag not in _TYPES or min(shape) < 0 or math.prod(max(size, 1) for size in shape) > self._left:
             raise self._broken(f"an array has the shape {shape} and the type {flag}")
         kind = np.dtype(_TYPES[flag])
         return np.frombuffer(self._bytes(math.prod(shape) * kind.itemsize), dtype=kind).reshape(shape)
