@@ -62,7 +62,8 @@ endif
 
 up: ## Build the image and start PostgreSQL, MLflow and Optuna's dashboard in containers; with WORKERS=2 also two search workers
 	@docker/secrets.sh docker/secrets
-	@$(COMPOSE) $(if $(GPU),--profile search) build
+	@$(if $(WHEELS),docker build --file docker/Dockerfile --target bort --build-context wheels=$(WHEELS) \
+		--build-arg BASE_IMAGE=$${BASE_IMAGE:-python:3.11-slim-bookworm} --tag bort:$${BORT_TAG:-0.1.0} .,$(COMPOSE) $(if $(GPU),--profile search) build)
 	@$(COMPOSE) up --detach --wait postgres init mlflow dashboard $(if $(S3),s3)
 	@$(if $(WORKERS),$(COMPOSE) --profile search up --detach --no-build --scale search=$(WORKERS) search)
 	@echo "MLflow: http://127.0.0.1:$${BORT_MLFLOW_PORT:-5000}/  Optuna: http://127.0.0.1:$${BORT_DASHBOARD_PORT:-8080}/"
@@ -80,7 +81,7 @@ down: ## Stop the containers; databases, artifacts and results stay in their vol
 test-faults: $(VENV)/.bort ## Kill, cut off, fill up and damage at full size; figures in outputs/faults.json (about 30 minutes)
 	@$(BIN)/python -m tests.faults all
 
-test-docker: ## Bring all of it up, kill a worker, take it down and up again (needs an engine; about 10 minutes, 3 GB)
+test-docker: ## Bring all of it up, kill a worker, take it down and up again (needs an engine; 5 to 10 minutes, 3 GB)
 	@"$(PYTHON)" tests/docker/check_fleet.py
 
 format: $(VENV)/.bort ## Format the code and mend what ruff can mend

@@ -197,9 +197,9 @@ def reproduce(check: Check) -> None:
     check.compose("--profile reproduce up --pull never --no-build --detach reproduce")
     (container,) = check.container("reproduce")
     check.until("the chain had ended", lambda: check.inspect(container, "{{.State.Status}}") == "exited", 3600)
-    said = check.compose("logs --no-log-prefix reproduce", shown=False)
+    said = re.sub(r"\x1b\[\d*[A-Z]", "", check.compose("logs --no-log-prefix reproduce", shown=False))
     check.must(check.inspect(container, "{{.State.ExitCode}}") == "0", "it ended in good order")
-    for stage, seconds in re.findall(r"^\W*(\w+) +([\d.]+) *$", said.rpartition("What it cost")[2], flags=re.MULTILINE):
+    for stage, seconds in re.findall(r"^(\w+) +([\d.]+) *$", said.rpartition("What it cost")[2], flags=re.MULTILINE):
         check.say(f"            {stage} {seconds} s")
 
 
