@@ -180,7 +180,7 @@ def _changed(value: Any, draw: Random) -> Any:
         return [*value[:place], _changed(value[place], draw), *value[place + 1 :]]
     near: list[Any] = [value + 1, -value, value * 1e300] if isinstance(value, (int, float)) and abs(value) < 1e100 else []
     if isinstance(value, str):
-        near = [value.upper(), value + value, value[::-1], value[:1], f" {value} ", value.encode().hex()]
+        near = [value.upper(), value + value, value[::-1], value[:1], f" {value} ", value.encode("utf-8", "surrogatepass").hex()]
     return draw.choice(
         [None, True, False, 0, -1, 1.5, 10**30, float("nan"), float("inf"), "", "x", [], {}, [value], {"a": value}, *near]
     )
