@@ -22,6 +22,9 @@ from bort.teacher.model import Teacher
 STORE = "store.json"
 #: Bytes of an array of a shard, about: a kill loses at most one shard, some seconds of a small teacher's work on a processor.
 SHARD_BYTES = 16 << 20
+#: What a record may name: types that are written here, and numbers that an array of one block can have.
+_TYPES = ("float16", "float32", "uint16", "int32")
+_MOST = 1 << 40
 
 Integers = NDArray[np.int64]
 
@@ -79,6 +82,16 @@ def _bytes(shape: tuple[int, ...], dtype: str) -> int:
     return math.prod(shape) * np.dtype(dtype).itemsize
 
 
+def _array_of(part: Mapping[str, Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Returns shape and type of an array as a record has them, refusing what no record of ours would hold."""
+    if part["dtype"] not in _TYPES:
+        raise ValueError(f"dtype {part['dtype']!r}")
+    shape = tuple(whole_number(size, 1) for size in part["shape"])
+    if math.prod(shape) > _MOST:
+        raise ValueError(f"shape {shape}")
+    return shape, np.dtype(part["dtype"])
+
+
 class Store:
     """Soft targets of one kind, opened for reading.
 
@@ -105,8 +118,9 @@ class Store:
         record = read_json(directory / STORE)
         with well_formed(directory / STORE, "a record of soft targets"):
             store = cls(directory, record)
-            whole_number(store._layout["shard_blocks"], 1)
-            shapes = {key: (tuple(part["shape"]), np.dtype(part["dtype"])) for key, part in store._layout["arrays"].items()}
+            if not 1 <= whole_number(store._layout["shard_blocks"], 1) <= _MOST:
+                raise ValueError(f"shard_blocks {store._layout['shard_blocks']}")
+            shapes = {key: _array_of(part) for key, part in store._layout["arrays"].items()}
             for name, digests in record["shards"].items():
                 for key, wanted in digests.items():
                     path = directory / shard_file(name, key)
