@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 
 from bort.errors import ConfigurationError
 from bort.finetuning.agora.config import check_agora, theta_grid
 from bort.tasks.task import Example, Task
 from pipelines.agora import with_teacher
 from pipelines.benchmark_agora import tasks_of
-from pipelines.overrides import register_resolvers
-from pipelines.schema import register_schema, typed
-from pipelines.sentences import CONF
+from pipelines.schema import typed
 
-
-@pytest.fixture(autouse=True)
-def hydra():
-    register_schema()
-    register_resolvers()
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        yield
-    GlobalHydra.instance().clear()
+pytestmark = pytest.mark.usefixtures("composing")
 
 
 def composed(stage, *overrides):

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 
-from pipelines.overrides import register_resolvers
-from pipelines.schema import VARIANTS, Config, chosen, plain, register_schema, typed
+from pipelines.schema import VARIANTS, Config, chosen, plain, typed
 from pipelines.sentences import CONF, sentence
 from pipelines.stage import STAGES, load
 
@@ -31,13 +28,7 @@ NEEDED = {
 }
 
 
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    register_schema()
-    register_resolvers()
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        yield
-    GlobalHydra.instance().clear()
+pytestmark = pytest.mark.usefixtures("composing")
 
 
 def composed(stage: str, *overrides: str) -> Config:

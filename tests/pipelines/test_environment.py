@@ -5,29 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 
 from bort.errors import ConfigurationError
 from pipelines.environment import from_environment
-from pipelines.overrides import register_resolvers, slug
-from pipelines.schema import Config, plain, register_schema, typed
+from pipelines.overrides import slug
+from pipelines.schema import Config, plain, typed
 from pipelines.sentences import CONF
 
 SECRET = "pl4nted-s3cret"
 
 
 @pytest.fixture
-def composed() -> Iterator[object]:
-    register_schema()
-    register_resolvers()
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        yield lambda stage, *overrides: typed(compose(stage, overrides=list(overrides)))
-    GlobalHydra.instance().clear()
+def composed(composing: None) -> object:
+    return lambda stage, *overrides: typed(compose(stage, overrides=list(overrides)))
 
 
 def test_a_variable_goes_before_its_file_and_both_before_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from rich.console import Console
 
 from bort.errors import ConfigurationError
 from bort.files import write_json
 from pipelines import benchmark_cost, benchmark_workers, engines
-from pipelines.overrides import register_resolvers
-from pipelines.schema import Config, register_schema, typed
-from pipelines.sentences import CONF
+from pipelines.schema import Config, typed
 
 PAPER = ["experiment=paper", "fleet.teacher=24-16-1024-4096"]
 
 
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    register_schema()
-    register_resolvers()
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        yield
-    GlobalHydra.instance().clear()
+pytestmark = pytest.mark.usefixtures("composing")
 
 
 def composed(*overrides: str) -> Config:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
 from bort.errors import BortError
 from bort.events import Quiet
@@ -22,14 +20,7 @@ from pipelines.sentences import CONF
 from pipelines.stage import Chain
 from pipelines.trials import watched
 
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    register_schema()
-    register_resolvers()
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        yield
-    GlobalHydra.instance().clear()
+pytestmark = pytest.mark.usefixtures("composing")
 
 
 def run(stage: str, place: Path, *overrides: str) -> dict[str, Any]:
