@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from bort.errors import BortError
+from bort.studies import newer_journal
 from bort.tracking.schema import unreadable
 from pipelines.app import guarded
 
@@ -34,11 +35,15 @@ def _serve(outputs: Path, port: int, study: Path | None) -> None:
         raise BortError(f"Nothing is recorded yet in {outputs / 'mlflow.db'}: run `make demo`, or any stage, first.")
     if why := unreadable(outputs / "mlflow.db"):
         raise BortError(why)
+    if study is not None and not study.is_file():
+        raise BortError(f"There is no study in {study}: name the study.journal of a search.")
     commands = {f"MLflow: http://{_HOST}:{port}/#/experiments/1/runs?workflowType=machine_learning": _mlflow(outputs, port)}
     study = study or max(outputs.rglob("search/study.journal"), key=lambda path: path.stat().st_mtime, default=None)
     dashboard = shutil.which("optuna-dashboard", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if study is None or dashboard is None:
         print(f"Optuna's dashboard is left out: {'there is no study' if dashboard else 'pip install bort[ui] adds it'}.")
+    elif why := newer_journal(study):
+        print(f"Optuna's dashboard is left out: of {study}, {why}.")
     else:
         address = ["--host", _HOST, "--port", str(port + 1)]
         commands[f"Optuna: http://{_HOST}:{port + 1}/ shows {study}"] = [

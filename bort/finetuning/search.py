@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bort.errors import BortError
+from bort.errors import BortError, ConfigurationError
 from bort.files import drop_torn_line
 from bort.finetuning.config import FinetuningConfig, check_value
 from bort.record import exclusive
+from bort.redaction import redact
+from bort.studies import open_database, stumbled
 
 _FLOATS = ("learning_rate", "weight_decay", "warmup", "dropout", "head_rate", "layer_rate")
 #: Steering score of a trial whose training diverged: below whatever a metric can give.
@@ -73,13 +75,14 @@ def search_theta(
         ``processor_seconds``.
 
     Raises:
+        ConfigurationError: The storage cannot be read: damaged, or of another version of Optuna.
         BortError: Every trial diverged, or the storage holds another study of that name.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with exclusive(locks, name=".study"):
-        study = optuna.create_study(storage=_storage(storage), study_name=name, direction="maximize", load_if_exists=True)
+        study = _study(storage, name)
         mark = f"{seed} {sorted(config.search.items())!r} {config.theta()!r} {config.round} {config.pruning}"
         if study.user_attrs.get("mark", mark) != mark:
             raise BortError(f"{storage} holds the search '{name}' over another Θ; remove it or choose another directory.")
@@ -167,15 +170,23 @@ def best_theta(records: list[dict[str, Any]], primary: str) -> dict[str, Any]:
     return theta
 
 
-def _storage(storage: str | Path) -> Any:
-    if "://" in str(storage):
-        return str(storage)
+def _study(storage: str | Path, name: str) -> Any:
+    import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
+    if "://" in str(storage):
+        kept = open_database(str(storage), key="storage", shown=redact(str(storage)))
+        return optuna.create_study(storage=kept, study_name=name, direction="maximize", load_if_exists=True)
     path = Path(storage)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
+    try:
+        journal = JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
+        return optuna.create_study(storage=journal, study_name=name, direction="maximize", load_if_exists=True)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ConfigurationError("storage", path, stumbled(path, error)) from error
 
 
 class _JournalLock:

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from bort.errors import BortError, ConfigurationError
 from bort.files import drop_torn_line, parse_json
+from bort.studies import open_database, stumbled
 
 
 class FileLocks:
@@ -83,7 +84,7 @@ class JournalCoordination(FileLocks):
         study: Name of the study.
 
     Raises:
-        ConfigurationError: The file cannot be used, or is no journal.
+        ConfigurationError: The file cannot be used, is no journal, or one of a newer Optuna.
     """
 
     def __init__(self, path: Path, study: str) -> None:
@@ -96,9 +97,7 @@ class JournalCoordination(FileLocks):
         except OSError as error:
             raise _unwritable(path, error) from error
         except Exception as error:
-            # Optuna plays back whatever the lines say, and stumbles over a damaged one in any way there is.
-            reason = str(error) or type(error).__name__
-            raise ConfigurationError("storage.path", path, f"it is no Optuna journal, or a damaged one ({reason})") from error
+            raise ConfigurationError("storage.path", path, stumbled(path, error)) from error
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -117,18 +116,18 @@ class SqliteCoordination(FileLocks):
         study: Name of the study.
 
     Raises:
-        ConfigurationError: The file cannot be used, or is no database.
+        ConfigurationError: The file cannot be used, is no database, or one of another version of Optuna.
     """
 
     def __init__(self, path: Path, study: str) -> None:
         from optuna.exceptions import StorageInternalError
-        from optuna.storages import RDBStorage, get_storage
+        from optuna.storages import get_storage
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
             super().__init__(path, study)
             with super().exclusive():
-                self.storage = get_storage(RDBStorage(f"sqlite:///{path.absolute()}"))
+                self.storage = get_storage(open_database(f"sqlite:///{path.absolute()}", key="storage.path", shown=path))
         except OSError as error:
             raise _unwritable(path, error) from error
         except (SQLAlchemyError, StorageInternalError) as error:

@@ -12,6 +12,7 @@ from typing import Any
 from bort.errors import BortError, ConfigurationError
 from bort.redaction import redact
 from bort.search.coordination import StudyLostError
+from bort.studies import open_database
 
 _SCHEME = re.compile(r"^postgres(ql)?(\+psycopg)?://")
 
@@ -27,7 +28,7 @@ class PostgresCoordination:
         study: Name of the study.
 
     Raises:
-        ConfigurationError: The database cannot be used.
+        ConfigurationError: The database cannot be used, or holds the tables of another version of Optuna.
         BortError: The driver is not installed.
     """
 
@@ -46,7 +47,7 @@ class PostgresCoordination:
 
     def _open(self) -> None:
         """Opens the one connection, and the storage on it."""
-        from optuna.storages import RDBStorage, get_storage
+        from optuna.storages import get_storage
         from sqlalchemy.pool import StaticPool
 
         self._connection = connection = _connect(self._psycopg, self._url)
@@ -59,8 +60,8 @@ class PostgresCoordination:
 
         # The tables are made under the lock: two workers that make them at once would trip over each other.
         self._call("pg_advisory_lock", 0)
-        pool = {"creator": hand_out, "poolclass": StaticPool}
-        storage = RDBStorage(_SCHEME.sub("postgresql+psycopg://", self._url), engine_kwargs=pool)
+        address = _SCHEME.sub("postgresql+psycopg://", self._url)
+        storage = open_database(address, key="storage.url", shown=redact(self._url), creator=hand_out, poolclass=StaticPool)
         self._call("pg_advisory_unlock", 0)
         self.storage, self._engine = get_storage(storage), storage.engine
         self._open_now = True

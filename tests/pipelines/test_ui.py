@@ -34,6 +34,15 @@ def test_a_store_that_a_newer_mlflow_wrote(
     assert "has the schema ffffffffffff, which MLflow" in told([str(tmp_path)], monkeypatch, capsys)
 
 
+def test_a_study_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mlflow.db").touch()
+    missing = tmp_path / "study.journal"
+    assert f"There is no study in {missing}" in " ".join(
+        told([str(tmp_path), "--study", str(missing)], monkeypatch, capsys).split()
+    )
+    assert not missing.exists()
+
+
 def test_a_port_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mlflow.db").touch()
     with socket.create_server(("127.0.0.1", 0)) as taken:
