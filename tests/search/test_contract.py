@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,16 +84,10 @@ class Trained:
 
 
 @pytest.fixture(params=["memory", "journal", "postgres"])
-def storage(request: pytest.FixtureRequest) -> Iterator[StorageConfig]:
-    if request.param == "memory":
-        yield MemoryStorageConfig()
-    elif request.param == "journal":
-        yield JournalStorageConfig()
-    else:
-        url = os.environ.get("BORT_TEST_POSTGRES")
-        if not url:
-            pytest.skip("needs a database: set BORT_TEST_POSTGRES to its URL")
-        yield PostgresStorageConfig(url=url, study=request.node.name)
+def storage(request: pytest.FixtureRequest) -> StorageConfig:
+    if request.param == "postgres":
+        return PostgresStorageConfig(url=request.getfixturevalue("postgres_url"), study=request.node.name)
+    return MemoryStorageConfig() if request.param == "memory" else JournalStorageConfig()
 
 
 @pytest.fixture(params=["table", "proxy", "trained"])
