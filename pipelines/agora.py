@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bort.files import digest
 from bort.finetuning.agora.config import AgoraConfig
 from pipelines.schema import Config
 from pipelines.stage import Run
@@ -18,6 +19,33 @@ def with_teacher(config: Config) -> AgoraConfig:
     if agora.labeller.encoder is not None:
         return agora
     return replace(agora, labeller=replace(agora.labeller, encoder=config.teacher.path))
+
+
+def sentences_of(config: Config) -> list[str]:
+    """Returns the sentences of the run's corpus that points may be taken from; none where no generator takes any.
+
+    Raises:
+        ConfigurationError: There is no such corpus.
+        BortError: It cannot be had.
+    """
+    from bort.corpus.sources import Reader, commits_of
+    from bort.finetuning.agora.retrieval import sample_sentences
+
+    if not config.agora.retrieves():
+        return []
+    documents = Reader(config.corpus, commits_of(config.corpus))
+    return sample_sentences((document.text for document in documents), config.agora.sentences)
+
+
+def sentence_sources(config: Config) -> dict[str, str]:
+    """Returns the digest of the corpus that points may be taken from; none where no generator takes any.
+
+    Raises:
+        ConfigurationError: There is no such corpus.
+    """
+    from bort.corpus.sources import describe
+
+    return {"sentences": digest(describe(config.corpus))} if config.agora.enabled and config.agora.retrieves() else {}
 
 
 def draw_ledgers(run: Run, role: str, result: Mapping[str, Any], directory: Path) -> None:

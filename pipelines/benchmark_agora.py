@@ -9,7 +9,7 @@ from typing import Any
 from bort.errors import ConfigurationError
 from bort.tasks.config import TaskConfig
 from pipelines import tables
-from pipelines.agora import with_teacher
+from pipelines.agora import sentence_sources, sentences_of, with_teacher
 from pipelines.app import entry
 from pipelines.inputs import model_sources, task_sources, teacher_sources
 from pipelines.schema import Config
@@ -67,6 +67,7 @@ def work(run: Run) -> dict[str, Any]:
             directory=Path(config.cache) / "agora",
             impl=share(config.impl),
             observer=run.observer,
+            sentences=sentences_of(config),
         )
     drawing = worth(result)
     drawing.write(run.directory)
@@ -93,7 +94,7 @@ def check(config: Config) -> None:
 
 def sources(config: Config) -> dict[str, str]:
     """Returns the digests of the student, the teacher and every task's files."""
-    found = {**teacher_sources(config), **model_sources("student", config.student.path)}
+    found = {**teacher_sources(config), **model_sources("student", config.student.path), **sentence_sources(config)}
     for name, task in tasks_of(config).items():
         found |= {f"{key} {name}": value for key, value in task_sources(replace(config, task=task)).items()}
     return found

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from pipelines import tables
+from pipelines.agora import sentence_sources
 from pipelines.app import entry
 from pipelines.inputs import model_sources, task_sources
 from pipelines.models import encoders
@@ -64,6 +65,7 @@ STAGE = Stage(
         **task_sources(config),
         **model_sources("student", config.student.path),
         **model_sources("finetuning.teacher", config.finetuning.teacher),
+        **sentence_sources(config),
     },
     show=tables.finetune,
     headline=tables.score_headline,

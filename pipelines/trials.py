@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bort.events import Observer
 from bort.record import exclusive
 from bort.tracking import Recording, TrackedRun
-from pipelines.agora import draw_ledgers, with_teacher
+from pipelines.agora import draw_ledgers, sentences_of, with_teacher
 from pipelines.stage import Run
 from pipelines.workers import share
 
@@ -44,7 +44,9 @@ def tune(run: Run, task: Task, role: str, directory: Path, *, first: bool) -> di
     config = run.config
     tracked = run.tracked.child(f"{config.task.name} {role}", f"{run.tracked.key}/{role}")
     place = run.directory if first else run.directory / role
-    train = functools.partial(finetune_agora, agora=with_teacher(config)) if config.agora.enabled else finetune
+    train: Callable[..., dict[str, Any]] = finetune
+    if config.agora.enabled:
+        train = functools.partial(finetune_agora, agora=with_teacher(config), sentences=sentences_of(config))
     watch: dict[str, Any] = {} if config.agora.enabled else {"watch": watched(tracked, run.console)}
     with exclusive(place, wait=config.agora.enabled, name=".tune"):
         result: dict[str, Any] = train(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from bort.finetuning.agora.config import ARMS, PRESETS, AgoraBenchmarkConfig, Ag
 from bort.finetuning.agora.encoder import Encoder
 from bort.finetuning.agora.labeller import Labeller, refusal
 from bort.finetuning.agora.loop import Parts, run_loop
-from bort.finetuning.agora.runs import Setting, score_iteration
+from bort.finetuning.agora.retrieval import Pool
+from bort.finetuning.agora.runs import Setting, retrieves, score_iteration
 from bort.finetuning.agora.training import Trainer
 from bort.finetuning.config import FinetuningConfig, Impl
 from bort.finetuning.once import Trained, Workspace, model_digest
@@ -31,7 +32,7 @@ from bort.tasks.metrics import majority_baseline
 from bort.tasks.task import Task
 
 #: Raised whenever generators, labellers or the loop give other cells from the same settings: kept cells of before do not count.
-_METHOD = 2
+_METHOD = 3
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def run_benchmark(
     directory: str | Path,
     impl: Impl | None = None,
     observer: Observer | None = None,
+    sentences: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Runs every arm on every unit and compares them.
 
@@ -113,20 +115,21 @@ def run_benchmark(
         directory: Gets a folder for these settings, and in it ``cells/``.
         impl: Device, precision, threads.
         observer: Told of progress and of each cell's cost.
+        sentences: Of a corpus, for the generator ``retrieve``.
 
     Returns:
         ``cells``, and what :func:`bort.finetuning.agora.comparison.compare` makes of them.
     """
     config.check()
     agora.check()
-    observer, home = observer or Quiet(), _home(Path(directory), model_dir, config, finetuning, agora)
+    observer, home = observer or Quiet(), _home(Path(directory), model_dir, config, finetuning, agora, sentences)
     units = [
         Unit(name, size, seed, _drawn(tasks[name], config, size, seed))
         for seed in config.seeds
         for size in config.sizes
         for name in tasks
     ]
-    worker = _Worker(model_dir, config, finetuning, agora, home, impl, observer)
+    worker = _Worker(model_dir, config, finetuning, agora, home, impl, observer, sentences)
     # Those that another process holds come last: it may have died.
     for wait in (False, True):
         for number, unit in enumerate(units):
@@ -144,7 +147,12 @@ def _drawn(task: TaskConfig, config: AgoraBenchmarkConfig, size: int, seed: int)
 
 
 def _home(
-    directory: Path, model_dir: str | Path, config: AgoraBenchmarkConfig, finetuning: FinetuningConfig, agora: AgoraConfig
+    directory: Path,
+    model_dir: str | Path,
+    config: AgoraBenchmarkConfig,
+    finetuning: FinetuningConfig,
+    agora: AgoraConfig,
+    sentences: Sequence[str],
 ) -> Path:
     """Returns the folder of the cells that were made with these settings; other tasks, sizes, seeds and arms only add cells."""
     made_from = {
@@ -153,6 +161,7 @@ def _home(
         "steps": {str(size): steps for size, steps in config.steps.items()},
         "finetuning": finetuning.theta() | {"search": finetuning.search, "pooling": finetuning.pooling, "clip": finetuning.clip},
         "agora": asdict(agora),
+        "sentences": digest(list(sentences)),
         "presets": {name: dict(preset) for name, preset in PRESETS.items()},
     }
     home = directory / digest(made_from)[:16]
@@ -173,10 +182,12 @@ class _Worker:
         home: Path,
         impl: Impl | None,
         observer: Observer,
+        sentences: Sequence[str],
     ) -> None:
         self._model_dir, self._config, self._finetuning, self._agora = model_dir, config, finetuning, agora
         self._home, self._impl, self._observer = home, impl, observer
         self._encoders: dict[int, Encoder] = {}
+        self._sentences, self._pools = sentences, dict[int, Pool]()
 
     def run(self, unit: Unit) -> None:
         """Runs the arms of a unit that have not been run."""
@@ -201,6 +212,8 @@ class _Worker:
         length = task.max_length
         if length not in self._encoders:
             self._encoders[length] = Encoder(str(self._agora.labeller.encoder), length)
+        if self._sentences and length not in self._pools and retrieves(self._agora, task):
+            self._pools[length] = Pool(self._sentences, self._encoders[length], self._observer)
         agora = replace(self._agora, steps=self._config.steps_of(unit.size, self._agora.steps))
         check_agora(task, agora, self._finetuning)
         return Setting(
@@ -210,6 +223,7 @@ class _Worker:
             agora,
             impl=self._impl,
             encoder=self._encoders[length],
+            pool=self._pools.get(length),
             trainer=RememberingTrainer,
         )
 
@@ -281,7 +295,7 @@ class Bench:
         """Returns what an arm's loop works with."""
         labeller = self._label()[0]
         if arm == "paper":
-            setting = self._setting.variant(replace(self._agora, variant="paper").settled())
+            setting = self._setting.variant(self._agora.as_variant("paper"))
         elif arm == "random":
             setting = self._setting.variant(replace(self._setting.agora, mistakes=["random"]))
         else:

@@ -19,7 +19,7 @@ PRIORS = ("train", "even", "metric")
 #: Metrics that weigh classes alike, however frequent they are.
 EVEN_METRICS = ("matthews_correlation", "macro_f1")
 SOURCES = ("steering", "train", "random")
-GENERATORS = ("contextual", "substitute", "insert", "swap", "delete", "spans", "mix", "pair_swap")
+GENERATORS = ("retrieve", "contextual", "substitute", "insert", "swap", "delete", "spans", "mix", "pair_swap")
 LABELLERS = ("features", "finetune", "directory")
 REFUSED = ("raise", "plain")
 #: What the benchmark compares; Agora first, because its steps are what the others get.
@@ -93,12 +93,14 @@ class AgoraConfig:
         confidence: A point is dropped of whose label the labeller is less sure than this.
         balance: Whether points are dropped whose class would become too frequent, by the classes' shares of the prior.
         prior: How frequent classes are for the targets of train and points: ``train``: as they are in train; ``even``: equally
-            frequent; ``metric``: even where the task's first metric weighs classes alike, as Matthews' correlation does.
+            frequent; ``metric``: as the task's first metric wants it: even where it weighs classes alike, as Matthews'
+            correlation does, and for F1 such that the likelier class is that which the best threshold would choose.
         warm_start: Whether each model starts from the best one so far instead of from the encoder.
         early: Share of its steps that a training of the first iteration has, in (0, 1], where there are several θ; what this saves
             is added to the trainings of the next, which have more points.
         latest: Whether the latest iteration is returned that is within one standard error of the best steering score: of few
             steering examples the very best score is mostly luck, and later iterations have more points.
+        sentences: Sentences of the corpus that ``retrieve`` chooses from.
         steps: Optimiser steps of one training, however many points there are; ``finetuning.epochs`` over train where absent.
         judgements: How often in a training the steering score is taken.
         symmetric: Names of tasks whose pairs may change places without changing the label.
@@ -125,6 +127,7 @@ class AgoraConfig:
     early: float | None = None
     latest: bool | None = None
     warm_start: bool | None = None
+    sentences: int = 8000
     steps: int | None = None
     judgements: int = 3
     symmetric: list[str] = field(default_factory=lambda: ["glue-mrpc", "glue-qqp", "glue-stsb"])
@@ -136,13 +139,26 @@ class AgoraConfig:
         preset = PRESETS[self.variant]
         return AgoraConfig(**{name: preset[name] if value is None and name in preset else value for name, value in values.items()})
 
+    def as_variant(self, variant: str) -> AgoraConfig:
+        """Returns a variant as it is by itself: whatever variants decide is left to it."""
+        open_: dict[str, Any] = dict.fromkeys(PRESETS[variant])
+        return replace(self, **open_, variant=variant).settled()
+
     def plain(self) -> AgoraConfig:
         """Returns these settings, which have to be settled, without anything that only points or a labeller make sense of."""
         return replace(self, prior="train", early=1.0, latest=False)
 
+    def retrieves(self) -> bool:
+        """Whether any of the generators takes sentences from a corpus."""
+        return any("retrieve" in name.split("+") for name in self.settled().generators or [])
+
     def even(self, task: Task) -> bool:
         """Whether classes count as equally frequent for a task."""
         return self.prior == "even" or (self.prior == "metric" and task.primary in EVEN_METRICS)
+
+    def for_f1(self, task: Task) -> bool:
+        """Whether targets are to choose the classes that F1 wants chosen."""
+        return self.prior == "metric" and task.primary == "f1"
 
     def check(self) -> None:
         """Checks every value.
@@ -162,7 +178,7 @@ class AgoraConfig:
             unknown = [value for value in values or [] if value not in known]
             if unknown or not values:
                 raise ConfigurationError(f"agora.{name}", unknown[0] if unknown else values, f"use some of {', '.join(known)}")
-        lowest = {"replay": 0, "per_mistake": 1, "least": 0, "before": 0, "most": 1, "judgements": 1, "steps": 1}
+        lowest = {"replay": 0, "per_mistake": 1, "least": 0, "before": 0, "most": 1, "judgements": 1, "sentences": 1, "steps": 1}
         for name, least in lowest.items():
             value = getattr(whole, name)
             if value is not None and value < least:

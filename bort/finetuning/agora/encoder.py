@@ -48,6 +48,9 @@ class Encoder:
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Returns the means over the tokens of each text of what the embedding and each of the L layers give: [N, L + 1, H]."""
         missing = list(dict.fromkeys(text for text in texts if text not in self._features))
+        for text in texts:
+            if text in self._features:
+                self._features.move_to_end(text)
         if missing:
             ids = self.tokenizer(missing, truncation=True, max_length=self.max_length)["input_ids"]
             lengths = np.array([len(one) for one in ids], dtype=np.int64)

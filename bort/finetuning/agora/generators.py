@@ -12,6 +12,7 @@ import numpy as np
 from bort.errors import ConfigurationError
 from bort.finetuning.agora.draws import draw
 from bort.finetuning.agora.points import Draft
+from bort.finetuning.agora.retrieval import Pool, Retrieve
 from bort.tasks.task import Example, Task
 
 #: From a word to words that may stand in its place, the nearest first; none where it has no known neighbour.
@@ -174,6 +175,7 @@ def build_generators(
     symmetric: bool,
     neighbours: Neighbours | None = None,
     contextual: Callable[[], Generator] | None = None,
+    pool: Pool | None = None,
 ) -> list[Generator]:
     """Returns the generators of those names.
 
@@ -183,6 +185,7 @@ def build_generators(
         symmetric: Whether the label of a pair stays when its texts change places.
         neighbours: For ``substitute`` and ``insert``.
         contextual: Makes the generator by that name.
+        pool: Corpus sentences for ``retrieve``, which is left out where examples are pairs.
 
     Raises:
         ConfigurationError: A generator cannot be had for this task or from this encoder.
@@ -195,9 +198,16 @@ def build_generators(
     }
     if contextual is not None:
         made["contextual"] = contextual
+    if pool is not None:
+        made["retrieve"] = lambda: Retrieve(pool)
     found: list[Generator] = []
+    single = all(len(one.texts) == 1 for one in task.train)
     for name in names:
         links = name.split("+")
+        if "retrieve" in links and not single:
+            continue
+        if "retrieve" in links and pool is None:
+            raise ConfigurationError("agora.generators", name, "there is no corpus whose sentences it could take")
         if "pair_swap" in links and not (symmetric and all(len(one.texts) == 2 for one in task.train)):
             accepted = f"the pairs of {task.name} may not change places; agora.symmetric names the tasks whose may"
             raise ConfigurationError("agora.generators", name, accepted)
@@ -209,6 +219,9 @@ def build_generators(
             )
         made_links = [made[link]() for link in links]
         found.append(made_links[0] if len(links) == 1 else Chain(made_links))
+    if not found:
+        accepted = f"no corpus holds pairs such as those of {task.name}; name another generator as well"
+        raise ConfigurationError("agora.generators", list(names), accepted)
     return found
 
 

@@ -101,14 +101,15 @@ def _regression(strength: float) -> Any:
 
 
 def evened(probabilities: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns probabilities as they would be had every class been equally frequent in train (logit adjustment: Menon et al. 2021).
+    """Returns probabilities divided by shares and brought to a sum of 1 (logit adjustment: Menon et al. 2021).
 
-    With labels of which 70 % are the same, a labeller that is unsure says that one, and a student of it nothing else, which is
-    worth 0 to metrics that weigh classes alike.
+    With the classes' shares of train, they are as they would be had every class been equally frequent. With labels of which 70 %
+    are the same, a labeller that is unsure says that one, and a student of it nothing else, which is worth 0 to metrics that
+    weigh classes alike.
 
     Args:
         probabilities: Of each class, [N, C].
-        shares: Share of each class of train, [C]; a class that it does not have keeps probability 0.
+        shares: Of each class, [C]; a class that has none keeps probability 0.
     """
     found = np.divide(probabilities, shares, out=np.zeros_like(probabilities), where=shares > 0)
     return np.asarray(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-300))
@@ -118,6 +119,25 @@ def class_shares(task: Task) -> NDArray[np.float64]:
     """Returns the share of each class of train, [C]."""
     counts = np.bincount([int(example.label) for example in task.train], minlength=len(task.labels))
     return np.asarray(counts / counts.sum())
+
+
+def f1_shares(labeller: Labeller, task: Task) -> NDArray[np.float64]:
+    """Returns what to divide probabilities of two classes by, so that the likelier one is that which F1 wants chosen, [2].
+
+    The threshold that is best for F1 is half of the best F1 (Lipton et al. 2014, arXiv 1402.1892): where saying yes to everything
+    has 0.8, it is 0.4 at least. That best F1 is taken to be the labeller's on steering examples with the threshold best there,
+    or that of saying yes to everything where that is larger.
+
+    Args:
+        labeller: The labeller.
+        task: Of two labels, the second of which is what F1 looks for; its steering examples are read.
+    """
+    likely = labeller.probabilities(task.steering)[:, 1]
+    truth = np.array([int(example.label) for example in task.steering])
+    # Yes to the k likeliest, for every k; k = all is yes to everything.
+    right = np.cumsum(truth[np.argsort(-likely, kind="stable")])
+    best = float((2 * right / (np.arange(1, len(truth) + 1) + truth.sum())).max())
+    return np.array([1 - best / 2, best / 2])
 
 
 class ClassifierLabeller:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from bort.events import Observer
 from bort.finetuning.agora.config import AgoraConfig
 from bort.finetuning.agora.draws import draw
 from bort.finetuning.agora.generators import Generator, drafts_of
-from bort.finetuning.agora.labeller import Labeller, class_shares, evened
+from bort.finetuning.agora.labeller import Labeller, class_shares, evened, f1_shares
 from bort.finetuning.agora.points import Point, Sieve, label
 from bort.finetuning.agora.prune import PRUNERS
 from bort.finetuning.agora.state import Iteration
@@ -57,13 +58,20 @@ class Parts:
     observer: Observer
     quota: Sequence[int] | None = None
 
+    @cached_property
+    def shares(self) -> NDArray[np.float64] | None:
+        """What probabilities are divided by to become targets, [C]; ``None`` where they are taken as they are."""
+        if self.config.even(self.task):
+            return class_shares(self.task)
+        return f1_shares(self.labeller, self.task) if self.labeller is not None and self.config.for_f1(self.task) else None
+
     def targets(self, points: Sequence[Point], share: float) -> NDArray[np.float64]:
         """Returns the targets of train and points, [N, C]; ``share`` of those of train are the labeller's."""
         truth = np.eye(len(self.task.labels))[[int(example.label) for example in self.task.train]]
         if share and self.labeller is not None:
             truth = (1 - share) * truth + share * self.labeller.probabilities(self.task.train)
-        if self.config.even(self.task):
-            truth = evened(truth, class_shares(self.task))
+        if (shares := self.shares) is not None:
+            truth = evened(truth, shares)
         made = np.array([point.target for point in points]).reshape(len(points), len(self.task.labels))
         return np.concatenate([truth, made])
 
@@ -329,8 +337,10 @@ def _grow(
     kept, dropped = sieve.screen(drafts, wanted)
     probabilities = parts.labeller.probabilities([Example("", draft.texts, 0.0) for draft in kept])
     shares = class_shares(parts.task)
+    if parts.shares is not None:
+        probabilities = evened(probabilities, parts.shares)
     if config.even(parts.task):
-        probabilities, shares = evened(probabilities, shares), np.full_like(shares, 1 / len(shares))
+        shares = np.full_like(shares, 1 / len(shares))
     found, refused = label(
         kept,
         probabilities,

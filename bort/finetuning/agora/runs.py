@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bort.finetuning.agora.encoder import Contextual, Encoder
 from bort.finetuning.agora.generators import Generator, build_generators
 from bort.finetuning.agora.labeller import Labeller, Refused, build_labeller
 from bort.finetuning.agora.loop import Found, Parts, run_loop
+from bort.finetuning.agora.retrieval import Pool
 from bort.finetuning.agora.state import Iteration
 from bort.finetuning.agora.training import Trainer
 from bort.finetuning.config import FinetuningConfig, Impl
@@ -46,6 +48,7 @@ def finetune_agora(
     impl: Impl | None = None,
     observer: Observer | None = None,
     name: str | None = None,
+    sentences: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Fine-tunes a model by Agora, once for each seed.
 
@@ -63,6 +66,7 @@ def finetune_agora(
         impl: Device, precision, threads.
         observer: Told of progress, metrics and warnings.
         name: What progress is reported under.
+        sentences: Of a corpus, for the generator ``retrieve``.
 
     Returns:
         As :func:`bort.finetuning.finetune`: ``metrics``, ``seeds``, ``interval``, ``cost``, …; each seed with its ``ledger`` and
@@ -75,8 +79,8 @@ def finetune_agora(
     """
     check_agora(task, agora, config)
     started, observer, home = time.perf_counter(), observer or Quiet(), Path(directory)
-    _claim(home, model_dir, task, config, agora, seed)
-    setting = Setting(model_dir, task, config, agora, impl=impl, observer=observer)
+    _claim(home, model_dir, task, config, agora, seed, sentences)
+    setting = Setting(model_dir, task, config, agora, impl=impl, observer=observer, sentences=sentences)
     records = [_seed(setting, number, seed, home, f"{name or task.name} seed {number}") for number in config.seeds]
     chosen = max(records, key=lambda record: float(record["steering"][task.primary]))
     return {
@@ -95,6 +99,11 @@ def finetune_agora(
     }
 
 
+def retrieves(agora: AgoraConfig, task: Task) -> bool:
+    """Whether points of a task are taken from a corpus: those of single texts, where a generator does."""
+    return agora.retrieves() and all(len(one.texts) == 1 for one in task.train)
+
+
 class Setting:
     """Encoder, task, generators: what every seed of Agora shares.
 
@@ -106,6 +115,8 @@ class Setting:
         impl: Device, precision, threads.
         observer: Told of progress.
         encoder: Where it is loaded already.
+        sentences: Of a corpus, for the generator ``retrieve``.
+        pool: Those, where their vectors are known already.
         trainer: Makes what trains the models.
     """
 
@@ -119,6 +130,8 @@ class Setting:
         impl: Impl | None = None,
         observer: Observer | None = None,
         encoder: Encoder | None = None,
+        sentences: Sequence[str] = (),
+        pool: Pool | None = None,
         trainer: type[Trainer] = Trainer,
     ) -> None:
         self.task, self.blind, self.agora, self.impl = task, without_heldout(task), agora.settled(), impl
@@ -129,6 +142,9 @@ class Setting:
         self.encoder = encoder
         if encoder is None and self.agora.labeller.encoder is not None:
             self.encoder = Encoder(self.agora.labeller.encoder, task.max_length)
+        self.pool = pool
+        if pool is None and self.encoder is not None and sentences and retrieves(self.agora, task):
+            self.pool = Pool(sentences, self.encoder, self.observer)
         self.generators = self._generators()
         workspace = Workspace(model_dir, self.blind, config.pooling, impl)
         self.trainer = trainer(workspace, config, steps=steps, judgements=agora.judgements)
@@ -141,6 +157,7 @@ class Setting:
             symmetric=self.task.name in self.agora.symmetric,
             neighbours=encoder.neighbours if encoder else None,
             contextual=(lambda: Contextual(encoder)) if encoder else None,
+            pool=self.pool,
         )
 
     def variant(self, agora: AgoraConfig) -> Setting:
@@ -256,7 +273,9 @@ def _score_all(setting: Setting, found: Found, folder: Path) -> tuple[int, NDArr
     return chosen
 
 
-def _claim(home: Path, model_dir: str | Path, task: Task, config: FinetuningConfig, agora: AgoraConfig, seed: int) -> None:
+def _claim(
+    home: Path, model_dir: str | Path, task: Task, config: FinetuningConfig, agora: AgoraConfig, seed: int, sentences: Sequence[str]
+) -> None:
     """Marks a directory as this run's; refuses one of another run, whose iterations would be taken for ours."""
     path = home / "finetuning.json"
     made_from = {
@@ -265,6 +284,7 @@ def _claim(home: Path, model_dir: str | Path, task: Task, config: FinetuningConf
         "settings": {key: value for key, value in vars(config).items() if key not in ("confidence", "resamples")},
         "agora": asdict(agora.settled()),
         "seed": seed,
+        **({"sentences": digest(list(sentences))} if sentences else {}),
     }
     if not path.exists():
         write_json(path, made_from)

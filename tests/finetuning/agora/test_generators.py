@@ -8,20 +8,33 @@ from bort.errors import ConfigurationError
 from bort.finetuning.agora.config import GENERATORS
 from bort.finetuning.agora.encoder import Contextual
 from bort.finetuning.agora.generators import build_generators, drafts_of
+from bort.finetuning.agora.retrieval import Pool
 from bort.tasks.task import Example
+from tests.finetuning.agora.conftest import BAD, GOOD, PLAIN
 
-NAMES = [*GENERATORS, "spans+substitute", "mix+delete+insert"]
+NAMES = [*GENERATORS, "spans+substitute", "mix+delete+insert", "retrieve+swap"]
+
+SENTENCES = [f"{one} film {other} ." for one in (*GOOD, *BAD) for other in PLAIN[:4]]
 
 
 def build(names, task, encoder):
-    return build_generators(names, task, symmetric=True, neighbours=encoder.neighbours, contextual=lambda: Contextual(encoder))
+    def contextual():
+        return Contextual(encoder)
+
+    pool = Pool(SENTENCES, encoder) if any("retrieve" in name for name in names) else None
+    return build_generators(names, task, symmetric=True, neighbours=encoder.neighbours, contextual=contextual, pool=pool)
+
+
+@pytest.fixture
+def task(name, toy, pairs):
+    return toy if "retrieve" in name else pairs
 
 
 @pytest.mark.parametrize("name", NAMES)
 class TestContract:
-    def test_it_is_a_function_of_seed_example_and_number(self, name, pairs, encoder):
-        first, second = (build([name], pairs, encoder)[0] for _ in range(2))
-        sources = pairs.train[:6]
+    def test_it_is_a_function_of_seed_example_and_number(self, name, task, encoder):
+        first, second = (build([name], task, encoder)[0] for _ in range(2))
+        sources = task.train[:6]
         wanted = [first.make(one, number, 7) for one in sources for number in range(4)]
         # In another order, by another object: nothing is remembered.
         found = [second.make(one, number, 7) for number in reversed(range(4)) for one in reversed(sources)]
@@ -31,16 +44,17 @@ class TestContract:
             assert len(set(wanted)) > len(wanted) // 2
             assert [first.make(one, number, 8) for one in sources for number in range(4)] != wanted
 
-    def test_it_gives_as_many_texts_as_it_got_and_none_empty(self, name, pairs, encoder):
-        generator = build([name], pairs, encoder)[0]
-        for example in [*pairs.train[:8], Example("x", ("good", "film"), 0.0), Example("y", ("zz 你好 ?!", "…"), 1.0)]:
+    def test_it_gives_as_many_texts_as_it_got_and_none_empty(self, name, task, encoder):
+        generator, count = build([name], task, encoder)[0], len(task.train[0].texts)
+        odd = [Example("x", ("good", "film")[:count], 0.0), Example("y", ("zz 你好 ?!", "…")[:count], 1.0)]
+        for example in [*task.train[:8], *odd]:
             for number in range(4):
                 texts = generator.make(example, number, 0)
-                assert len(texts) == 2
+                assert len(texts) == count
                 assert all(text.strip() for text in texts)
 
-    def test_it_does_not_look_at_the_label(self, name, pairs, encoder):
-        generator, one = build([name], pairs, encoder)[0], pairs.train[0]
+    def test_it_does_not_look_at_the_label(self, name, task, encoder):
+        generator, one = build([name], task, encoder)[0], task.train[0]
         assert generator.make(one, 1, 0) == generator.make(Example(one.identity, one.texts, 1 - one.label), 1, 0)
 
 
@@ -58,6 +72,7 @@ def test_each_operation_does_what_it_is_called(toy, encoder):
         assert set(words["delete"]) < set(before)
         assert set(words["spans"]) <= set(before)
         assert words["mix"][0] == before[0]
+        assert " ".join(words["retrieve"]) in SENTENCES
         assert len(words["contextual"]) == len(before)
         assert words["contextual"] != before
 
@@ -80,6 +95,8 @@ def test_what_cannot_be_had_is_refused(toy, pairs, encoder):
         (["pair_swap"], pairs, False, None),
         (["substitute"], toy, True, None),
         (["contextual"], toy, True, encoder.neighbours),
+        (["retrieve"], toy, True, encoder.neighbours),
+        (["retrieve"], pairs, True, encoder.neighbours),
     ):
         with pytest.raises(ConfigurationError, match=r"agora\.generators"):
             build_generators(names, task, symmetric=symmetric, neighbours=neighbours)
@@ -89,6 +106,10 @@ def test_a_teacher_without_a_head_fills_no_gaps(encoder, monkeypatch):
     monkeypatch.setattr(encoder.teacher, "has_head", False)
     with pytest.raises(ConfigurationError, match="no masked-LM head"):
         Contextual(encoder)
+
+
+def test_pairs_are_not_retrieved(pairs, encoder):
+    assert [one.name for one in build(["retrieve", "swap", "retrieve+delete"], pairs, encoder)] == ["swap"]
 
 
 def test_sources_and_generators_take_turns(toy, encoder):

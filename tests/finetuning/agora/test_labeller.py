@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
 
 from bort.errors import BortError, ConfigurationError
 from bort.finetuning import finetune_once
 from bort.finetuning.agora.config import LabellerConfig
-from bort.finetuning.agora.labeller import FeatureLabeller, build_labeller, class_shares, evened, refusal
+from bort.finetuning.agora.labeller import FeatureLabeller, build_labeller, class_shares, evened, f1_shares, refusal
 from bort.finetuning.agora.runs import without_heldout
 
 THETA = {"learning_rate": 1e-2, "epochs": 4, "batch_size": 8}
@@ -82,6 +84,23 @@ def test_evened_labels_show_skill_that_a_frequent_class_hides(toy, encoder_dir, 
     scores = {"accuracy": 0.7, "matthews_correlation": 0.0, "evened_matthews_correlation": 0.2}
     assert "matthews correlation is 0.000" in refusal(LabellerConfig(), scores, 40, even=False)
     assert refusal(LabellerConfig(), scores, 40, even=True) == ""
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_shares_for_f1_choose_what_the_best_threshold_does(toy, seed):
+    generator = np.random.default_rng(seed)
+    truth = (generator.random(len(toy.steering)) < 0.3 + 0.05 * seed).astype(int)
+    truth[0] = 1
+    likely = np.clip(0.5 * truth + generator.random(len(truth)), 0, 1.5) / 1.5
+    task = replace(toy, steering=[replace(one, label=float(label)) for one, label in zip(toy.steering, truth, strict=True)])
+    labeller = SimpleNamespace(probabilities=lambda examples: np.stack([1 - likely, likely], axis=1))
+    best = max(f1_score(truth, likely >= threshold) for threshold in likely)
+    shares = f1_shares(labeller, task)
+    assert shares == pytest.approx([1 - best / 2, best / 2])
+    assert best >= f1_score(truth, np.ones_like(truth))
+    grid = np.linspace(0.001, 0.999, 201)
+    chosen = evened(np.stack([1 - grid, grid], axis=1), shares).argmax(axis=1)
+    assert (chosen == (grid > best / 2)).all()
 
 
 def test_features_of_all_layers_are_fitted_as_a_regression_on_them_would_be(toy, encoder):
