@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import optuna
 
 
+#: What a study and its trials keep: the settings searched with, the candidate's fingerprint, and its error after so many steps.
+IDENTITY, CANDIDATE, RUNG = "bort:identity", "bort:candidate", "bort:rung:"
+
+
 class StudyLostError(BortError):
     """The study cannot be reached any more; it may be tried again inside another :meth:`Coordination.exclusive`."""
 

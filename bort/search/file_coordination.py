@@ -203,7 +203,9 @@ def _journal(path: Path) -> tuple[Any, Any]:
 
         def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
             if not self._lines or log_number_from < self._written:
-                yield from self._file.read_logs(log_number_from)
+                for number, log in enumerate(self._file.read_logs(log_number_from), log_number_from + 1):
+                    self._written = max(self._written, number)
+                    yield log
             for line in self._lines[max(0, log_number_from - self._written) :]:
                 yield json.loads(line)
 

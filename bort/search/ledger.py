@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 from bort.architecture import Architecture
 from bort.candidate import Evaluation, fingerprint
 from bort.errors import BortError
-from bort.search.coordination import Coordination
+from bort.search.coordination import CANDIDATE, IDENTITY, RUNG, Coordination
 from bort.search.problem import Candidate, Problem
 
 if TYPE_CHECKING:
     import optuna
 
-IDENTITY = "bort:identity"
-CANDIDATE = "bort:candidate"
 REASON = "bort:reason"
-RUNG = "bort:rung:"
 REPEATS = "bort:repeats"
 
 RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"

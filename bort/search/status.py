@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bort.errors import BortError
+from bort.errors import BortError, ConfigurationError
 from bort.search.config import JournalStorageConfig, SqliteStorageConfig, StorageConfig
-from bort.search.coordination import open_coordination, storage_file
-from bort.search.ledger import CANDIDATE, IDENTITY, RUNG
+from bort.search.coordination import CANDIDATE, IDENTITY, RUNG, open_coordination, storage_file
+from bort.search.journal_reading import TrialRecord, read_journal
+
+#: Optuna's names for trials that have ended, and ours.
+_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 
 @dataclass(frozen=True)
@@ -45,44 +48,79 @@ def study_status(storage: StorageConfig, directory: Path) -> Status:
     Raises:
         BortError: There is no such study, or its storage cannot be used.
     """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     if isinstance(storage, JournalStorageConfig | SqliteStorageConfig):
         file = storage_file(storage, directory)
         if not file.exists():
             raise BortError(f"There is no study in {file}: nothing was searched there yet.")
+        if storage.name == "journal":
+            return _of_journal(file, storage.study)
+    return _of_database(storage, directory)
+
+
+def _of_journal(path: Path, name: str) -> Status:
+    from bort.search.file_coordination import FileLocks
+
+    try:
+        locks = FileLocks(path, name)
+    except OSError as error:
+        raise ConfigurationError("storage.path", path, f"a file that can be written is needed ({error})") from error
+    try:
+        with locks.exclusive():
+            study = read_journal(path).get(name)
+            if study is None:
+                raise _no_study(name)
+            trials = [trial for trial in study.trials if CANDIDATE in trial.attributes]
+            held = {trial.number for trial in trials if trial.state not in _STATES and not locks.claim(trial.number)}
+        return _summed(trials, held, study.attributes.get(IDENTITY, {}), study.objectives == 1)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        reason = str(error) or type(error).__name__
+        raise ConfigurationError("storage.path", path, f"it is no Optuna journal, or a damaged one ({reason})") from error
+    finally:
+        locks.close()
+
+
+def _of_database(storage: StorageConfig, directory: Path) -> Status:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     coordination = open_coordination(storage, directory)
     try:
         with coordination.exclusive():
             if storage.study not in optuna.study.get_all_study_names(coordination.storage):
-                raise BortError(f"The storage holds no study '{storage.study}': nothing was searched under that name yet.")
+                raise _no_study(storage.study)
             study = optuna.load_study(study_name=storage.study, storage=coordination.storage)
-            trials = [trial for trial in study.get_trials(deepcopy=False) if CANDIDATE in trial.user_attrs]
-            held = {trial.number for trial in trials if not trial.state.is_finished() and not coordination.claim(trial.number)}
+            found = [trial for trial in study.get_trials(deepcopy=False) if CANDIDATE in trial.user_attrs]
+            held = {trial.number for trial in found if not trial.state.is_finished() and not coordination.claim(trial.number)}
             identity, single = study.user_attrs.get(IDENTITY, {}), len(study.directions) == 1
     finally:
         coordination.close()
+    trials = [
+        TrialRecord(trial.number, trial.state.name, trial.user_attrs, trial.values or [], trial.datetime_complete, trial.params)
+        for trial in found
+    ]
     return _summed(trials, held, identity, single)
 
 
-def _summed(trials: list[Any], held: set[int], identity: dict[str, Any], single: bool) -> Status:
-    candidates = dict.fromkeys(("training", "waiting", "complete", "pruned", "failed"), 0)
-    states = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+def _no_study(name: str) -> BortError:
+    return BortError(f"The storage holds no study '{name}': nothing was searched under that name yet.")
+
+
+def _summed(trials: list[TrialRecord], held: set[int], identity: dict[str, Any], single: bool) -> Status:
+    candidates = dict.fromkeys(("training", "waiting", *_STATES.values()), 0)
     steps, seconds = 0, 0.0
     for trial in trials:
-        candidates[states.get(trial.state.name, "training" if trial.number in held else "waiting")] += 1
-        rungs = [record for key, record in trial.user_attrs.items() if key.startswith(RUNG)]
+        candidates[_STATES.get(trial.state, "training" if trial.number in held else "waiting")] += 1
+        rungs = [record for key, record in trial.attributes.items() if key.startswith(RUNG)]
         steps += max((record["steps"] for record in rungs), default=0)
         seconds += sum(record.get("seconds", 0.0) for record in rungs)
-    ended = [trial for trial in trials if trial.state.name == "COMPLETE"]
-    best = max(ended, key=lambda trial: trial.values[0] if single else -trial.values[-1], default=None)
-    last = max((trial.datetime_complete for trial in trials if trial.datetime_complete), default=None)
+    complete = [trial for trial in trials if trial.state == "COMPLETE"]
+    best = max(complete, key=lambda trial: trial.values[0] if single else -trial.values[-1], default=None)
+    last = max((trial.ended for trial in trials if trial.ended), default=None)
     return Status(
         str(identity.get("strategy.name", "")),
         candidates,
         steps,
         seconds,
-        {**best.params, "w" if single else "error": best.values[-1]} if best is not None else None,
+        {**best.chosen(), "w" if single else "error": best.values[-1]} if best is not None else None,
         last.isoformat(timespec="seconds") if last else None,
     )

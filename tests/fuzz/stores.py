@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -203,7 +204,16 @@ def journals() -> dict[str, list[bytes]]:
         {"op_code": 8, **worker, "trial_id": 0, "user_attr": {"error": 1.5}},
         {"op_code": 6, **worker, "trial_id": 0, "state": 1, "values": [1.5], "datetime_complete": "2026-11-01T00:00:01.000000"},
     ]
-    return {"curve": [curve], "measured": [table], "journal": [as_lines(journal)]}
+    chosen = json.dumps({"name": "CategoricalDistribution", "attributes": {"choices": [1, 2]}})
+    study = [
+        {**journal[0], "directions": [2]},
+        {**journal[1], "user_attr": {"bort:identity": {"strategy.name": "ose"}}},
+        {**journal[2], "distributions": {"depth": chosen}, "params": {"depth": 1}, "user_attrs": {"bort:candidate": "f"}},
+        {**journal[3], "user_attr": {"bort:rung:40": {"order": 0, "steps": 40, "error": 1.5, "seconds": 2.5}}},
+        {"op_code": 5, **worker, "trial_id": 0, "param_name": "heads", "param_value_internal": 1, "distribution": chosen},
+        journal[4],
+    ]
+    return {"curve": [curve], "measured": [table], "journal": [as_lines(journal)], "status": [as_lines(study)]}
 
 
 def read_journal(variant: str, data: bytes, folder: Path) -> object:
@@ -216,6 +226,11 @@ def read_journal(variant: str, data: bytes, folder: Path) -> object:
         from bort.search.table import read_table
 
         return read_table(TableErrorConfig(path=str(write(folder, "table.csv", data)))).of_seed(None)
+    if variant == "status":
+        from bort.search.config import JournalStorageConfig
+        from bort.search.status import study_status
+
+        return study_status(JournalStorageConfig(path=str(write(folder, "study.journal", data)), study="s"), folder)
     from bort.search.file_coordination import JournalCoordination
 
     coordination = JournalCoordination(write(folder, "study.journal", data), "s")
