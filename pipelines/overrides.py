@@ -120,11 +120,16 @@ def overridden() -> list[str]:
 def swept() -> list[str]:
     """Returns those of the overrides that a sweep gave this run; none outside a sweep."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.types import RunMode
 
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return []
-    return [item for item in overridden() if item not in sys.argv]
+    given = OverridesParser.create().parse_overrides([item for item in sys.argv[1:] if "=" in item and not item.startswith("-")])
+    varied = {item.get_key_element() for item in given if item.is_sweep_override()}
+    fixed = {item.get_key_element() for item in given} - varied
+    # Hydra may write a value in another way than it was given, and sweepers may have more to vary than the command line told.
+    return [item for item in overridden() if item.partition("=")[0] not in fixed]
 
 
 def _named(overrides: Iterable[str]) -> list[str]:

@@ -211,9 +211,12 @@ class Chain:
 
     def _title(self, name: str) -> str:
         """Returns what a stage's run is called: whose it is, and what the target was told, so that a sweep's can be told apart."""
-        told = ", ".join(swept() or overridden()) if name == self.target else ""
-        told = told if len(told) <= _LONGEST else f"{told[: _LONGEST - 1].rstrip()}…"
-        return " ".join(part for part in (self.config.name, name, told) if part)
+        varied, told = (swept(), overridden()) if name == self.target else ([], [])
+        words = ", ".join(varied or told)
+        words = words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1].rstrip()}…"
+        whose = f"{self.config.name} {name}"
+        # MLflow's table shows the first twenty letters or so: of a sweep, those have to differ.
+        return f"{words} · {whose}" if varied else " ".join(part for part in (whose, words) if part)
 
 
 def _done(record: StageDirectory) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -60,6 +61,8 @@ def _serve(outputs: Path, port: int, study: Path | None) -> None:
     for page in sorted(outputs.glob("*/report/index.html")):
         print(f"Report: {page}", flush=True)
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    # A request to end ends the servers, too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     servers = [subprocess.Popen(command, env=environment) for command in commands.values()]
     try:
         servers[0].wait()

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import re
+import sys
+from types import SimpleNamespace
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipelines.overrides import expand, quoted, slug
+from pipelines.overrides import expand, quoted, slug, swept
 
 
 @pytest.mark.parametrize(
@@ -80,3 +84,29 @@ def test_values_that_read_alike_do_not_share_a_folder() -> None:
 def test_a_sweep_may_be_asked_for_anywhere_on_the_line() -> None:
     assert expand(["experiment=demo", "-m", "seed=1,2"]) == ["-m", "experiment=demo", "seed=1,2"]
     assert expand(["seed=1", "--cfg", "job"]) == ["seed=1", "--cfg", "job"]
+
+
+@pytest.mark.parametrize(
+    ("told", "job", "varied"),
+    [
+        # Hydra writes true as True, and a value that was given first is varied all the same.
+        (
+            ["loss=relations", "distill.twin=false", "loss=masked_lm,relations"],
+            ["distill.twin=False", "loss=relations"],
+            ["loss=relations"],
+        ),
+        (["task.text=[a,b]", "seed=1,2"], ["task.text=[a,b]", "seed=2"], ["seed=2"]),
+        (["budget.steps=range(1,3)"], ["budget.steps=1"], ["budget.steps=1"]),
+        (["name=mine"], ["name=mine", "train.batch_size=8"], ["train.batch_size=8"]),
+    ],
+)
+def test_what_a_sweep_varies_names_its_runs(
+    monkeypatch: pytest.MonkeyPatch, told: list[str], job: list[str], varied: list[str]
+) -> None:
+    running = SimpleNamespace(mode=RunMode.MULTIRUN, overrides=SimpleNamespace(task=job))
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(HydraConfig, "get", lambda: running)
+    monkeypatch.setattr(sys, "argv", ["bort distill", "-m", "--config-dir=conf", *told])
+    assert swept() == varied
+    running.mode = RunMode.RUN
+    assert swept() == []
