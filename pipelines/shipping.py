@@ -123,6 +123,7 @@ def ship(run: Run, result: Mapping[str, Any], model: Path, made: Mapping[str, Ma
         lineage={**lineage, "export": run.tracked.key},
         tags={f"bort.{stage}": key for stage, key in lineage.items()} | {"bort.architecture": architecture},
         params={"architecture": architecture, "runtime": told["runtime"], "max_length": longest, "int8": served is int8},
+        metrics=_served_metrics(result, served),
         description=_description(result, made, subject),
     )
     return {**told, "registered": name or None, "lineage": lineage}
@@ -135,9 +136,22 @@ def record(run: Run, result: Mapping[str, Any]) -> None:
         form = result.get(name) or {}
         figures |= {f"{name}/{key}": form[key] for key in ("bytes", "difference", "score", "lost") if form.get(key) is not None}
     run.tracked.metrics(figures)
-    for name in ("transformers", "onnx"):
-        if name in result:
-            run.tracked.artifact(run.directory / name)
+    for name in _artifacts(result, shipped=run.config.export.mlflow):
+        run.tracked.artifact(run.directory / name)
+
+
+def _artifacts(result: Mapping[str, Any], *, shipped: bool) -> list[str]:
+    """Returns the folders that MLflow keeps beside the model: what the model holds already would be the same weights again."""
+    written = [name for name in ("transformers", "onnx") if name in result]
+    held = "onnx" if "onnx" in result else "transformers"
+    return [name for name in written if not (shipped and name == held)]
+
+
+def _served_metrics(result: Mapping[str, Any], served: Mapping[str, Any] | None) -> dict[str, float]:
+    """Returns the figures of what is served: its size, and its score where a task judged it."""
+    form, int8 = served or result["transformers"], result.get("int8") or {}
+    score = int8.get("score" if form is int8 else "full_score")
+    return {"served/bytes": form["bytes"], **({f"served/{int8['metric']}": score} if score is not None else {})}
 
 
 def _description(result: Mapping[str, Any], made: Mapping[str, Made], subject: str) -> str:

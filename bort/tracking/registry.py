@@ -12,6 +12,8 @@ from bort.files import digest
 #: By this tag a model is found again, so that a delivery that is repeated makes no second one.
 _CONTENT = "bort.content"
 _VERSIONS = "mlflow.modelVersions"
+#: By this tag MLflow's page of the logged model shows a description.
+_NOTE = "mlflow.note.content"
 
 
 class Registry:
@@ -32,7 +34,7 @@ class Registry:
             run_id: The run that made it.
             path: The model's directory, as :func:`bort.tracking.model.write_served_model` writes it.
             event: ``name``, ``registered`` (None: not registered), ``lineage`` (key of each stage's run by the stage's name),
-                ``tags``, ``params``, ``description`` and ``version``.
+                ``tags``, ``params``, ``metrics``, ``description`` and ``version``.
             runs: Run ids of the lineage by stage, of the runs that the store has.
         """
         content = digest([event[key] for key in ("name", "version", "tags", "params", "lineage")])[:32]
@@ -54,8 +56,16 @@ class Registry:
             # A delivery that was killed left it.
             self._client.delete_logged_model(torn.model_id)
         model = self._client.create_logged_model(
-            self._experiment_id, event["name"], source_run_id=run_id, tags=tags, params=event["params"], model_type=event["serves"]
+            self._experiment_id,
+            event["name"],
+            source_run_id=run_id,
+            tags={**tags, _NOTE: event["description"]},
+            params=event["params"],
+            model_type=event["serves"],
         )
+        # A spool of an earlier version has none.
+        for metric, value in event.get("metrics", {}).items():
+            self._client.log_metric(run_id, metric, value, model_id=model.model_id)
         self._client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         self._client.log_model_artifacts(model.model_id, str(path))
         self._name_it(model, run_id, path)

@@ -246,6 +246,7 @@ class TrackedRun:
         lineage: Mapping[str, str] | None = None,
         tags: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
         description: str = "",
     ) -> None:
         """Records a model that the run made; it is logged under the run, and registered where a name is given.
@@ -259,6 +260,7 @@ class TrackedRun:
             lineage: The keys of the runs it came from, by stage; the version is tagged with those that the store has.
             tags: Tags of the model and of the version.
             params: What differs between such models.
+            metrics: Figures of the model itself, by which MLflow compares models; also the run's.
             description: Markdown, shown on the version's page; its first line also on the registered model's.
 
         Raises:
@@ -275,6 +277,7 @@ class TrackedRun:
             "lineage": dict(lineage or {}),
             "tags": {key: redact(str(value)) for key, value in (tags or {}).items()},
             "params": {key: redact(str(value)) for key, value in (params or {}).items()},
+            "metrics": {key: float(value) for key, value in (metrics or {}).items()},
             "description": redact(description),
             "version": _content(Path(path)) if self._tracker.config.enabled else "",
         }

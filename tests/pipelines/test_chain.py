@@ -214,6 +214,9 @@ def test_the_exported_model_is_registered_with_its_lineage(undisturbed: tuple[Pa
     assert name("student") == "tiny distill"
     assert name("finetuned").endswith(" student")
     assert client.get_run(version.run_id).data.tags["mlflow.runName"] == "tiny export"
+    kept = {item.path for item in client.list_artifacts(version.run_id)}
+    assert "transformers" in kept
+    assert "onnx" not in kept, "the model holds that form already"
 
 
 def test_mlflow_has_a_tree_of_runs(undisturbed: tuple[Path, dict[str, Any], str]) -> None:

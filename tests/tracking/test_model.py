@@ -186,6 +186,7 @@ def ship(tracker: Tracker, path: str, registered: str | None = "demo-reviews", *
         lineage={"study": "search-1", "candidate": "search-1/D2", "student": "distill-1", "finetuned": "finetune-of-another-store"},
         tags={"bort.architecture": "D2", **tags},
         params={"architecture": "D2"},
+        metrics={"served/accuracy": 0.75},
         description="D2, 4.4 M parameters.\n\nMore.",
     )
     export.finish()
@@ -220,6 +221,8 @@ def test_a_model_is_registered_with_its_lineage_once(
     (output,) = client.get_run(version.run_id).outputs.model_outputs
     logged = client.get_logged_model(output.model_id)
     assert (logged.source_run_id, str(logged.status), logged.params) == (version.run_id, "READY", {"architecture": "D2"})
+    assert logged.tags["mlflow.note.content"] == "D2, 4.4 M parameters.\n\nMore."
+    assert [(metric.key, metric.value) for metric in logged.metrics] == [("served/accuracy", 0.75)]
     assert version.source == logged.artifact_location
     assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "demo-reviews", "version": 1}]
     # What the registry hands out is whole, and knows which run and model it is.
