@@ -169,6 +169,24 @@ def server(browser: Any, study: tuple[Path, list[str]]) -> Iterator[str]:
         process.wait(timeout=30)
 
 
+def test_mlflows_table_opens_on_views_that_compare(browser: Any, server: str) -> None:
+    watched = Watched(browser.new_page(viewport={"width": 1600, "height": 950}))
+    page = watched.page
+    page.goto(f"{server}/#/experiments/1/runs?workflowType=machine_learning")
+    page.get_by_text("small search seed=1").wait_for()
+    view = page.get_by_role("link", name="candidates by W").get_attribute("href")
+    page.goto("about:blank")
+    page.goto(f"{server}/{view}")
+    page.get_by_text("D3-A2-H16-I32").wait_for()
+    names = [text for text in page.get_by_role("link").all_inner_texts() if text.startswith(("D1", "D2", "D3"))]
+    assert names == ["D3-A2-H16-I32", "D2-A2-H16-I32", "D1-A2-H16-I32"], "the largest W stands on top"
+    columns = {text.strip() for text in page.get_by_role("columnheader").all_inner_texts()}
+    assert {"error", "operations", "parameters", "w"} <= columns
+    assert watched.foreign(server) == []
+    assert watched.errors == []
+    page.close()
+
+
 def test_mlflows_compare_page_shows_what_differs(browser: Any, server: str, study: tuple[Path, list[str]]) -> None:
     watched = Watched(browser.new_page(viewport={"width": 1600, "height": 2400}))
     page = watched.page
