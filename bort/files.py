@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import math
@@ -15,13 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bort.errors import RecordError
+from bort.errors import BortError, RecordError
 
 _CHUNK = 1 << 20
 #: Linux's renameat2: paths count from the working directory; the two names are exchanged.
 _HERE, _EXCHANGE = -100, 2
 #: Half of a character, as JSON can spell it; no file or database takes such a text.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+#: What numpy says where the system took less than it was given.
+_CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
 
 
 @contextmanager
@@ -29,6 +32,9 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     """Yields a temporary sibling of ``target`` that replaces it when the block ends well.
 
     Works for files and for directories. If the block raises, the temporary is removed and ``target`` is left as it was.
+
+    Raises:
+        OSError: The disk is full, with ``ENOSPC`` and the target's name, whatever the library that wrote made of it.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +50,10 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
                 os.replace(target, holder / "replaced")
             os.replace(temporary, target)
         _flush(target.parent)
+    except Exception as error:
+        if _no_room(error, holder):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        raise
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 
@@ -198,6 +208,15 @@ def drop_torn_line(path: Path) -> None:
             end = start
         if end < size:
             file.truncate(end)
+
+
+def _no_room(error: Exception, folder: Path) -> bool:
+    """Tells whether a write failed on a full disk: safetensors, numpy, torch and ONNX Runtime each say it in a way of their own."""
+    told = str(error)
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in told or _CUT_SHORT.search(told):
+        return True
+    # Some only say that they could not write. Whatever else went wrong, without any room the next attempt will not do better.
+    return not isinstance(error, BortError) and os.statvfs(folder).f_bavail == 0
 
 
 def _flush(path: Path) -> None:

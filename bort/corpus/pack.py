@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,9 @@ def _write_split(
             np.save(temporary, np.zeros((0, length), dtype=dtype), allow_pickle=False)
             return
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=(blocks, length))
+        # A full disk ends a process that writes to memory without a block behind it, and says nothing.
+        with temporary.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
         array[:, 0], array[:, -1] = special["cls"], special["sep"]
         separator = np.array([special["sep"]], dtype=dtype)
         row, gathered = 0, 0

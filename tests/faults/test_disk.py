@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,16 +19,19 @@ from bort.distillation.config import LossConfig
 from bort.distillation.training import distill
 from bort.errors import BortError
 from bort.events import Quiet
-from bort.search.config import JournalStorageConfig, OseConfig
+from bort.search.config import JournalStorageConfig, OseConfig, SqliteStorageConfig
 from bort.search.run import run_search
 from bort.teacher import TargetConfig, build_targets
 from bort.tracking import Spool
 from pipelines.sentences import disk_full, sentence
 from tests.distillation.conftest import World, make_world
+from tests.faults.small_disk import SmallDisk
 from tests.faults.training import comparable, problem
 
 #: Writes of a stage at which the disk is full in turn; drawn where there are more.
 MOMENTS = 12
+#: How much of what a stage leaves fits on the disk that is too small for it.
+SHARES = (0.1, 0.5, 0.9)
 
 
 @contextlib.contextmanager
@@ -64,37 +69,74 @@ def check(work: Callable[[Path], Any], folder: Path) -> int:
     return len(chosen)
 
 
+def check_small(work: Callable[[Path], Any], folder: Path, disk: SmallDisk) -> None:
+    """Runs a stage where some of what it writes fits, then gives room; what comes out is compared, and what lay there before."""
+    expected = work(folder / "whole")
+    files = {path.relative_to(folder / "whole"): path for path in (folder / "whole").rglob("*") if path.is_file()}
+    size = sum(-(-path.stat().st_size // 4096) * 4096 for path in files.values())
+    for share in SHARES:
+        place = disk.path / f"{share}"
+        # A database that was given up may still be open, and hold what was removed.
+        disk.hold(disk.used() + int(size * share))
+        with pytest.raises((BortError, OSError)) as caught:
+            work(place)
+        assert isinstance(caught.value, BortError) or disk_full(caught.value), repr(caught.value)
+        assert any(words in sentence(caught.value) for words in ("full", "No space left", "make room")), sentence(caught.value)
+        for name, path in files.items():
+            # What is added to line by line may end in a part of a line; all else is there as a whole or not at all.
+            if (place / name).exists() and name.suffix in (".safetensors", ".onnx", ".npy", ".png", ".svg", ".html"):
+                assert (place / name).stat().st_size == path.stat().st_size, f"half of {name}"
+            elif (place / name).exists() and name.suffix == ".json":
+                json.loads((place / name).read_bytes())
+        disk.hold(100 * size)
+        assert work(place) == expected, f"{share:.0%} of the room"
+        shutil.rmtree(place)
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return make_world(tmp_path_factory.mktemp("world"))
 
 
-def test_of_the_corpus(tmp_path: Path, tiny_text_directory: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def corpus(tiny_text_directory: Path, tiny_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Any]:
     monkeypatch.setattr(parts, "PART_CHARACTERS", 6000)
 
     def work(folder: Path) -> Any:
         record = build_corpus(CorpusConfig(path=str(tiny_text_directory), block_length=32, heldout=0.1), tiny_tokenizer, folder)
         return record["digest"], (folder / "train.npy").read_bytes()
 
-    assert check(work, tmp_path) >= 8
+    return work
 
 
-def test_of_the_soft_targets(tmp_path: Path, world: World) -> None:
+@pytest.fixture
+def targets(world: World) -> Callable[[Path], Any]:
     def work(folder: Path) -> Any:
         config = TargetConfig("logits", epochs=2, dtype="float32")
         return build_targets(world.teacher, world.corpus, world.masking, config, folder)["digest"]
 
-    assert check(work, tmp_path) >= 8
+    return work
 
 
-def test_of_the_search(tmp_path: Path) -> None:
+@pytest.fixture
+def search() -> Callable[[Path], Any]:
     def work(folder: Path) -> Any:
-        return comparable(run_search(problem(), OseConfig(stride=4), storage=JournalStorageConfig(), directory=folder))
+        found = run_search(problem(), OseConfig(stride=4), storage=JournalStorageConfig(), directory=folder)
+        return comparable(found)
 
-    assert check(work, tmp_path) == MOMENTS
+    return work
 
 
-def test_of_the_distillation(tmp_path: Path, world: World) -> None:
+@pytest.fixture
+def search_in_sqlite() -> Callable[[Path], Any]:
+    def work(folder: Path) -> Any:
+        return comparable(run_search(problem(), OseConfig(stride=4), storage=SqliteStorageConfig(), directory=folder))
+
+    return work
+
+
+@pytest.fixture
+def distillation(world: World) -> Callable[[Path], Any]:
     from bort.architecture import Architecture
 
     def work(folder: Path) -> Any:
@@ -103,7 +145,68 @@ def test_of_the_distillation(tmp_path: Path, world: World) -> None:
         curve = [{key: value for key, value in point.items() if "second" not in key} for point in result["curve"]]
         return result["heldout"], curve, (folder / "student" / "model.safetensors").read_bytes()
 
-    assert check(work, tmp_path) >= 8
+    return work
+
+
+@pytest.fixture
+def finetuning(reader: Path) -> Callable[[Path], Any]:
+    from bort.finetuning import FinetuningConfig, finetune
+    from bort.tasks.task import Example, Task
+
+    made = [Example(f"f:{number}", (f"the film number {number}",), number % 2) for number in range(24)]
+    task = Task("toy", "classification", ["no", "yes"], ["accuracy"], made[:12], made[12:16], made[16:], max_length=16)
+    config = FinetuningConfig(epochs=1, seeds=[0, 1], batch_size=8, resamples=20)
+
+    def work(folder: Path) -> Any:
+        result = finetune(reader, task, config, directory=folder)
+        kept = [(folder / "model" / "model.safetensors").read_bytes(), (folder / "predictions.jsonl").read_bytes()]
+        return [
+            {"steering": one["steering"], "heldout": one["heldout"], "curve": _timeless(one["curve"])} for one in result["seeds"]
+        ], kept
+
+    return work
+
+
+def _timeless(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in point.items() if "second" not in key} for point in curve]
+
+
+@pytest.fixture
+def export(reader: Path) -> Callable[[Path], Any]:
+    pytest.importorskip("onnxruntime", reason="the export extra is not installed: pip install 'bort[export]'")
+    pytest.importorskip("onnxscript", reason="the export extra is not installed: pip install 'bort[export]'")
+    from bort.export import ExportConfig, export_model
+
+    def work(folder: Path) -> Any:
+        export_model(reader, folder, config=ExportConfig(checks=2, int8=True, optimised=True))
+        return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+    return work
+
+
+@pytest.fixture
+def report() -> Callable[[Path], Any]:
+    from bort.report import build_report
+    from tests.report.example import example_result
+
+    def work(folder: Path) -> Any:
+        build_report(example_result(), folder)
+        return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+    return work
+
+
+STAGES = {"corpus": 8, "targets": 8, "search": MOMENTS, "distillation": 8, "finetuning": 8}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_at_a_forced_write(tmp_path: Path, request: pytest.FixtureRequest, stage: str) -> None:
+    assert check(request.getfixturevalue(stage), tmp_path) >= STAGES[stage]
+
+
+@pytest.mark.parametrize("stage", [*STAGES, "search_in_sqlite", "export", "report"])
+def test_on_a_small_disk(tmp_path: Path, request: pytest.FixtureRequest, small_disk: SmallDisk, stage: str) -> None:
+    check_small(request.getfixturevalue(stage), tmp_path, small_disk)
 
 
 def test_a_journal_that_does_not_fit_is_not_written_at_all(tmp_path: Path) -> None:
