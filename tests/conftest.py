@@ -61,6 +61,15 @@ def make_documents(count: int, seed: int = 0) -> list[str]:
     return documents
 
 
+@pytest.fixture(autouse=True)
+def no_store_of_its_own() -> Iterator[None]:
+    """Finds out who lets MLflow use the store that it makes in the working directory where it is told of none."""
+    places = [Path.cwd() / name for name in ("mlflow.db", "mlruns")]
+    before = [place.exists() for place in places]
+    yield
+    assert [place.exists() for place in places] == before, "this test made MLflow's own store in the working directory"
+
+
 @pytest.fixture(scope="session")
 def tiny_documents() -> list[str]:
     """Eighty short documents: more than a hundred blocks of 32 tokens."""

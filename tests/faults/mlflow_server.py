@@ -50,7 +50,7 @@ class MlflowServer:
                 [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self.backend, "--serve-artifacts",
                  "--artifacts-destination", str(self.artifacts), "--host", "127.0.0.1", "--port", str(self.port),
                  "--workers", "1"],
-                stdout=log, stderr=log, env=environment, start_new_session=True,
+                cwd=self.folder, stdout=log, stderr=log, env=environment, start_new_session=True,
             )  # fmt: skip
         until = time.monotonic() + START_SECONDS
         while True:
