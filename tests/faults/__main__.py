@@ -52,7 +52,7 @@ def scale(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def tracking(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """What recording costs a training while the server refuses, hangs or fails; medians of interleaved rounds."""
+    """What recording costs a training while the server refuses, hangs or fails, in interleaved rounds."""
     from bort.architecture import Architecture
     from bort.distillation.config import LossConfig, TrainConfig
     from bort.distillation.training import distill
@@ -95,12 +95,25 @@ def tracking(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         name: {
             "seconds": statistics.median(seconds[name]),
             "processor seconds": statistics.median(processor[name]),
-            "slower": statistics.median(a / b for a, b in zip(seconds[name], seconds[base], strict=True)) - 1.0,
-            "more processor time": statistics.median(a / b for a, b in zip(processor[name], processor[base], strict=True)) - 1.0,
+            "slower": more(seconds[name], seconds[base]),
+            "more processor time": more(processor[name], processor[base]),
             "seconds until the delivery is given up": statistics.median(afterwards.get(name, [0.0])),
         }
         for name in seconds
     }
+
+
+def more(times: list[float], base: list[float]) -> dict[str, float]:
+    """Returns by how much the one take longer than the other, round by round: the mean on a log scale, with its 95 % interval."""
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    ratios = np.log(np.array(times) / np.array(base))
+    mean = float(np.exp(ratios.mean()) - 1.0)
+    if len(ratios) < 3 or not ratios.any():
+        return {"mean": mean}
+    interval = bootstrap((ratios,), np.mean, rng=0).confidence_interval
+    return {"mean": mean, "low": float(np.exp(interval.low) - 1.0), "high": float(np.exp(interval.high) - 1.0)}
 
 
 COMMANDS = {"kills": kills, "scale": scale, "tracking": tracking}
@@ -115,7 +128,7 @@ def main() -> None:
     parser.add_argument("--storages", nargs="*", help="any of journal, sqlite, postgres")
     parser.add_argument("--candidates", type=int, default=10_000, help="of the large study")
     parser.add_argument("--rounds", type=int, default=7, help="of the measurement of tracking")
-    parser.add_argument("--steps", type=int, default=40, help="of its trainings")
+    parser.add_argument("--steps", type=int, default=400, help="of its trainings")
     parser.add_argument("--out", type=Path, default=Path("outputs/faults.json"), help="gets the figures")
     options = parser.parse_args()
     # In memory where there is room for it: processes are killed here, not machines.
