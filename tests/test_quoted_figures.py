@@ -1,4 +1,4 @@
-"""The tables of latencies in the documentation are those of the records they name: every line is made again and looked for."""
+"""Tables of figures in the documentation are those of the records they name: every line is made again and looked for."""
 
 import json
 from collections.abc import Callable
@@ -28,6 +28,8 @@ LABELS = {
     "bert-tiny": "BERT-tiny",
 }
 SHAPES = {"bort": RELEASED, "bort-published": PUBLISHED}
+TASKS = {"glue/cola": "CoLA", "glue/sst2": "SST-2", "glue/mrpc": "MRPC", "rotten_tomatoes": "Rotten Tomatoes"}
+OTHER_ARMS = ("random", "distill", "paper")
 #: What the README leaves to the page.
 LEFT_OUT = {"tinybert-6", "bert-medium", "bert-mini", "bert-tiny"}
 #: Measured twice.
@@ -132,10 +134,30 @@ def served() -> list[str]:
     return lines
 
 
+def signed(found: dict[str, float]) -> str:
+    return f"{found['mean']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]".replace("-", "−")
+
+
+def agora() -> list[str]:
+    """One line for each task and size, what each arm has more than plain fine-tuning, and the mean of all."""
+    figures = record("agora")
+    settings = {(row["task"], row["size"]): row for row in figures["settings"]}
+    lines = []
+    for (task, size), row in sorted(settings.items(), key=lambda item: (list(TASKS).index(item[0][0]), item[0][1])):
+        scores = [f"{row['scores'][arm]['mean']:.1f}".replace("-", "−") for arm in ("plain", "agora")]
+        ahead = [signed(row["differences"][arm]) for arm in ("agora", *OTHER_ARMS)]
+        refused = f"{row['refused']} of {len(figures['seeds'])}"
+        lines.append(line(TASKS[task], f"{size:,}", f"{row['majority']:.1f}", *scores, *ahead, refused))
+    overall = figures["overall"]
+    means = [signed(overall[arm]) for arm in OTHER_ARMS]
+    return [*lines, line("**mean of all**", "", "", "", "", f"**{signed(overall['agora'])}**", *means, "")]
+
+
 @pytest.mark.parametrize(
     ("page", "lines"),
     [
         pytest.param("README.md", lambda: published(LEFT_OUT), id="readme"),
+        pytest.param("README.md", agora, id="agora"),
         pytest.param("docs/latency.md", lambda: published(set()), id="published"),
         pytest.param("docs/latency.md", asked, id="asked"),
         pytest.param("docs/latency.md", lengths, id="lengths"),
