@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 import sys
@@ -30,6 +31,8 @@ _COLUMNS = ("task.text", "task.options", "task.unlabelled_text")
 #: Overrides that change where or how fast a run goes, not what comes out, and so do not name it.
 _UNNAMED = ("experiment=", "name=", "outputs=", "cache=", "root=", "record=", "impl", "storage", "tracking", "hydra")
 _LONGEST = 96
+#: Tells the processes of a sweep's jobs the keys that the sweep does not vary.
+FIXED = "BORT_SWEEP_FIXED"
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
@@ -120,16 +123,28 @@ def overridden() -> list[str]:
 def swept() -> list[str]:
     """Returns those of the overrides that a sweep gave this run; none outside a sweep."""
     from hydra.core.hydra_config import HydraConfig
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.types import RunMode
 
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+    if not HydraConfig.initialized():
         return []
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        keys = fixed()
+    elif FIXED in os.environ:
+        # A job that has a process of its own is no sweep to Hydra.
+        keys = os.environ[FIXED].split()
+    else:
+        return []
+    # Hydra may write a value in another way than it was given, and sweepers may have more to vary than the command line told.
+    return [item for item in overridden() if item.partition("=")[0] not in keys]
+
+
+def fixed() -> list[str]:
+    """Returns the keys that this process's command line gives one value for, whatever it sweeps."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     given = OverridesParser.create().parse_overrides([item for item in sys.argv[1:] if "=" in item and not item.startswith("-")])
     varied = {item.get_key_element() for item in given if item.is_sweep_override()}
-    fixed = {item.get_key_element() for item in given} - varied
-    # Hydra may write a value in another way than it was given, and sweepers may have more to vary than the command line told.
-    return [item for item in overridden() if item.partition("=")[0] not in fixed]
+    return sorted({item.get_key_element() for item in given} - varied)
 
 
 def _named(overrides: Iterable[str]) -> list[str]:

@@ -19,7 +19,7 @@ from bort.errors import BortError
 from bort.files import read_json, write_json, write_text
 from bort.redaction import redact
 from pipelines.console import console
-from pipelines.overrides import quoted, register_resolvers
+from pipelines.overrides import FIXED, fixed, quoted, register_resolvers
 from pipelines.ranks import follows
 
 if TYPE_CHECKING:
@@ -112,11 +112,13 @@ class Watch(Callback):
         folder = Path(config.hydra.sweep.dir).absolute() / ".sweeps" / f"{time.time():.0f}-{os.getpid()}"
         folder.mkdir(parents=True)
         os.environ[FOLDER] = str(folder)
+        os.environ[FIXED] = " ".join(fixed())
 
 
 def tell_of_sweep() -> bool:
     """Tells of every job of a sweep that failed, once all are over; returns whether any did. Nothing is told outside a sweep."""
     folder = Path(os.environ.pop(FOLDER, ""))
+    os.environ.pop(FIXED, None)
     if not folder.is_absolute():
         return False
     jobs = sorted((read_json(path) for path in folder.glob("*.json")), key=lambda word: word["number"])

@@ -102,7 +102,8 @@ def test_joblib_runs_jobs_side_by_side_and_tracks_each(tmp_path: Path) -> None:
     assert {len(result["candidates"]) for result in results} == {2}
     # Each search is one tracked run with its two candidates below it.
     tracked = runs(tmp_path / "out" / "mlflow.db")
-    assert [("swept search" in name, below) for name, _, below in tracked] == [(True, 2)] * 2
+    names = [f"strategy.stride={stride} · swept search" for stride in (16, 20)]
+    assert sorted((name, below) for name, _, below in tracked) == [(name, 2) for name in names]
     again = sweep(tmp_path, *overrides)
     assert again.returncode == 1
     assert runs(tmp_path / "out" / "mlflow.db") == tracked, "what is done is not done or recorded again"
