@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
 
 from bort.corpus import CorpusConfig, build_corpus, parts
 from bort.distillation.config import LossConfig
@@ -31,7 +32,7 @@ from tests.faults.training import comparable, problem
 #: Writes of a stage at which the disk is full in turn; drawn where there are more.
 MOMENTS = 12
 #: How much of what a stage leaves fits on the disk that is too small for it.
-SHARES = (0.1, 0.5, 0.9)
+SHARES = (0.2, 0.8)
 
 
 @contextlib.contextmanager
@@ -69,6 +70,15 @@ def check(work: Callable[[Path], Any], folder: Path) -> int:
     return len(chosen)
 
 
+def is_whole(path: Path, other: Path) -> bool:
+    """Returns whether a file was written to its end, given one like it that was; times in it have more digits or fewer."""
+    if path.suffix != ".safetensors":
+        return path.read_bytes()[-8:] == other.read_bytes()[-8:]
+    # One that is cut off is refused: its header tells where the last tensor ends.
+    with safe_open(path, "np") as file, safe_open(other, "np") as whole:
+        return set(file.keys()) == set(whole.keys())
+
+
 def check_small(work: Callable[[Path], Any], folder: Path, disk: SmallDisk) -> None:
     """Runs a stage where some of what it writes fits, then gives room; what comes out is compared, and what lay there before."""
     expected = work(folder / "whole")
@@ -85,7 +95,7 @@ def check_small(work: Callable[[Path], Any], folder: Path, disk: SmallDisk) -> N
         for name, path in files.items():
             # What is added to line by line may end in a part of a line; all else is there as a whole or not at all.
             if (place / name).exists() and name.suffix in (".safetensors", ".onnx", ".npy", ".png", ".svg", ".html"):
-                assert (place / name).stat().st_size == path.stat().st_size, f"half of {name}"
+                assert is_whole(place / name, path), f"half of {name}"
             elif (place / name).exists() and name.suffix == ".json":
                 json.loads((place / name).read_bytes())
         disk.hold(100 * size)
