@@ -38,7 +38,7 @@ class TrackingConfig:
         """
         if not self.enabled:
             return
-        scheme = urlsplit(self.uri).scheme.partition("+")[0]
+        scheme = self._scheme()
         if scheme not in _SCHEMES or (scheme == "sqlite" and self.sqlite_file() is None):
             raise ConfigurationError(
                 "tracking.uri",
@@ -49,6 +49,15 @@ class TrackingConfig:
             raise ConfigurationError("tracking.experiment", repr(self.experiment), "a name is needed")
         if self.timeout < 1:
             raise ConfigurationError("tracking.timeout", self.timeout, "at least 1 second is needed")
+
+    def _scheme(self) -> str:
+        """Returns what the address begins with; nothing where host and port cannot be read."""
+        try:
+            parts = urlsplit(self.uri)
+            parts.port  # noqa: B018 - a port that is no number is told only when it is asked for
+        except ValueError:
+            return ""
+        return parts.scheme.partition("+")[0]
 
     def sqlite_file(self) -> Path | None:
         """Returns the database file of a sqlite address as an absolute path; None for any other store."""

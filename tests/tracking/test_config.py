@@ -10,7 +10,7 @@ from bort.errors import ConfigurationError
 from bort.tracking import TrackingConfig, redact
 
 
-@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/runs", "sqlite://", "sqlite:///", "ftp://host/x", ""])
+@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/runs", "sqlite://", "sqlite:///", "ftp://host/x", "", "http://[", "http://host:no"])
 def test_addresses_mlflow_cannot_use_are_refused(uri: str) -> None:
     with pytest.raises(ConfigurationError, match=r"tracking\.uri"):
         TrackingConfig(uri=uri).check()
@@ -26,7 +26,7 @@ def test_other_settings_are_checked() -> None:
 
 def test_a_refused_address_shows_no_password() -> None:
     with pytest.raises(ConfigurationError) as refused:
-        TrackingConfig(uri="ftp://me:planted-secret@host/x").check()
+        TrackingConfig(uri="http://me:planted-secret@[host/x").check()
     assert "planted-secret" not in str(refused.value)
 
 
