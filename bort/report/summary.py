@@ -126,8 +126,10 @@ def _tile_search(findings: Findings) -> Tile:
     if not findings.complete:
         return None
     seconds = findings.seconds.get("search")
-    return (
-        "candidates tried",
-        str(len(findings.candidates)),
-        f"best W = {figure(findings.winner.get('w'))}" + (f", in {duration(seconds)}" if seconds else ""),
-    )
+    tried, whole = len(findings.candidates), len(findings.complete)
+    parts = [
+        f"{whole} of them to the end" if whole < tried else "",
+        f"best W = {figure(findings.winner.get('w'))}",
+        f"in {duration(seconds)}" if seconds else "",
+    ]
+    return "candidates tried", str(tried), ", ".join(part for part in parts if part)
