@@ -154,6 +154,8 @@ def _record(record: Record, place: str) -> Raw:
         raise BortError(f"{place}: the query has no {ENTITY} for an entity to stand in.")
     passage = " ".join(record["passage"].replace("@highlight", " ").split())
     answers = tuple(dict.fromkeys(record["answers"]))
+    if not all(isinstance(answer, str) for answer in answers):
+        raise BortError(f"{place}: an answer is no text.")
     unit, index = (str(record["idx"][name]) for name in ("passage", "query"))
     return Raw(place, (passage, str(record["query"])), None, entities, answers, unit=unit, index=index)
 
