@@ -10,6 +10,7 @@ from bort.errors import BortError, ConfigurationError
 from bort.search.config import JournalStorageConfig, SqliteStorageConfig, StorageConfig
 from bort.search.coordination import CANDIDATE, IDENTITY, RUNG, open_coordination, storage_file
 from bort.search.journal_reading import TrialRecord, read_journal
+from bort.studies import stumbled
 
 #: Optuna's names for trials that have ended, and ours.
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
@@ -73,8 +74,7 @@ def _of_journal(path: Path, name: str) -> Status:
             held = {trial.number for trial in trials if trial.state not in _STATES and not locks.claim(trial.number)}
         return _summed(trials, held, study.attributes.get(IDENTITY, {}), study.objectives == 1)
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        reason = str(error) or type(error).__name__
-        raise ConfigurationError("storage.path", path, f"it is no Optuna journal, or a damaged one ({reason})") from error
+        raise ConfigurationError("storage.path", path, stumbled(path, error)) from error
     finally:
         locks.close()
 

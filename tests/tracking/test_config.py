@@ -10,7 +10,9 @@ from bort.errors import ConfigurationError
 from bort.tracking import TrackingConfig, redact
 
 
-@pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/runs", "sqlite://", "sqlite:///", "ftp://host/x", "", "http://[", "http://host:no"])
+@pytest.mark.parametrize(
+    "uri", ["mlruns", "file:///tmp/runs", "sqlite://", "sqlite:///", "ftp://host/x", "", "http://[", "http://host:no"]
+)
 def test_addresses_mlflow_cannot_use_are_refused(uri: str) -> None:
     with pytest.raises(ConfigurationError, match=r"tracking\.uri"):
         TrackingConfig(uri=uri).check()
