@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,17 +89,25 @@ def tiny_text_directory(tiny_documents: list[str], tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer(tiny_documents: list[str]) -> Any:
-    """A WordPiece tokenizer trained on the documents, in BERT's layout."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    """A WordPiece tokenizer of the documents' letters, most frequent pairs of them and most frequent words, in BERT's layout.
+
+    The vocabulary is counted here: the library's trainer breaks ties by a hash's order, another one in each process, and with
+    the ids the figures of every model here would change from run to run.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import BertTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    core = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    words = Counter(" ".join(tiny_documents).lower().split())
+    letters = sorted(set("".join(words)))
+    pairs = Counter(f"##{word[at : at + 2]}" for word in words.elements() for at in range(1, len(word) - 1))
+    names = [*special, *letters, *(f"##{letter}" for letter in letters)]
+    names += _most_frequent({word: count for word, count in words.items() if len(word) > 1}, 40)
+    names += _most_frequent(pairs, 160 - len(names))
+    core = Tokenizer(models.WordPiece({name: index for index, name in enumerate(names)}, unk_token="[UNK]"))
     core.normalizer = normalizers.BertNormalizer()
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     core.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=160, special_tokens=special, show_progress=False)
-    core.train_from_iterator(tiny_documents, trainer)
     core.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     return BertTokenizerFast(tokenizer_object=core, model_max_length=64)
 
@@ -179,6 +188,10 @@ def postgres_url() -> Iterator[str]:
     else:
         with server() as postgres:
             yield postgres.url
+
+
+def _most_frequent(counts: Mapping[str, int], number: int) -> list[str]:
+    return sorted(counts, key=lambda name: (-counts[name], name))[:number]
 
 
 def _bert_config(vocab_size: int) -> Any:
