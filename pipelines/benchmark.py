@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bort.files import digest, file_digest
-from pipelines import tables
+from pipelines import benchmark_tables
 from pipelines.app import entry
 from pipelines.inputs import model_sources, teacher_sources
 from pipelines.schema import Config
@@ -90,7 +90,7 @@ STAGE = Stage(
     settings=lambda config: ("benchmark", "impl.threads"),
     needs=lambda config: ("distill",) if "student" in config.benchmark.models else (),
     sources=sources,
-    show=tables.benchmark,
+    show=benchmark_tables.latency,
     check=lambda config: config.benchmark.check(),
 )
 

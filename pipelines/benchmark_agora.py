@@ -8,7 +8,7 @@ from typing import Any
 
 from bort.errors import ConfigurationError
 from bort.tasks.config import TaskConfig
-from pipelines import tables
+from pipelines import benchmark_tables
 from pipelines.agora import sentence_sources, sentences_of, with_teacher
 from pipelines.app import entry
 from pipelines.inputs import model_sources, task_sources, teacher_sources
@@ -106,8 +106,8 @@ STAGE = Stage(
     settings=lambda config: ("agora_benchmark", "agora", "finetuning"),
     needs=lambda config: () if config.student.path else ("distill",),
     sources=sources,
-    show=tables.benchmark_agora,
-    headline=lambda result: tables.agora_verdict(result),
+    show=benchmark_tables.agora,
+    headline=benchmark_tables.agora_verdict,
     check=check,
     shared=True,
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.errors import ConfigurationError
-from pipelines import tables
+from pipelines import benchmark_tables
 from pipelines.app import entry
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
@@ -98,7 +98,7 @@ STAGE = Stage(
     work=work,
     settings=lambda config: ("collect",),
     sources=sources,
-    show=tables.benchmark_collect,
+    show=benchmark_tables.collect,
     headline=lambda result: f"{result['rows']:,} errors of {result['architectures']} architectures",
     check=check,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from pipelines import tables
+from pipelines import benchmark_tables
 from pipelines.app import entry
 from pipelines.inputs import teacher_sources
 from pipelines.schema import Config
@@ -84,7 +84,7 @@ STAGE = Stage(
     work=work,
     settings=lambda config: ("speed", "impl.device", "impl.threads", "impl.precision"),
     sources=lambda config: {} if config.speed.teacher else teacher_sources(config),
-    show=tables.benchmark_distill,
+    show=benchmark_tables.distill,
     headline=lambda result: f"{result['student']} from {result['teacher']}: {result['rows'][-1]['faster']['ratio']:.1f}× as fast",
     check=check,
 )

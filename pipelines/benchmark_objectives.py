@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bort.errors import ConfigurationError
 from bort.files import digest, file_digest, read_json
 from bort.record import MANIFEST, RESULT
-from pipelines import tables
+from pipelines import benchmark_tables
 from pipelines.app import entry
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
@@ -77,7 +77,7 @@ STAGE = Stage(
     work=work,
     settings=lambda config: ("name",),
     sources=lambda config: {"results": digest([[str(path), file_digest(path / RESULT)] for path in found(config)])},
-    show=tables.benchmark_objectives,
+    show=benchmark_tables.objectives,
     headline=lambda result: f"{result['runs']} runs of {len(result['rows'])} objectives",
     check=check,
 )

@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from bort.errors import ConfigurationError
-from pipelines import candidates, estimators, tables
+from pipelines import benchmark_tables, candidates, estimators
 from pipelines.app import entry
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
@@ -51,8 +51,8 @@ STAGE = Stage(
     work=work,
     settings=lambda config: ("search_space", "error", "latency", "search", "replay"),
     sources=estimators.sources,
-    show=tables.benchmark_search,
-    headline=tables.replay_headline,
+    show=benchmark_tables.search,
+    headline=benchmark_tables.replay_headline,
     check=check,
 )
 main = entry("benchmark_search")

@@ -1,4 +1,4 @@
-"""What a person reads when a stage is done: one table each, made from its result."""
+"""What a person reads when a stage of the chain is done: one table each, made from its result."""
 
 from __future__ import annotations
 
@@ -34,6 +34,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         made.add_row(*(str(cell) for cell in row))
     # A title of the table itself would be folded to the table's width.
     return Group(Text(title, style="bold"), made)
+
+
+def score(found: Mapping[str, Any]) -> str:
+    """Returns a mean with its interval; a single seed has none."""
+    if found["low"] is None:
+        return f"{found['mean']:.3f}"
+    return f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
 
 
 def corpus(result: dict[str, Any]) -> RenderableType:
@@ -116,7 +123,7 @@ def distill(result: dict[str, Any]) -> RenderableType:
 
 def finetune(result: dict[str, Any]) -> RenderableType:
     """Each encoder's held-out scores, with intervals over seeds."""
-    rows = [(role, *(_score(score) for score in model["metrics"].values())) for role, model in result["models"].items()]
+    rows = [(role, *(score(values) for values in model["metrics"].values())) for role, model in result["models"].items()]
     rows.append(("majority class", *(f"{result['baseline']['metrics'][name]:.4f}" for name in result["metrics"])))
     seeds = ", ".join(str(run["seed"]) for run in result["seeds"])
     title = f"Task {result['task']['name']}: held-out scores over seeds {seeds}"
@@ -125,15 +132,15 @@ def finetune(result: dict[str, Any]) -> RenderableType:
 
 def score_headline(result: Mapping[str, Any]) -> str:
     """Each encoder's first held-out score."""
-    scores = [f"{role} {_score(next(iter(model['metrics'].values())))}" for role, model in result["models"].items()]
+    scores = [f"{role} {score(next(iter(model['metrics'].values())))}" for role, model in result["models"].items()]
     return f"{result['task']['name']}, {next(iter(result['metrics']))}: {', '.join(scores)}"
 
 
 def evaluate(result: dict[str, Any]) -> RenderableType:
     """The held-out scores, with intervals over examples, and the submission."""
     rows = [
-        (name, f"{score['value']:.4f} [{score['examples']['low']:.4f}, {score['examples']['high']:.4f}]")
-        for name, score in result["metrics"].items()
+        (name, f"{found['value']:.4f} [{found['examples']['low']:.4f}, {found['examples']['high']:.4f}]")
+        for name, found in result["metrics"].items()
     ]
     rows += [("submission", Path(result["submission"][what]).name) for what in _SUBMITTED if what in (result["submission"] or {})]
     return table(f"{result['model']} on {result['task']['name']}", ("metric", "held out"), rows)
@@ -176,178 +183,6 @@ def export_headline(result: Mapping[str, Any]) -> str:
     return f"{result['kind']}: {', '.join(kept)}"
 
 
-def benchmark(result: dict[str, Any]) -> RenderableType:
-    """Percentiles of each model, backend, batch and length, how many times faster than the reference, and the targets."""
-    reference = result["anchor"]
-    faster = {
-        (ratio["model"], ratio["backend"], ratio["batch"], ratio["sequence_length"]): _ratio(ratio)
-        for ratio in result["ratios"]
-        if (ratio["over_model"], ratio["over_backend"]) == (reference["model"], reference["backend"])
-    }
-    rows = [
-        (
-            f"{row['model']} ({row['backend']})",
-            row["batch"],
-            row["sequence_length"],
-            *(f"{row[f'{name}_ms']:.1f} ms" for name in ("p50", "p90", "p99", "processor")),
-            faster.get((row["model"], row["backend"], row["batch"], row["sequence_length"]), "1"),
-            "yes" if row["busy"] else "no",
-        )
-        for row in result["rows"]
-    ]
-    environment = result["environment"]
-    title = f"Latency on {environment['processor']}, {environment['threads']} threads"
-    columns = (
-        "model",
-        "batch",
-        "length",
-        "p50",
-        "p90",
-        "p99",
-        "processor",
-        f"{reference['model']} ({reference['backend']}) ÷",
-        "busy",
-    )
-    shown = [table(title, columns, rows)]
-    if result["targets"]:
-        verdicts = {True: "met", False: "not met", None: "not decided"}
-        asked = [(row["model"], row["target"], _ratio(row), verdicts[row["met"]]) for row in result["targets"]]
-        shown.append(table("What is asked of Bort's shapes, at batch 1 and 128 tokens", ("model", "target", "measured", ""), asked))
-    if result.get("serving"):
-        served = [
-            (
-                f"{row['model']} ({row['backend']})",
-                row["mix"],
-                row["way"],
-                row["calls"],
-                f"{row['computed_tokens'] / row['tokens'] - 1:.0%}",
-                f"{row['p50_ms']:.1f} ms",
-                _ratio(row["faster"]) if row["faster"] else "1",
-                f"{row['difference']:.0e}",
-            )
-            for row in result["serving"]
-        ]
-        head = ("model", "lengths", "way", "calls", "padding", "p50", "faster", "differs by")
-        shown.append(table(f"Batches of {result['serving'][0]['requests']} requests of mixed lengths", head, served))
-    return Group(*shown)
-
-
-def benchmark_search(result: Mapping[str, Any]) -> RenderableType:
-    """How often each strategy found the exhaustive winner at each budget, and by how much it fell short."""
-    budgets, strategies = result["settings"]["budgets"], result["settings"]["strategies"]
-    shown: list[RenderableType] = []
-    for kind in result["settings"]["tables"]:
-        cells = {(row["strategy"], row["budget"]): row for row in result["rows"] if row["table"] == kind}
-        head = ("strategy", *(f"{budget:.0%} of the steps" for budget in budgets))
-        found = [(name, *(_share(cells[name, budget]["success"], 0) for budget in budgets)) for name in strategies]
-        near = [(name, *(_share(cells[name, budget]["near"], 0) for budget in budgets)) for name in strategies]
-        regret = [(name, *(_share(cells[name, budget]["regret"], 2) for budget in budgets)) for name in strategies]
-        replays = max(row["replays"] for row in cells.values())
-        shown.append(table(f"Found the exhaustive winner, {replays} replays on {kind} tables", head, found))
-        shown.append(table("Found one within 1 % of the winner's W", head, near))
-        shown.append(table("Mean regret in W", head, regret))
-    return Group(*shown)
-
-
-def replay_headline(result: Mapping[str, Any]) -> str:
-    """How often the first strategy found the winner at a tenth of the steps, or at the first budget above."""
-    name = result["settings"]["strategies"][0]
-    rows = [row for row in result["rows"] if row["strategy"] == name]
-    row = next((row for row in rows if row["budget"] >= 0.1), rows[-1])
-    share = _share(row["success"], 1)
-    return f"{name} found the exhaustive winner in {share} of {row['replays']} replays with {row['budget']:.0%} of its steps"
-
-
-def benchmark_collect(result: Mapping[str, Any]) -> RenderableType:
-    """What a table for replays holds."""
-    rows = [
-        ("architectures", result["architectures"]),
-        ("with several seeds", result["several_seeds"]),
-        ("seeds", ", ".join(str(seed) for seed in result["seeds"])),
-        ("steps", ", ".join(str(steps) for steps in result["steps"])),
-        ("columns", ", ".join(result["columns"])),
-        ("table", result["table"]),
-    ]
-    return table(f"{result['rows']:,} errors of {len(result['searches'])} searches", ("", ""), rows)
-
-
-def benchmark_distill(result: dict[str, Any]) -> RenderableType:
-    """Each variant of the loop: its speed, its ratios to the usual one, its memory and how far its loss is from the usual one's."""
-    rows = [
-        (
-            f"{row['variant']} ({row['implementation']})",
-            f"{row['tokens_per_second']:,.0f}",
-            _ratio(row["faster"]),
-            _ratio(row["faster_by_processor"]),
-            _ratio(row["student_step_faster"]),
-            f"{(row['peak_device_memory_bytes'] or row['peak_memory_bytes']) / 1e6:,.0f} MB",
-            "–" if row["mfu"] is None else f"{row['mfu']:.0%}",
-            f"{row['loss_difference']:.0e}",
-        )
-        for row in result["rows"]
-    ]
-    title = f"Distillation of {result['student']} from {result['teacher']} on {result['device']}"
-    columns = ("loop", "tokens/s", "faster", "by processor", "student's step", "peak memory", "MFU", "loss differs by")
-    return table(title, columns, rows)
-
-
-def benchmark_objectives(result: dict[str, Any]) -> RenderableType:
-    """Each objective's held-out figures over seeds, and what they cost with and without the teacher's pass."""
-    figures = list(dict.fromkeys(name for row in result["rows"] for name in row["end"]))
-    rows = [
-        (
-            row["name"],
-            *(_score(row["end"][name]) if name in row["end"] else "–" for name in figures),
-            f"{row['processor_seconds']['mean']:.0f}",
-            f"{row['teacher_seconds']:.0f}",
-        )
-        for row in result["rows"]
-    ]
-    columns = ("objective", *figures, "processor-seconds", "and the teacher's pass")
-    return table(f"Objectives after {result['rows'][0]['steps']:,} steps", columns, rows)
-
-
-def benchmark_agora(result: dict[str, Any]) -> RenderableType:
-    """Each setting's scores in points, and how far each arm is ahead of plain fine-tuning on the mean of all settings."""
-    arms = list(result["settings"][0]["scores"])
-    rows = [
-        (
-            f"{setting['task']} {setting['size']:,}",
-            setting["metric"],
-            f"{setting['majority']:.1f}",
-            *(_points(setting["scores"][arm]) for arm in arms),
-            _points(setting["differences"]["agora"], "+") if "agora" in setting["differences"] else "–",
-        )
-        for setting in result["settings"]
-    ]
-    ahead = [
-        "ahead of plain, mean",
-        "",
-        "",
-        *(_points(result["overall"][arm], "+") if arm in result["overall"] else "–" for arm in arms),
-        "",
-    ]
-    costs = [
-        [name.replace("_", "-"), "", "", *(f"{result['cost'][arm][name]:,.0f}" for arm in arms), ""]
-        for name in ("steps", "processor_seconds")
-    ]
-    title = f"Agora over seeds {', '.join(map(str, result['seeds']))}: {agora_verdict(result)}"
-    return table(title, ("task and train examples", "metric", "majority", *arms, "agora − plain"), [*rows, ahead, *costs])
-
-
-def agora_verdict(result: Mapping[str, Any]) -> str:
-    """Returns the benchmark's finding as a sentence."""
-    verdict = result.get("verdict")
-    if verdict is None:
-        return "no comparison of Agora with plain fine-tuning was asked for"
-    worst = verdict["worst"]
-    sure = f" [{verdict['low']:+.1f}, {verdict['high']:+.1f}]" if verdict["low"] is not None else ""
-    return (
-        f"{verdict['mean']:+.1f}{sure} points against plain fine-tuning, at worst {worst['difference']:+.1f} "
-        f"({worst['task']} with {worst['size']:,}); target {'met' if verdict['met'] else 'not met'}"
-    )
-
-
 def report(result: dict[str, Any]) -> RenderableType:
     """Where the page lies."""
     return table("Report", ("page", "sections"), [(result["page"], ", ".join(result["sections"]))])
@@ -362,7 +197,7 @@ def reproduce(result: dict[str, Any]) -> RenderableType:
         ("winner", f"{winner['name']}, W = {winner['w']:.3f}"),
         ("size", f"{student['parameters'] / 1e6:.2f} M parameters, {teacher['parameters'] / student['parameters']:.1f}× smaller"),
         *(
-            (f"{task['name']} {metric}, {role}", _score(task[role][metric]))
+            (f"{task['name']} {metric}, {role}", score(task[role][metric]))
             for role in ("student", "twin", "teacher")
             if role in task
         ),
@@ -375,28 +210,5 @@ def reproduce(result: dict[str, Any]) -> RenderableType:
     return Group(table("What was found", ("", ""), found), table("\nWhat it cost", ("stage", "seconds"), costs))
 
 
-def _ratio(ratio: Mapping[str, float]) -> str:
-    return f"{ratio['ratio']:.2f}× [{ratio['low']:.2f}, {ratio['high']:.2f}]"
-
-
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
-
-
-def _share(value: Mapping[str, float], digits: int) -> str:
-    """A share with its interval, in per cent."""
-    return f"{value['value']:.{digits}%} [{100 * value['low']:.{digits}f}, {100 * value['high']:.{digits}f}]"
-
-
-def _points(found: Mapping[str, Any], sign: str = "") -> str:
-    """A mean in points with its interval."""
-    if found["low"] is None:
-        return f"{found['mean']:{sign}.1f}"
-    return f"{found['mean']:{sign}.1f} [{found['low']:{sign}.1f}, {found['high']:{sign}.1f}]"
-
-
-def _score(score: Mapping[str, Any]) -> str:
-    """A mean with its interval; a single seed has none."""
-    if score["low"] is None:
-        return f"{score['mean']:.3f}"
-    return f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"

@@ -1,4 +1,4 @@
-"""`bort benchmark cost` and `bort benchmark workers`: what they read from a configuration, and what they show."""
+"""`bort benchmark cost` and the engines of a search: what they read from a configuration, and what they refuse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bort.errors import ConfigurationError
 from bort.files import write_json
-from pipelines import benchmark_cost, benchmark_workers, engines
+from pipelines import benchmark_cost, engines
 from pipelines.schema import Config, typed
 
 PAPER = ["experiment=paper", "fleet.teacher=24-16-1024-4096"]
@@ -80,13 +80,6 @@ def test_what_cannot_be_reckoned_with_is_refused(override: str, key: str) -> Non
     with pytest.raises(ConfigurationError) as caught:
         benchmark_cost.check(composed(*(PAPER if override != "error=proxy" else PAPER[1:]), override))
     assert caught.value.key == key
-
-
-def test_the_workers_table_tells_speed_up_and_efficiency() -> None:
-    rows = [{"engine": "ray", "workers": 4, "seconds": [8.25, 8.5], "speedup": 3.9, "efficiency": 0.97}]
-    told = shown(benchmark_workers.show({"candidates": 32, "candidate_seconds": 1.0, "rows": rows}))
-    for part in ("32 candidates of 1 s each", "ray", "8.25, 8.50", "3.90×", "97.0%"):
-        assert part in told
 
 
 @pytest.mark.parametrize(
