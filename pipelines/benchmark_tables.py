@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 
 from pipelines.tables import score, table
+
+#: Hours of a day.
+_DAY = 24.0
 
 
 def latency(result: dict[str, Any]) -> RenderableType:
@@ -182,6 +185,32 @@ def agora_verdict(result: Mapping[str, Any]) -> str:
     )
 
 
+def cost(result: dict[str, Any]) -> RenderableType:
+    """Hours and prices by device and job."""
+    currency = result["assumptions"]["currency"]
+    rows = [
+        (
+            row["device"],
+            f"{row['job']}, {row['devices']} devices",
+            _interval(row["device_hours"]),
+            _interval([hours / _DAY for hours in row["hours"]], 1),
+            "–" if row["price"][2] < 1 else _interval(row["price"]),
+        )
+        for row in result["rows"]
+    ]
+    flop, paper = result["flop"], result["paper"]
+    title = (
+        f"{result['candidates']} candidates of {result['candidate_tokens']:,} tokens; {result['distill_tokens']:,} tokens distilled"
+    )
+    told = (
+        f"Counted: {flop['search']:.2g} FLOP for the candidates, {flop['teacher']:.2g} for the teacher's pass, "
+        f"{flop['distill']:.2g} for the distillation, for which the paper's 288 V100-hours imply {paper['utilisation']:.0%} of the "
+        "V100's peak."
+    )
+    columns = ("device", "job", "device-hours, likely [low, high]", "days", f"price in {currency}")
+    return Group(table(title, columns, rows), f"[dim]{told} Utilisation and prices are assumptions: fleet.devices.[/]")
+
+
 def workers(result: dict[str, Any]) -> RenderableType:
     """Seconds, speed-up and efficiency of each engine and number of workers."""
     rows = [
@@ -212,3 +241,9 @@ def _points(found: Mapping[str, Any], sign: str = "") -> str:
     if found["low"] is None:
         return f"{found['mean']:{sign}.1f}"
     return f"{found['mean']:{sign}.1f} [{found['low']:{sign}.1f}, {found['high']:{sign}.1f}]"
+
+
+def _interval(values: Sequence[float], digits: int = 0) -> str:
+    """What is likely, with its ends."""
+    low, likely, high = (f"{value:,.{digits}f}" for value in values)
+    return f"{likely} [{low}, {high}]"

@@ -8,12 +8,14 @@ every assumption at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.architecture import Architecture
 from bort.distillation.config import LossConfig
 from bort.distillation.fleet_config import DeviceConfig, FleetConfig
+from bort.files import read_json
 
 if TYPE_CHECKING:
     from bort.teacher.shape import TeacherShape
@@ -79,6 +81,29 @@ def fleet_cost(work: Work, teacher: TeacherShape, fleet: FleetConfig) -> dict[st
         "rows": rows,
         "assumptions": asdict(fleet),
     }
+
+
+def with_measured(fleet: FleetConfig) -> FleetConfig:
+    """Returns the fleet with the device that ``fleet.measured`` was measured on, used as well as by the fastest loop there.
+
+    Its price is next to nothing, for what an hour of it costs is not known here.
+
+    Args:
+        fleet: A fleet; without ``measured`` it is returned as it is.
+
+    Raises:
+        RecordError: The file cannot be read.
+    """
+    if fleet.measured is None:
+        return fleet
+    found = read_json(Path(fleet.measured))
+    best = max((row for row in found["rows"] if row["mfu"]), key=lambda row: row["tokens_per_second"])
+    peak = found["variants"][best["variant"]]["peak_flops"] / 1e12
+    source = f"measured: {best['variant']} of {found['student']}, {best['tokens_per_second']:,.0f} tokens/s"
+    # Above its own measured peak there is nothing to be had.
+    used = min(1.0, best["mfu"])
+    device = DeviceConfig(peak, [used, used, used], [1e-9, 1e-9, 1e-9], source)
+    return replace(fleet, devices={**fleet.devices, f"{found['device']} here": device})
 
 
 def student_flops(shape: Architecture, teacher: TeacherShape, work: Work, *, live: bool) -> float:

@@ -88,6 +88,11 @@ class SearchSpace:
         return shape in self._ordered
 
 
+def spread(shapes: Sequence[Architecture], count: int) -> list[Architecture]:
+    """Returns ``count`` of the shapes, spread evenly over their order; where there are fewer, each as often as it takes."""
+    return [shapes[number * len(shapes) // count] for number in range(count)]
+
+
 def maximum_point(setting: str, space: SearchSpace, teacher: Architecture | None = None) -> Architecture:
     """Returns the maximum point T that ``search_space.maximum_point`` asks for.
 

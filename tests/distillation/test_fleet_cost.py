@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from bort.architecture import Architecture
 from bort.distillation.config import LossConfig
 from bort.distillation.fleet_config import DeviceConfig, FleetConfig
-from bort.distillation.fleet_cost import PAPER_TOKENS, Work, fleet_cost
-from bort.errors import ConfigurationError
+from bort.distillation.fleet_cost import PAPER_TOKENS, Work, fleet_cost, with_measured
+from bort.errors import ConfigurationError, RecordError
+from bort.files import write_json
 from bort.teacher.shape import TeacherShape
 
 TEACHER = TeacherShape(Architecture(24, 16, 1024, 4096), 50_265)
@@ -66,6 +68,34 @@ def test_one_device_loses_nothing_to_the_others() -> None:
 def test_masked_lm_alone_needs_no_teacher() -> None:
     found = fleet_cost(replace(WORK, loss=LossConfig(masked_lm=1.0)), TEACHER, FLEET)
     assert found["flop"]["teacher"] == 0.0
+
+
+@pytest.mark.parametrize(("mfu", "used"), [(0.25, 0.25), (1.2, 1.0)])
+def test_a_measured_device_joins_the_assumed_ones(tmp_path: Path, mfu: float, used: float) -> None:
+    rows = [
+        {"variant": "usual", "tokens_per_second": 400.0, "mfu": 0.5},
+        {"variant": "cached", "tokens_per_second": 2000.0, "mfu": mfu},
+        # Of this one it is not known what its device could have done.
+        {"variant": "compiled", "tokens_per_second": 3000.0, "mfu": None},
+    ]
+    variants = {"usual": {"peak_flops": 1.0}, "cached": {"peak_flops": 4e10}}
+    write_json(tmp_path / "result.json", {"rows": rows, "variants": variants, "student": "D1-A6-H384-I288", "device": "cpu"})
+    fleet = with_measured(replace(FLEET, measured=str(tmp_path / "result.json")))
+    fleet.check()
+    assert list(fleet.devices) == ["made", "cpu here"]
+    device = fleet.devices["cpu here"]
+    assert device.peak_teraflops == pytest.approx(0.04)
+    assert device.utilisation == [used] * 3
+    assert device.source == "measured: cached of D1-A6-H384-I288, 2,000 tokens/s"
+    assert all(0 < price < 1e-6 for price in device.price)
+    found = fleet_cost(WORK, TEACHER, fleet)
+    assert [row["device"] for row in found["rows"]] == ["made", "made", "cpu here", "cpu here"]
+
+
+def test_without_a_measurement_a_fleet_is_what_was_assumed(tmp_path: Path) -> None:
+    assert with_measured(FLEET) is FLEET
+    with pytest.raises(RecordError):
+        with_measured(replace(FLEET, measured=str(tmp_path / "nowhere.json")))
 
 
 @pytest.mark.parametrize(

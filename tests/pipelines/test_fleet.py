@@ -9,9 +9,10 @@ import pytest
 from hydra import compose
 from rich.console import Console
 
+from bort.distillation.fleet_cost import fleet_cost, with_measured
 from bort.errors import ConfigurationError
 from bort.files import write_json
-from pipelines import benchmark_cost, engines
+from pipelines import benchmark_cost, benchmark_tables, engines
 from pipelines.schema import Config, typed
 
 PAPER = ["experiment=paper", "fleet.teacher=24-16-1024-4096"]
@@ -44,25 +45,16 @@ def test_the_papers_search_and_distillation_are_what_is_counted() -> None:
     assert some.shapes == work.shapes[::10]
 
 
-def test_a_measured_device_joins_the_assumed_ones(tmp_path: Path) -> None:
-    from bort.distillation.fleet_cost import fleet_cost
-
-    rows = [
-        {"variant": "usual", "tokens_per_second": 400.0, "mfu": 0.5},
-        {"variant": "cached", "tokens_per_second": 2000.0, "mfu": 0.25},
-        {"variant": "compiled", "tokens_per_second": 3000.0, "mfu": None},
-    ]
-    variants = {"cached": {"peak_flops": 4e10}}
-    write_json(tmp_path / "result.json", {"rows": rows, "variants": variants, "student": "D1-A6-H384-I288", "device": "cpu"})
+def test_a_measured_device_stands_beside_the_assumed_ones(tmp_path: Path) -> None:
+    row = {"variant": "cached", "tokens_per_second": 2000.0, "mfu": 0.25}
+    result = {"rows": [row], "variants": {"cached": {"peak_flops": 4e10}}, "student": "D1-A6-H384-I288", "device": "cpu"}
+    write_json(tmp_path / "result.json", result)
     config = composed(*PAPER, f"fleet.measured={tmp_path / 'result.json'}")
     teacher = benchmark_cost._teacher(config)
-    fleet = benchmark_cost._with_measured(config.fleet)
-    assert list(fleet.devices) == ["A100", "H200", "cpu here"]
-    assert fleet.devices["cpu here"].peak_teraflops == pytest.approx(0.04)
-    found = fleet_cost(benchmark_cost.to_train(config, teacher), teacher, fleet)
-    told = shown(benchmark_cost.show(found))
+    told = shown(benchmark_tables.cost(fleet_cost(benchmark_cost.to_train(config, teacher), teacher, with_measured(config.fleet))))
     assert "300 candidates of 536,870,912 tokens; 23,121,100,800 tokens distilled" in told
     assert len([line for line in told.splitlines() if "cpu here" in line and line.rstrip(" │|").endswith("–")]) == 2
+    assert len([line for line in told.splitlines() if "A100" in line and "[" in line]) == 2
     assert "assumptions" in told
     assert benchmark_cost.sources(config)["measured"]
 

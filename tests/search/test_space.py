@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from synthetic_tables import PAPER
 
 from bort.architecture import BORT, ROBERTA_LARGE, Architecture
 from bort.errors import ConfigurationError
 from bort.search.config import SearchSpaceConfig
-from bort.search.space import SearchSpace, check_dominates, maximum_point
+from bort.search.space import SearchSpace, check_dominates, maximum_point, spread
 
 
 def test_the_papers_space_has_its_published_counts() -> None:
@@ -43,6 +45,17 @@ def test_lists_that_hold_something_else_are_refused(name: str, values: list[int]
 def test_a_space_without_a_valid_tuple_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"search_space\.heads=\[5\].*divide"):
         SearchSpace([2], [5], [512], [256])
+
+
+def test_shapes_are_spread_evenly_over_their_order() -> None:
+    shapes = list(SearchSpace(**PAPER))
+    assert spread(shapes, 300) == shapes
+    assert spread(shapes, 30) == shapes[::10]
+    places = [shapes.index(shape) for shape in spread(shapes, 7)]
+    assert len(places) == 7
+    assert places[0] == 0
+    assert {after - before for before, after in pairwise(places)} == {42, 43}
+    assert spread(shapes[:2], 4) == [shapes[0], shapes[0], shapes[1], shapes[1]]
 
 
 def test_maximum_point() -> None:
