@@ -142,6 +142,8 @@ def connect(address: str, processors: int | None = None) -> Any:
         return ray
     settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "namespace": "bort"}
     if address == "local":
+        # Ray would give its processes way to all others, and a search beside other work would stand still.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         settings |= {"address": "local", "include_dashboard": False, "num_cpus": processors}
     else:
         settings["address"] = address
