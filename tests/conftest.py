@@ -10,7 +10,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+# The same examples in every run, however slow the machine: a change is judged by what it changes. HYPOTHESIS_PROFILE=search looks
+# for new ones.
+settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("search", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 _SUBJECTS = [
     "the cat",
@@ -60,6 +69,14 @@ def make_documents(count: int, seed: int = 0) -> list[str]:
         ]
         documents.append(f"story {number} . " + " ".join(sentences))
     return documents
+
+
+@pytest.fixture(autouse=True)
+def fixed_draws() -> None:
+    """Begins every test at the same place of the generators that whatever it calls may draw from."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ def make_blocks(count: int, length: int, seed: int = 0) -> np.ndarray:
     return blocks
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(length=st.integers(8, 130), probability=st.floats(0.01, 0.4), epoch=st.integers(0, 2**40), seed=st.integers(0, 2**63))
 def test_shape_and_content(length: int, probability: float, epoch: int, seed: int):
     blocks = make_blocks(3, length)
@@ -131,7 +131,7 @@ def word_numbers(row: np.ndarray) -> np.ndarray:
     return np.array(numbers)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), length=st.integers(10, 80), probability=st.floats(0.02, 0.4), seed=st.integers(0, 2**40))
 def test_whole_words_are_masked_whole(data: st.DataObject, length: int, probability: float, seed: int):
     row = st.lists(st.sampled_from([5, 6, 6, 7]), min_size=length - 2, max_size=length - 2)

@@ -108,7 +108,7 @@ def test_the_reference_gradient_is_the_derivative_of_the_reference_value() -> No
     np.testing.assert_allclose(difference_gradient(lambda s: reference(s, teacher, 2.0)[0], student), gradient, atol=1e-8)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.floats(0.3, 8.0), st.integers(2, 40), st.floats(0.1, 20))
 def test_soft_targets_match_the_reference_anywhere(seed: int, temperature: float, vocabulary: int, scale: float) -> None:
     student, teacher = pair(3, vocabulary, seed, scale)

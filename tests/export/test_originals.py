@@ -110,7 +110,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
             read_params(path)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(position=draw.integers(0, 200), value=draw.integers(0, 255))
 def test_a_damaged_file_is_read_or_refused_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, position: int, value: int

@@ -15,7 +15,7 @@ from bort.tasks.split import fewer_options
 from bort.tasks.task import Example, Task
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=4), min_size=1, max_size=5), st.sampled_from(["mean", "max"]))
 def test_windows_are_pooled_and_options_stand_beside_each_other(shape, pooling):
     # shape: for each example, for each option, the number of its windows.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from bort.finetuning.encode import Encoded, evaluation_batches, training_batches
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=200), st.integers(1, 20), st.integers(0, 5))
 def test_every_example_once_an_epoch_and_the_same_for_the_same_seed(lengths, batch_size, epoch):
     batches = training_batches(np.array(lengths), batch_size, 7, epoch)
@@ -30,7 +30,7 @@ def test_epochs_and_seeds_differ():
     assert first != np.concatenate(training_batches(lengths, 8, 1, 0)).tolist()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=100), st.integers(1, 300))
 def test_evaluation_batches_hold_all_within_the_limit(lengths, tokens):
     sizes = np.array(lengths)

@@ -16,13 +16,13 @@ def dominated(point: tuple[float, ...], others: list[tuple[float, ...]]) -> bool
     return any(all(a <= b for a, b in zip(o, point, strict=True)) and o != point for o in others)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(points)
 def test_front_is_what_nothing_dominates(rows: list[tuple[float, ...]]) -> None:
     assert pareto_front(rows) == [index for index, point in enumerate(rows) if not dominated(point, rows)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(points)
 def test_hypervolume_counts_unit_cubes(rows: list[tuple[float, ...]]) -> None:
     corner = (5.0, 6.0, 4.0)

@@ -18,7 +18,7 @@ def task(labels, train, heldout, metrics, kind="classification"):
     return Task("t", kind, labels, metrics, examples(train), examples(heldout), examples(heldout))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 4), st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
 def test_class_metrics_agree_with_scikit_learn(classes, pairs):
     from sklearn import metrics as reference
@@ -35,7 +35,7 @@ def test_class_metrics_agree_with_scikit_learn(classes, pairs):
         assert found["f1"] == pytest.approx(reference.f1_score(truth, guess, zero_division=0.0))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=3, max_size=30))
 def test_correlations_agree_with_scipy(pairs):
     from scipy import stats
@@ -64,7 +64,7 @@ def grouped(kind, metrics, examples):
     return Task("t", kind, ["no", "yes"] if kind == "classification" else [], metrics, examples, examples, examples)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30))
 def test_multirc_agrees_with_counting_by_hand(answers):
     from sklearn.metrics import f1_score
@@ -90,7 +90,7 @@ def reference_normalise(text):
     return [word for word in kept.split() if word not in ("a", "an", "the")]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(["The", "a", "U.S.", "us", "York", "new", "York!", ""]), max_size=4), st.integers(0, 3))
 def test_answers_agree_with_a_plain_reference(words, shift):
     prediction, answer = " ".join(words), " ".join(words[shift:] + ["new"] * (shift % 2))
