@@ -61,8 +61,8 @@ def entry(stage: str) -> Callable[[], None]:
 def _run(stage: str, composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
+    from pipelines.chain import Chain
     from pipelines.schema import typed
-    from pipelines.stage import Chain
 
     Chain(typed(composed), stage, Path(HydraConfig.get().runtime.output_dir)).run()
 

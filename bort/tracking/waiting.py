@@ -6,6 +6,7 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from bort.errors import RecordError
@@ -76,6 +77,18 @@ def held(spool: Path) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+@contextmanager
+def first_free(folder: Path) -> Iterator[str]:
+    """Holds the first spool of a stage's folder that no other worker of the stage holds; yields its name, for the tracker."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in count():
+        name = f"worker-{number}"
+        with held(folder / f"{name}.jsonl") as free:
+            if free:
+                yield name
+                return
 
 
 def deliver_left(config: TrackingConfig, folder: Path, observer: Observer) -> None:

@@ -14,10 +14,10 @@ from bort.errors import BortError
 from bort.events import Quiet
 from bort.tracking import Tracker
 from bort.tracking.config import TrackingConfig
+from pipelines.chain import Chain
 from pipelines.overrides import expand, register_resolvers
 from pipelines.schema import register_schema, typed
 from pipelines.sentences import CONF
-from pipelines.stage import Chain
 from pipelines.trials import watched
 
 pytestmark = pytest.mark.usefixtures("composing")
