@@ -6,6 +6,8 @@ The search and fine-tuning both keep their trials with Optuna. Of a newer journa
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from bort.files import parse_json
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
+    from optuna.study import Study
 
 
 def open_database(url: str, *, key: str, shown: object, **engine: Any) -> RDBStorage:
@@ -40,6 +43,20 @@ def open_database(url: str, *, key: str, shown: object, **engine: Any) -> RDBSto
     raise ConfigurationError(
         key, shown, f"its tables have the schema {there}, and Optuna {optuna.__version__} reads {readable}: {mend}"
     )
+
+
+def name_objectives(study: Study, names: Sequence[str]) -> None:
+    """Names a study's objectives for Optuna's dashboard, which otherwise counts them; those of a study that has names stay.
+
+    Args:
+        study: The study; its process may have died before it was named, and an older one was not.
+        names: One for each objective, in their order.
+    """
+    if study.metric_names is None:
+        with warnings.catch_warnings():
+            # Optuna calls it experimental.
+            warnings.simplefilter("ignore")
+            study.set_metric_names(list(names))
 
 
 def newer_journal(path: Path) -> str | None:

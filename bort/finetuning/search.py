@@ -15,7 +15,7 @@ from bort.files import drop_torn_line
 from bort.finetuning.config import FinetuningConfig, check_value
 from bort.record import exclusive
 from bort.redaction import redact
-from bort.studies import open_database, stumbled
+from bort.studies import name_objectives, open_database, stumbled
 
 _FLOATS = ("learning_rate", "weight_decay", "warmup", "dropout", "head_rate", "layer_rate")
 #: Steering score of a trial whose training diverged: below whatever a metric can give.
@@ -87,6 +87,7 @@ def search_theta(
         if study.user_attrs.get("mark", mark) != mark:
             raise BortError(f"{storage} holds the search '{name}' over another Θ; remove it or choose another directory.")
         study.set_user_attr("mark", mark)
+        name_objectives(study, [f"steering {primary}"])
     first = 0
     while first < config.trials:
         last = min(first + config.round, config.trials)

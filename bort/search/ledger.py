@@ -268,6 +268,11 @@ class Ledger:
         return [float(candidate.parameters), float(candidate.latency), entry.error]
 
 
+def objective_names(problem: Problem, objectives: int) -> list[str]:
+    """Returns what a study's values are: W, or p, i and e."""
+    return ["W"] if objectives == 1 else ["parameters", "latency in ms" if problem.measured else "operations", "error"]
+
+
 def distributions(problem: Problem) -> dict[str, optuna.distributions.BaseDistribution]:
     """Returns the parameters of a study: the four of the architecture, and θ's place in Θ where there are several."""
     from optuna.distributions import CategoricalDistribution

@@ -17,8 +17,9 @@ from bort.events import Observer, Quiet
 from bort.search.config import StorageConfig, StrategyConfig
 from bort.search.coordination import Coordination, StudyLostError, open_coordination, pause
 from bort.search.engine import Engine, Job, LocalEngine, train
-from bort.search.ledger import Entry, Ledger, check_identity, usable
+from bort.search.ledger import Entry, Ledger, check_identity, objective_names, usable
 from bort.search.problem import Problem
+from bort.studies import name_objectives
 
 if TYPE_CHECKING:
     from bort.search.strategies import Strategy
@@ -211,6 +212,7 @@ def _open_study(
             sampler=optuna.samplers.RandomSampler(seed=0),
         )
     check_identity(study, identity)
+    name_objectives(study, objective_names(problem, len(strategy.directions)))
     ledger = Ledger(study, problem, coordination)
     study.sampler = strategy.sampler(ledger)
     return ledger

@@ -110,6 +110,21 @@ def test_rounds_propose_without_knowing_each_other(tmp_path):
     assert [a["theta"] for a in one] != [b["theta"] for b in three]
 
 
+def test_its_objective_is_named_for_the_dashboard_also_in_a_study_that_has_no_name_for_it_yet(tmp_path):
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    journal = tmp_path / "study.journal"
+    found = search(tmp_path, trials=2)
+    for _ in range(2):
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+        assert optuna.load_study(study_name="s", storage=storage).metric_names == ["steering accuracy"]
+        lines = journal.read_bytes().splitlines(keepends=True)
+        journal.write_bytes(b"".join(line for line in lines if b"study:metric_names" not in line))
+        assert len(journal.read_bytes().splitlines()) == len(lines) - 1
+        assert search(tmp_path, trials=2) == found
+
+
 def test_another_search_of_that_name_is_refused(tmp_path):
     search(tmp_path, trials=1)
     with pytest.raises(BortError, match="over another Θ"):

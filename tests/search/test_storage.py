@@ -12,9 +12,24 @@ from synthetic_tables import SMALL, TINY, table_problem
 
 from bort.errors import BortError, ConfigurationError
 from bort.redaction import redact
-from bort.search.config import JournalStorageConfig, OseConfig, PostgresStorageConfig, RandomConfig, SearchConfig, StorageConfig
+from bort.search.config import (
+    JournalStorageConfig,
+    Nsga2Config,
+    OseConfig,
+    PostgresStorageConfig,
+    RandomConfig,
+    SearchConfig,
+    StorageConfig,
+)
 from bort.search.coordination import check_storage, open_coordination
 from bort.search.run import run_search
+
+
+def loaded(path: Path) -> Any:
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    return optuna.load_study(study_name="search", storage=optuna.storages.JournalStorage(JournalFileBackend(str(path))))
 
 
 @pytest.mark.parametrize(
@@ -56,14 +71,45 @@ def test_several_studies_share_a_journal(tmp_path: Path) -> None:
 
 
 def test_the_journal_is_optunas_own(tmp_path: Path) -> None:
-    import optuna
-    from optuna.storages.journal import JournalFileBackend
-
     result = run_search(table_problem(tmp_path, TINY), OseConfig(), storage=JournalStorageConfig(), directory=tmp_path)
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
-    study = optuna.load_study(study_name="search", storage=storage)
+    study = loaded(tmp_path / "study.journal")
     assert study.best_value == result["winner"]["w"]
     assert study.best_params == {name: result["winner"][name] for name in TINY}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "measured", "names"),
+    [
+        (OseConfig(), False, ["W"]),
+        (Nsga2Config(trials=4, population=2), False, ["parameters", "operations", "error"]),
+        (Nsga2Config(trials=4, population=2), True, ["parameters", "latency in ms", "error"]),
+    ],
+)
+def test_objectives_are_named_for_the_dashboard(tmp_path: Path, strategy: Any, measured: bool, names: list[str]) -> None:
+    problem = replace(table_problem(tmp_path, TINY), latency_name="cpu" if measured else "operations")
+    run_search(problem, strategy, storage=JournalStorageConfig(), directory=tmp_path)
+    study = loaded(tmp_path / "study.journal")
+    assert study.metric_names == names
+    assert len(study.directions) == len(names)
+
+
+def test_a_study_whose_objectives_have_no_names_yet_goes_on_and_gets_them_once(tmp_path: Path) -> None:
+    """One of an earlier version, or of a worker that died before it named them."""
+    problem = table_problem(tmp_path, TINY)
+    result = run_search(problem, OseConfig(), storage=JournalStorageConfig(), directory=tmp_path)
+    journal = tmp_path / "study.journal"
+    named = journal.read_bytes().splitlines(keepends=True)
+    nameless = [line for line in named if b"study:metric_names" not in line]
+    assert len(nameless) == len(named) - 1
+    identity = loaded(journal).user_attrs
+    for whole in (nameless, nameless[: len(nameless) // 2]):
+        journal.write_bytes(b"".join(whole))
+        assert loaded(journal).metric_names is None
+        for _ in range(2):
+            assert run_search(problem, OseConfig(), storage=JournalStorageConfig(), directory=tmp_path) == result
+        assert journal.read_bytes().count(b"study:metric_names") == 1
+        assert loaded(journal).metric_names == ["W"]
+        assert loaded(journal).user_attrs == identity
 
 
 def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
