@@ -15,20 +15,21 @@ from pipelines.stage import Run, Stage
 def work(run: Run) -> dict[str, Any]:
     """Exports the fine-tuned model, or the one that was named."""
     from bort.export import export_model
-    from bort.export.lineage import lineage
+    from bort.export.lineage import card_facts, lineage
 
+    config = run.config.export
     model = Path(run.config.evaluate.model or run.inputs["finetune"]["model"])
     made = lineage(model)
     result = export_model(
         model,
         run.directory,
-        config=run.config.export,
-        facts=shipping.facts(run, model, made),
+        config=config,
+        facts=card_facts(model, made, {"teacher": config.teacher_licence, "corpus": config.corpus_licence}),
         gate=shipping.gate(run, model),
         observer=run.observer,
     )
     shipping.record(run, result)
-    if run.config.export.mlflow:
+    if config.mlflow:
         result["mlflow"] = shipping.ship(run, result, model, made)
     return {**result, "model": str(model)}
 

@@ -1,24 +1,18 @@
-"""What an export needs of the other rooms: the judge of int8, what the records tell of the model, and its place in MLflow."""
+"""What an export needs of the other rooms: the judge of int8, and the model's place in MLflow."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.errors import BortError, ConfigurationError
-from bort.export.config import NOT_IN_NAMES
 from pipelines.schema import Config
 from pipelines.stage import Run
 
 if TYPE_CHECKING:
     from bort.export.gate import Gate
     from bort.export.lineage import Made
-
-_NOT_IN_NAMES = re.compile(f"[{re.escape(''.join(NOT_IN_NAMES))}]")
-#: The forms whose figures are a run's, by the names of MLflow's metrics.
-_FORMS = ("transformers", "onnx", "optimised", "int8")
 
 
 def check(config: Config) -> None:
@@ -80,26 +74,13 @@ def gate(run: Run, model: Path) -> Gate | None:
     return Gate(task.name, task.primary, len(task.heldout), scored)
 
 
-def facts(run: Run, model: Path, made: Mapping[str, Made]) -> dict[str, Any]:
-    """Returns what the model's card says of it that the export does not know itself."""
-    from bort.export.lineage import card_facts
-
-    told = card_facts(model, made)
-    settings = run.config.export
-    for source, licence in (("teacher", settings.teacher_licence), ("corpus", settings.corpus_licence)):
-        if source in told and licence:
-            told[source]["licence"] = licence
-    return told
-
-
 def ship(run: Run, result: Mapping[str, Any], model: Path, made: Mapping[str, Made]) -> dict[str, Any]:
     """Writes the MLflow model, and records it with the run; returns what the result tells of it."""
     from bort.export.lineage import run_keys
+    from bort.export.release import description, registered_name, served_form, served_metrics, subject
     from bort.tracking.model import write_served_model
 
-    int8 = result.get("int8") or {}
-    # What no task has judged does not answer for the model.
-    served = int8 if int8.get("accepted") else result.get("onnx")
+    form = served_form(result)
     task = made["finetune"].manifest["settings"]["task"] if "finetune" in made else {}
     longest = min(result["positions"], task.get("max_length") or result["positions"])
     told = write_served_model(
@@ -107,61 +88,30 @@ def ship(run: Run, result: Mapping[str, Any], model: Path, made: Mapping[str, Ma
         run.directory / "mlflow",
         serves=result["serves"],
         max_length=longest,
-        onnx=served["path"] if served else None,
+        onnx=None if form == "transformers" else result[form]["path"],
         pairs=isinstance(task.get("text"), list) and len(task["text"]) > 1,
     )
-    subject = made["finetune"].result["task"]["name"] if "finetune" in made else "student" if "distill" in made else "model"
-    name = run.config.export.registered_model
-    name = _NOT_IN_NAMES.sub("-", f"{run.config.name}-{subject}") if name is None else name
+    name = registered_name(run.config.export, run.config.name, made)
     lineage = run_keys(model, made)
     architecture = result["size"]["architecture"]
     run.tracked.model(
         run.directory / "mlflow",
-        f"{architecture} {subject}",
+        f"{architecture} {subject(made)}",
         serves=told["serves"],
-        registered=name or None,
+        registered=name,
         lineage={**lineage, "export": run.tracked.key},
         tags={f"bort.{stage}": key for stage, key in lineage.items()} | {"bort.architecture": architecture},
-        params={"architecture": architecture, "runtime": told["runtime"], "max_length": longest, "int8": served is int8},
-        metrics=_served_metrics(result, served),
-        description=_description(result, made, subject),
+        params={"architecture": architecture, "runtime": told["runtime"], "max_length": longest, "int8": form == "int8"},
+        metrics=served_metrics(result),
+        description=description(result, made),
     )
-    return {**told, "registered": name or None, "lineage": lineage}
+    return {**told, "registered": name, "lineage": lineage}
 
 
 def record(run: Run, result: Mapping[str, Any]) -> None:
     """Records the export's files and figures with its run."""
-    figures: dict[str, float] = {}
-    for name in _FORMS:
-        form = result.get(name) or {}
-        figures |= {f"{name}/{key}": form[key] for key in ("bytes", "difference", "score", "lost") if form.get(key) is not None}
-    run.tracked.metrics(figures)
-    for name in _artifacts(result, shipped=run.config.export.mlflow):
+    from bort.export.release import folders_beside, form_metrics
+
+    run.tracked.metrics(form_metrics(result))
+    for name in folders_beside(result, served=run.config.export.mlflow):
         run.tracked.artifact(run.directory / name)
-
-
-def _artifacts(result: Mapping[str, Any], *, shipped: bool) -> list[str]:
-    """Returns the folders that MLflow keeps beside the model: what the model holds already would be the same weights again."""
-    written = [name for name in ("transformers", "onnx") if name in result]
-    held = "onnx" if "onnx" in result else "transformers"
-    return [name for name in written if not (shipped and name == held)]
-
-
-def _served_metrics(result: Mapping[str, Any], served: Mapping[str, Any] | None) -> dict[str, float]:
-    """Returns the figures of what is served: its size, and its score where a task judged it."""
-    form, int8 = served or result["transformers"], result.get("int8") or {}
-    score = int8.get("score" if form is int8 else "full_score")
-    return {"served/bytes": form["bytes"], **({f"served/{int8['metric']}": score} if score is not None else {})}
-
-
-def _description(result: Mapping[str, Any], made: Mapping[str, Made], subject: str) -> str:
-    architecture, size = result["size"]["architecture"], result["size"]["total"]
-    steps = [stage for stage in ("search", "distill", "finetune") if stage in made]
-    lines = [f"{architecture}, {size / 1e6:.1f} M parameters, {subject}; a {result['kind']}."]
-    if steps:
-        lines += ["", "Made by " + ", ".join(f"{stage} (`{made[stage].key}`)" for stage in steps) + "; the tags name the runs."]
-    int8 = result.get("int8") or {}
-    if int8.get("score") is not None:
-        kept = "kept" if int8["accepted"] else "not kept"
-        lines += ["", f"int8 {kept}: {int8['metric']} {int8['full_score']:.4f} → {int8['score']:.4f}, {int8['examples']} examples."]
-    return "\n".join(lines)

@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bort.export.release import FORMS
+
 #: What cleaning did to the documents that it counts.
 _CLEANED = {
     "tables": "tables taken out",
@@ -148,7 +150,7 @@ def evaluate(result: dict[str, Any]) -> RenderableType:
 
 def export(result: dict[str, Any]) -> RenderableType:
     """The files that were written, their sizes, how far they are from torch, and what int8 loses of the task's metric."""
-    forms = [(name, result[name]) for name in ("transformers", "onnx", "optimised", "int8") if result.get(name)]
+    forms = [(name, result[name]) for name in FORMS if result.get(name)]
     rows = [
         (
             name if form.get("accepted") is not False else f"{name}, not kept",
@@ -178,7 +180,7 @@ def export(result: dict[str, Any]) -> RenderableType:
 
 def export_headline(result: Mapping[str, Any]) -> str:
     """The forms that were kept, with their sizes."""
-    forms = {name: result.get(name) or {} for name in ("transformers", "onnx", "optimised", "int8")}
+    forms = {name: result.get(name) or {} for name in FORMS}
     kept = [f"{name} {form['bytes'] / 1e6:.1f} MB" for name, form in forms.items() if form.get("accepted", bool(form))]
     return f"{result['kind']}: {', '.join(kept)}"
 

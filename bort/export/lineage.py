@@ -108,8 +108,14 @@ def run_keys(model_dir: Path | str, made: Mapping[str, Made]) -> dict[str, str]:
     return keys
 
 
-def card_facts(model_dir: Path | str, made: Mapping[str, Made]) -> dict[str, Any]:
-    """Returns what the records tell for a model's card; see :func:`bort.export.card.model_card`."""
+def card_facts(model_dir: Path | str, made: Mapping[str, Made], licences: Mapping[str, str | None] | None = None) -> dict[str, Any]:
+    """Returns what the records tell for a model's card; see :func:`bort.export.card.model_card`.
+
+    Args:
+        model_dir: The model.
+        made: The stages that it came from.
+        licences: Licences of ``teacher`` and ``corpus``, which no record holds.
+    """
     if not made:
         return {}
     role = role_of(model_dir, made)
@@ -122,6 +128,9 @@ def card_facts(model_dir: Path | str, made: Mapping[str, Made]) -> dict[str, Any
     }
     if role != "teacher":
         facts |= _distilled(made, role)
+    for source, licence in (licences or {}).items():
+        if source in facts and licence:
+            facts[source]["licence"] = licence
     if "finetune" in made:
         facts["name"] += f" on {made['finetune'].result['task']['name']}"
         facts["task"] = _task(made["finetune"].result, role)

@@ -123,6 +123,16 @@ def test_the_card_tells_what_the_records_tell(chain: Path) -> None:
         assert told in card, told
 
 
+def test_licences_that_were_stated_stand_beside_what_they_are_of(chain: Path) -> None:
+    model, licences = chain / "finetune" / "model", {"teacher": "apache-2.0", "corpus": None}
+    facts = card_facts(model, lineage(model), licences)
+    assert facts["teacher"]["licence"] == "apache-2.0"
+    assert "licence" not in facts["corpus"]
+    # The twin has no teacher that a licence could be of.
+    twin = chain / "finetune" / "twin" / "model"
+    assert "teacher" not in card_facts(twin, lineage(twin), licences)
+
+
 def test_the_twin_owes_nothing_to_the_teacher(chain: Path) -> None:
     model = chain / "finetune" / "twin" / "model"
     facts = card_facts(model, lineage(model))
