@@ -25,6 +25,7 @@ from bort.search.scaling_config import ScalingConfig
 from bort.tasks.config import TaskConfig
 from bort.teacher.config import TargetConfig, TeacherConfig
 from bort.tracking.config import TrackingConfig
+from pipelines.type_check import check_types
 
 #: The groups whose answers have settings of their own, each with its schema by name.
 VARIANTS: dict[str, dict[str, type]] = {
@@ -174,13 +175,14 @@ def typed(composed: DictConfig) -> Config:
     """Returns the composed configuration as dataclasses, every reference resolved.
 
     Raises:
-        ConfigurationError: A value that the user has to give is missing.
+        ConfigurationError: A value that the user has to give is missing, or one is of another type than its setting.
     """
     for key in sorted(OmegaConf.missing_keys(composed)):
         raise ConfigurationError(key, "", f"it has no value of its own; give it one with {key}=…")
     config = OmegaConf.to_object(composed)
     if not isinstance(config, Config):
         raise TypeError(f"The configuration was composed without its schema, as {type(config).__name__}.")
+    check_types(config, Config)
     return config
 
 

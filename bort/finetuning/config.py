@@ -202,7 +202,9 @@ def _check_range(name: str, wanted: Any) -> None:
         return
     if not isinstance(wanted, Mapping) or not {"low", "high"} <= set(wanted) or set(wanted) - {"low", "high", "log"}:
         raise ConfigurationError(key, wanted, "a list of choices, or low, high and optionally log, is needed")
-    check_value(f"{key}.low", name, wanted["low"])
-    check_value(f"{key}.high", name, wanted["high"])
+    for end in ("low", "high"):
+        if wanted[end] is None:
+            raise ConfigurationError(f"{key}.{end}", None, "a number is needed")
+        check_value(f"{key}.{end}", name, wanted[end])
     if wanted["low"] > wanted["high"] or (wanted.get("log") and wanted["low"] <= 0):
         raise ConfigurationError(key, wanted, "low must not be above high, and must be above 0 on a logarithmic scale")
