@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bort.errors import BortError
@@ -17,6 +18,8 @@ from bort.tracking.schema import unreadable
 from pipelines.app import guarded
 
 _HOST = "127.0.0.1"
+#: Seconds that a server has to end by itself; then it is killed.
+_GRACE = 20.0
 
 
 def main() -> None:
@@ -67,8 +70,18 @@ def _serve(outputs: Path, port: int, study: Path | None) -> None:
     try:
         servers[0].wait()
     finally:
-        for server in servers:
-            server.terminate()
+        _end(servers)
+
+
+def _end(servers: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ends the servers and waits for that, so that whoever asked finds their ports free."""
+    for server in servers:
+        server.terminate()
+    for server in servers:
+        try:
+            server.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 def _mlflow(outputs: Path, port: int) -> list[str]:
