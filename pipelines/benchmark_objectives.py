@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bort.errors import ConfigurationError
 from bort.files import digest, file_digest, read_json
@@ -12,9 +12,6 @@ from pipelines import benchmark_tables
 from pipelines.app import entry
 from pipelines.schema import Config
 from pipelines.stage import Run, Stage
-
-if TYPE_CHECKING:
-    from bort.report.objectives import ObjectiveRun
 
 #: The settings of a distillation in which the runs may differ.
 _VARIED = ("loss", "seed")
@@ -28,10 +25,9 @@ def found(config: Config) -> list[Path]:
 
 def work(run: Run) -> dict[str, Any]:
     """Compares the runs and draws them."""
-    from bort.report.objectives import compare_objectives, draw_objectives
+    from bort.report.objectives import compare_objectives, draw_objectives, read_runs
 
-    runs = [_read(folder) for folder in found(run.config)]
-    runs.sort(key=lambda item: (item.objective.count("+"), item.objective, item.seed))
+    runs = read_runs(found(run.config))
     drawing = draw_objectives(runs)
     drawing.write(run.directory)
     run.tracked.artifact(run.directory / f"{drawing.name}.png")
@@ -52,24 +48,6 @@ def check(config: Config) -> None:
     if differing:
         accepted = f"its distillations differ in {', '.join(differing)}, and may differ in loss and seed alone"
         raise ConfigurationError("report.source", source, accepted)
-
-
-def _read(folder: Path) -> ObjectiveRun:
-    from bort.report.objectives import ObjectiveRun
-
-    result, settings = read_json(folder / RESULT), read_json(folder / MANIFEST)["settings"]
-    terms = [name for name in ("masked_lm", "soft_targets", "hidden", "relations") if settings["loss"][name] > 0]
-    uses = terms != ["masked_lm"]
-    temperature = f"@{settings['loss']['temperature']:g}" if "soft_targets" in terms else ""
-    return ObjectiveRun(
-        "+".join(terms) + temperature,
-        settings["seed"],
-        result["steps"],
-        result["processor_seconds"],
-        result.get("teacher_processor_seconds", 0.0) if uses else 0.0,
-        {name: value for name, value in result["heldout"].items() if value is not None},
-        result["curve"],
-    )
 
 
 STAGE = Stage(

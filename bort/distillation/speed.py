@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bort.architecture import BORT, ROBERTA_LARGE, Architecture
 from bort.distillation.config import ImplConfig, SpeedConfig
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from bort.teacher import TeacherConfig
 
+Times = NDArray[np.float64]
 #: Tokens that the paper's student read, by the reading of its released checkpoint: 44,100 steps of 1,024 blocks of 512.
 PAPER_TOKENS = 44_100 * 1024 * 512
 
@@ -83,6 +85,67 @@ def compare_speed(
     first = next(iter(variants.values()))
     shared = {key: first[key] for key in ("student", "teacher", "student_parameters", "teacher_parameters", "vocab_size", "device")}
     return {"variants": variants, "cache": made, "tokens_per_step": config.batch_size * config.block_length, **shared}
+
+
+def speed_rows(found: Mapping[str, Any], ratio: Callable[[Times, Times], Mapping[str, float]]) -> list[dict[str, Any]]:
+    """Returns the figures of each variant, and how many times faster than the first one it is.
+
+    Args:
+        found: What :func:`compare_speed` returned.
+        ratio: Tells how many times faster a second series of times by round [R] is than a first one, with an interval.
+
+    Returns:
+        For each ``variant`` its ``tokens_per_second``; the median ``milliseconds`` and ``processor_milliseconds`` of a step; the
+        ratios ``faster``, ``faster_by_processor`` and ``student_step_faster`` (without the teacher's part); peaks of memory and
+        ``memory_share``, its share of the first one's; ``mfu``, where the device's peak is known; the last ``loss`` and the largest
+        relative ``loss_difference`` from the first one's; ``cache_pays_after_passes``, the passes over the corpus after which the
+        teacher's one pass has paid for itself; ``hours_for_paper``, the hours that :data:`PAPER_TOKENS` take.
+    """
+    variants = found["variants"]
+    first = next(iter(variants.values()))
+    return [_row(name, found, first, variants.get("masked", first), ratio) for name in variants]
+
+
+def _row(
+    name: str,
+    found: Mapping[str, Any],
+    first: Mapping[str, Any],
+    live: Mapping[str, Any],
+    ratio: Callable[[Times, Times], Mapping[str, float]],
+) -> dict[str, Any]:
+    mine = found["variants"][name]
+
+    def faster(*parts: str) -> Mapping[str, float]:
+        series = [np.array(variant[parts[0]]) - sum(np.array(variant[part]) for part in parts[1:]) for variant in (first, mine)]
+        return ratio(*series)
+
+    rate = 1000.0 * found["tokens_per_step"] / float(np.median(mine["milliseconds"]))
+    losses, reference = np.array(mine["losses"]), np.array(first["losses"])
+    return {
+        "variant": name,
+        "tokens_per_second": rate,
+        "milliseconds": float(np.median(mine["milliseconds"])),
+        "processor_milliseconds": float(np.median(mine["processor_milliseconds"])),
+        "faster": faster("milliseconds"),
+        "faster_by_processor": faster("processor_milliseconds"),
+        "student_step_faster": faster("milliseconds", "teacher_milliseconds"),
+        "peak_memory_bytes": mine["peak_memory_bytes"],
+        "peak_device_memory_bytes": mine["peak_device_memory_bytes"],
+        "memory_share": mine["peak_memory_bytes"] / first["peak_memory_bytes"],
+        "mfu": mine["flops_per_token"] * rate / mine["peak_flops"] if mine["peak_flops"] else None,
+        "loss": float(losses[-1]),
+        "loss_difference": float(np.max(np.abs(losses - reference) / np.abs(reference))),
+        "cache_pays_after_passes": _pays(found, live, mine) if name in ("cached", "compiled") else None,
+        "hours_for_paper": PAPER_TOKENS / rate / 3600.0,
+        "implementation": mine["implementation"],
+    }
+
+
+def _pays(found: Mapping[str, Any], live: Mapping[str, Any], mine: Mapping[str, Any]) -> float | None:
+    """Returns after how many passes over the corpus, of one student or of several, the teacher's one pass has paid for itself."""
+    passed: float = 1000.0 * found["cache"]["processor_seconds"] * found["tokens_per_step"] / found["cache"]["tokens"]
+    saved = float(np.median(live["processor_milliseconds"]) - np.median(mine["processor_milliseconds"]))
+    return passed / saved if saved > 0 else None
 
 
 def _add(sums: dict[str, Any], answer: Mapping[str, Any], *, counted: bool) -> None:

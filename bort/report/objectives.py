@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+from bort.files import read_json
+from bort.record import MANIFEST, RESULT
 from bort.report.drawing import Drawing, canvas, finish
 from bort.report.theme import LIGHT
 
@@ -19,6 +22,8 @@ FIGURES = {
 }
 #: What a loss is called, by its terms.
 NAMES = {"masked_lm": "masked LM", "soft_targets": "KD", "masked_lm+soft_targets": "mix of both"}
+#: The terms of a loss, in the order in which they name it.
+_TERMS = ("masked_lm", "soft_targets", "hidden", "relations")
 _COLOURS = ("twin", "student", "front", "teacher")
 
 
@@ -57,6 +62,30 @@ class ObjectiveRun:
                 share = (seconds / per_step - before) / (after - before)
                 return low + min(1.0, share) * (high - low)
         return None
+
+
+def read_runs(folders: Iterable[Path]) -> list[ObjectiveRun]:
+    """Returns the trainings of finished distillations, those by fewer terms first.
+
+    Args:
+        folders: The folders of distill stages.
+    """
+    return sorted(map(_read, folders), key=lambda run: (run.objective.count("+"), run.objective, run.seed))
+
+
+def _read(folder: Path) -> ObjectiveRun:
+    result, settings = read_json(folder / RESULT), read_json(folder / MANIFEST)["settings"]
+    terms = [name for name in _TERMS if settings["loss"][name] > 0]
+    temperature = f"@{settings['loss']['temperature']:g}" if "soft_targets" in terms else ""
+    return ObjectiveRun(
+        "+".join(terms) + temperature,
+        settings["seed"],
+        result["steps"],
+        result["processor_seconds"],
+        result.get("teacher_processor_seconds", 0.0) if terms != ["masked_lm"] else 0.0,
+        {name: value for name, value in result["heldout"].items() if value is not None},
+        result["curve"],
+    )
 
 
 def compare_objectives(runs: Sequence[ObjectiveRun]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import multiprocessing
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bort.architecture import BORT, ROBERTA_LARGE, Architecture
@@ -67,6 +68,47 @@ def test_a_variant_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "_Processes", Threads)
     with pytest.raises(BortError, match=r"variant cache failed: .*no such directory"):
         speed.compare_speed(SpeedConfig(), TeacherConfig(path="./nowhere"), ImplConfig("cpu", threads=1))
+
+
+def variant(**changes: Any) -> dict[str, Any]:
+    """Three rounds, and the losses of two steps."""
+    usual = {
+        "milliseconds": [400.0, 410.0, 390.0], "processor_milliseconds": [800.0, 780.0, 820.0],
+        "teacher_milliseconds": [300.0, 300.0, 300.0], "losses": [4.0, 2.0], "flops_per_token": 3e6, "peak_flops": 1e9,
+        "peak_memory_bytes": 1000, "peak_device_memory_bytes": 0, "implementation": "eager",
+    }  # fmt: skip
+    return {**usual, **changes}
+
+
+def test_rows_compare_each_variant_with_the_first() -> None:
+    cached = variant(
+        milliseconds=[100.0, 90.0, 110.0], processor_milliseconds=[150.0, 200.0, 250.0], teacher_milliseconds=[0.0] * 3,
+        losses=[4.0, 2.02], flops_per_token=1e6, peak_memory_bytes=250, peak_flops=None,
+    )  # fmt: skip
+    variants = {"usual": variant(), "masked": variant(processor_milliseconds=[600.0] * 3), "cached": cached}
+    found = {"variants": variants, "tokens_per_step": 24, "cache": {"processor_seconds": 2.0, "tokens": 120}}
+    asked = []
+
+    def ratio(slow: np.ndarray, fast: np.ndarray) -> dict[str, float]:
+        asked.append((slow.tolist(), fast.tolist()))
+        return {"ratio": float(np.median(slow) / np.median(fast))}
+
+    usual, masked, row = speed.speed_rows(found, ratio)
+    assert [usual["variant"], masked["variant"], row["variant"]] == list(variants)
+    assert row["tokens_per_second"] == pytest.approx(240.0)
+    assert usual["mfu"] == pytest.approx(3e6 * 60.0 / 1e9)
+    assert row["mfu"] is None
+    assert [row[name]["ratio"] for name in ("faster", "faster_by_processor", "student_step_faster")] == [4.0, 4.0, 1.0]
+    # The student's step is what the teacher's part leaves.
+    assert asked[-1] == ([100.0, 110.0, 90.0], [100.0, 90.0, 110.0])
+    assert row["memory_share"] == 0.25
+    assert (row["loss"], row["loss_difference"]) == (2.02, pytest.approx(0.01))
+    assert row["hours_for_paper"] == pytest.approx(speed.PAPER_TOKENS / 240.0 / 3600.0)
+    # A pass over 24 tokens costs the teacher 400 ms; a step without it saves 400 ms of the loop that has it run along.
+    assert row["cache_pays_after_passes"] == pytest.approx(1.0)
+    assert usual["cache_pays_after_passes"] is masked["cache_pays_after_passes"] is None
+    found["cache"]["processor_seconds"], variants["cached"] = 1.0, variant()
+    assert speed.speed_rows(found, ratio)[2]["cache_pays_after_passes"] is None, "what saves nothing never pays"
 
 
 def test_bort_is_scaled_to_its_teacher() -> None:

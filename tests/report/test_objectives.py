@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bort.report.objectives import ObjectiveRun, compare_objectives, draw_objectives, interval
+from bort.files import write_json
+from bort.report.objectives import ObjectiveRun, compare_objectives, draw_objectives, interval, read_runs
 
 
 def run(objective: str, seed: int, per_step: float, slope: float, teacher: float = 0.0) -> ObjectiveRun:
@@ -18,6 +19,24 @@ def run(objective: str, seed: int, per_step: float, slope: float, teacher: float
 RUNS = [run("masked_lm", seed, 1.0, 0.001) for seed in (0, 1, 2)] + [
     run("soft_targets@2", seed, 2.0, 0.003, 40) for seed in (0, 1, 2)
 ]
+
+
+def test_runs_are_read_from_finished_distillations(tmp_path: Path) -> None:
+    def made(name: str, seed: int, **weights: float) -> Path:
+        loss = {**dict.fromkeys(("masked_lm", "soft_targets", "hidden", "relations"), 0.0), "temperature": 2.0, **weights}
+        heldout = {"mlm_accuracy": 0.5, "kl": None}
+        result = {"steps": 100, "processor_seconds": 9.0, "teacher_processor_seconds": 4.0, "heldout": heldout, "curve": []}
+        write_json(tmp_path / name / "result.json", result)
+        write_json(tmp_path / name / "manifest.json", {"settings": {"loss": loss, "seed": seed}})
+        return tmp_path / name
+
+    mixed, plain = made("a", 0, masked_lm=0.5, soft_targets=0.5), made("b", 1, masked_lm=1.0)
+    runs = read_runs([mixed, plain, made("c", 0, masked_lm=1.0), made("d", 0, relations=1.0)])
+    named = [(run.objective, run.seed) for run in runs]
+    assert named == [("masked_lm", 0), ("masked_lm", 1), ("relations", 0), ("masked_lm+soft_targets@2", 0)]
+    # Masked LM alone owes nothing to the teacher, whose pass may have been made for other losses.
+    assert [run.teacher_seconds for run in runs] == [0.0, 0.0, 4.0, 4.0]
+    assert runs[0].heldout == {"mlm_accuracy": 0.5}
 
 
 def test_figures_at_equal_steps_and_at_equal_cost() -> None:
