@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +91,7 @@ def estimator(run: Run, space: Any) -> Any:
 
 def loss(config: Config, error: DistillErrorConfig | SupernetErrorConfig) -> LossConfig:
     """Returns the loss that candidates are trained with."""
-    known = {item.name for item in fields(config.loss)}
-    for name, weight in error.loss.items():
-        if name not in known:
-            raise ConfigurationError(f"error.loss.{name}", weight, f"use one of {', '.join(sorted(known))}")
-    changes: dict[str, Any] = dict(error.loss)
-    changed = replace(config.loss, **changes)
-    changed.check()
-    return changed
+    return config.loss.changed(error.loss, "error.loss")
 
 
 def sources(config: Config) -> Mapping[str, str]:
@@ -123,10 +115,6 @@ def reference(error: ErrorConfig) -> Mapping[Architecture, float]:
     if not path:
         return {}
     try:
-        errors = read_table(TableErrorConfig(path=path)).of_seed(None)
+        return read_table(TableErrorConfig(path=path)).last_of_seed(None)
     except ConfigurationError as refused:
         raise ConfigurationError("error.reference", path, refused.accepted) from refused
-    last: dict[Architecture, tuple[int, float]] = {}
-    for (shape, steps), value in errors.items():
-        last[shape] = max(last.get(shape, (0, 0.0)), (steps, value))
-    return {shape: value for shape, (_, value) in last.items()}

@@ -20,6 +20,7 @@ from bort.files import read_json, write_json, write_text
 from bort.redaction import redact
 from pipelines.console import console
 from pipelines.overrides import FIXED, fixed, quoted, register_resolvers
+from pipelines.processes import stop
 from pipelines.ranks import follows
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ FOLDER = "BORT_SWEEP"
 #: What a job that a launcher started says and shows.
 LOG = "job.log"
 _INTERRUPTED = 130
-#: Seconds that a job which was told to stop is given.
-_GRACE_SECONDS = 10.0
 
 
 class Job:
@@ -97,7 +96,7 @@ class Job:
             try:
                 status = process.wait()
             finally:
-                _stop(process)
+                stop([process])
         failure = _reason(directory / LOG, status) if status else ""
         ended = f"failed: {failure}" if failure else "done"
         console.print(f"job {word['number']} ({word['overrides']}): {ended}, {time.monotonic() - started:.1f} s", markup=False)
@@ -166,13 +165,3 @@ def _reason(log: Path, status: int) -> str:
     if status == _INTERRUPTED:
         return "it was interrupted"
     return told[-1] if told else f"it ended with status {status}; {log} says why"
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

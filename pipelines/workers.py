@@ -13,10 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 
 from bort.distillation.config import ImplConfig
 from pipelines.overrides import quoted
+from pipelines.processes import stop
 from pipelines.stage import Run
-
-#: Seconds that a worker which was told to stop is given.
-_GRACE_SECONDS = 10.0
 
 
 def share(impl: ImplConfig) -> ImplConfig:
@@ -77,7 +75,7 @@ def beside(run: Run, stage: str) -> Iterator[None]:
             if process.wait():
                 run.observer.warn(f"Worker {number} ended early; {run.directory / _log(number)} says why.")
     finally:
-        _stop(others)
+        stop(others)
 
 
 def _log(number: int) -> str:
@@ -92,14 +90,3 @@ def _start(run: Run, stage: str, number: int, gpu: Mapping[str, str]) -> subproc
     run.directory.mkdir(parents=True, exist_ok=True)
     with (run.directory / _log(number)).open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **gpu})
-
-
-def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
-    for process in processes:
-        if process.poll() is None:
-            process.terminate()
-    for process in processes:
-        try:
-            process.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()

@@ -78,6 +78,24 @@ class LossConfig:
         if self.relation_heads < 1:
             raise ConfigurationError("loss.relation_heads", self.relation_heads, "a whole number of at least 1 is needed")
 
+    def changed(self, settings: Mapping[str, Any], key: str) -> LossConfig:
+        """Returns this loss with other settings in place of some of its own.
+
+        Args:
+            settings: Names and values.
+            key: Where they stand in the configuration.
+
+        Raises:
+            ConfigurationError: A name is none of a loss's, or the loss cannot be used.
+        """
+        known = {item.name for item in fields(self)}
+        for name, value in settings.items():
+            if name not in known:
+                raise ConfigurationError(f"{key}.{name}", value, f"use one of {', '.join(sorted(known))}")
+        changed = replace(self, **dict(settings))
+        changed.check()
+        return changed
+
     def check_widths(self, student: int, teacher: int) -> None:
         """Refuses relation heads that do not divide both hidden sizes.
 

@@ -71,6 +71,13 @@ class ErrorTable:
             (shape, steps): error for (shape, own), curve in self.curves.items() if own == wanted for steps, error in curve.items()
         }
 
+    def last_of_seed(self, seed: int | None) -> dict[Architecture, float]:
+        """Returns the error of each architecture at the last of its steps, of one seed as in :meth:`of_seed`."""
+        last: dict[Architecture, tuple[int, float]] = {}
+        for (shape, steps), error in self.of_seed(seed).items():
+            last[shape] = max(last.get(shape, (0, 0.0)), (steps, error))
+        return {shape: error for shape, (_, error) in last.items()}
+
 
 def read_table(config: TableErrorConfig) -> ErrorTable:
     """Reads and checks every row of a table.

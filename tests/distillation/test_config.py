@@ -108,6 +108,16 @@ def test_theta_replaces_settings_by_name() -> None:
         TrainConfig().with_theta({"batch_size": 0})
 
 
+def test_a_loss_is_changed_by_name() -> None:
+    loss = LossConfig(masked_lm=1.0, hidden=0.5)
+    assert loss.changed({"masked_lm": 0.0, "relations": 2.0}, "error.loss") == LossConfig(hidden=0.5, relations=2.0)
+    assert loss.changed({}, "error.loss") == loss
+    with pytest.raises(ConfigurationError, match=r"error\.loss\.kd=1 .*one of hidden, masked_lm, relation_heads"):
+        loss.changed({"kd": 1}, "error.loss")
+    with pytest.raises(ConfigurationError, match="at least one of"):
+        loss.changed({"masked_lm": 0.0, "hidden": 0.0}, "error.loss")
+
+
 def test_settings_come_without_torch() -> None:
     code = "import sys, bort.distillation.config, bort.distillation; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=CONF.parent, check=False).returncode == 0

@@ -45,6 +45,15 @@ def test_the_lowest_seed_is_read_unless_another_is_asked_for(tmp_path: Path) -> 
     assert len(fingerprints) == 2
 
 
+def test_the_last_error_of_each_architecture_is_that_of_its_full_training(tmp_path: Path) -> None:
+    deep = {**SHAPE, "depth": 2}
+    rows = [(SHAPE, 5, 0.5, 3), (SHAPE, 20, 0.25, 3), (SHAPE, 10, 0.1, 3), (SHAPE, 40, 0.0, 7), (deep, 5, math.inf, 3)]
+    write_table(tmp_path / "t.csv", [{**shape, "steps": steps, "error": error, "seed": seed} for shape, steps, error, seed in rows])
+    read = read_table(TableErrorConfig(path=str(tmp_path / "t.csv")))
+    assert read.last_of_seed(None) == {ONE: 0.25, Architecture(**deep): math.inf}
+    assert read.last_of_seed(7) == {ONE: 0.0}
+
+
 def test_another_column_can_be_the_error(tmp_path: Path) -> None:
     path = table(tmp_path / "t.csv", {"steps": 5, "error": 0.5, "kl": 0.125})
     assert error_at(path, 5, column="kl") == 0.125
