@@ -114,7 +114,7 @@ def test_a_full_disk_is_one_sentence_wherever_it_is_met(search: Any, monkeypatch
     def full(target: Path, text: str) -> None:
         raise OSError(28, "No space left on device", str(target))
 
-    monkeypatch.setattr("pipelines.artifacts.write_text", full)
+    monkeypatch.setattr("bort.search.table.write_text", full)
     status, told, folder = search("error=proxy")
     assert status == 1
     assert "candidates.csv is full: make room and give the same command again" in told
