@@ -121,11 +121,13 @@ def _trial(line: dict[str, Any], number: int) -> TrialRecord:
     distributions = line.get("distributions", {})
     chosen = {name: (place, distributions[name]) for name, place in line.get("params", {}).items()}
     ended = line.get("datetime_complete")
+    # One that is made with its end has a single value under another name than several.
+    values = [line["value"]] if line.get("value") is not None else line.get("values") or []
     return TrialRecord(
         number,
         _STATES[line.get("state", 0)],
         dict(line.get("user_attrs", {})),
-        [float(value) for value in line.get("values") or []],
+        [float(value) for value in values],
         _local(ended) if ended else None,
         chosen,
     )

@@ -17,18 +17,15 @@ from bort.studies import open_database
 _SCHEME = re.compile(r"^postgres(ql)?(\+psycopg)?://")
 
 
-class PostgresCoordination:
-    """A study in a PostgreSQL database, with its advisory locks, which end with the connection that holds them.
-
-    Locks and writes go through one connection. A worker that was cut off, and whose locks others may have by now, can therefore
-    write nothing more either, before it has read the study anew.
+class PostgresLocks:
+    """The locks of a study in a PostgreSQL database: advisory ones, which end with the connection that holds them.
 
     Args:
         url: ``postgresql://user:password@host:port/database``; the password never shows in a message.
         study: Name of the study.
 
     Raises:
-        ConfigurationError: The database cannot be used, or holds the tables of another version of Optuna.
+        ConfigurationError: The database cannot be used.
         BortError: The driver is not installed.
     """
 
@@ -46,25 +43,13 @@ class PostgresCoordination:
             raise _unreachable(url, error) from None
 
     def _open(self) -> None:
-        """Opens the one connection, and the storage on it."""
-        from optuna.storages import get_storage
-        from sqlalchemy.pool import StaticPool
-
-        self._connection = connection = _connect(self._psycopg, self._url)
-        unused = [connection]
-
-        def hand_out() -> Any:
-            if not unused:
-                raise self._psycopg.OperationalError("the connection was cut")
-            return unused.pop()
-
-        # The tables are made under the lock: two workers that make them at once would trip over each other.
-        self._call("pg_advisory_lock", 0)
-        address = _SCHEME.sub("postgresql+psycopg://", self._url)
-        storage = open_database(address, key="storage.url", shown=redact(self._url), creator=hand_out, poolclass=StaticPool)
-        self._call("pg_advisory_unlock", 0)
-        self.storage, self._engine = get_storage(storage), storage.engine
+        self._connection = _connect(self._psycopg, self._url)
         self._open_now = True
+
+    def rows(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Returns what a statement finds, with values in the place of its question marks; only inside :meth:`exclusive`."""
+        found: list[tuple[Any, ...]] = self._connection.execute(statement.replace("?", "%s"), values).fetchall()
+        return found
 
     def _call(self, function: str, key: int) -> bool:
         row = self._connection.execute(f"SELECT {function}(%s, %s)", (self._key, key)).fetchone()
@@ -105,11 +90,53 @@ class PostgresCoordination:
     def close(self) -> None:
         """Closes the connection, and with it every lock."""
         self._held.clear()
+        self._open_now = False
+        with suppress(self._psycopg.Error):
+            self._connection.close()
+
+
+class PostgresCoordination(PostgresLocks):
+    """A study in a PostgreSQL database, with its locks.
+
+    Locks and writes go through one connection. A worker that was cut off, and whose locks others may have by now, can therefore
+    write nothing more either, before it has read the study anew.
+
+    Args:
+        url: ``postgresql://user:password@host:port/database``; the password never shows in a message.
+        study: Name of the study.
+
+    Raises:
+        ConfigurationError: The database cannot be used, or holds the tables of another version of Optuna.
+        BortError: The driver is not installed.
+    """
+
+    def _open(self) -> None:
+        """Opens the one connection, and the storage on it."""
+        from optuna.storages import get_storage
+        from sqlalchemy.pool import StaticPool
+
+        self._connection = connection = _connect(self._psycopg, self._url)
+        unused = [connection]
+
+        def hand_out() -> Any:
+            if not unused:
+                raise self._psycopg.OperationalError("the connection was cut")
+            return unused.pop()
+
+        # The tables are made under the lock: two workers that make them at once would trip over each other.
+        self._call("pg_advisory_lock", 0)
+        address = _SCHEME.sub("postgresql+psycopg://", self._url)
+        storage = open_database(address, key="storage.url", shown=redact(self._url), creator=hand_out, poolclass=StaticPool)
+        self._call("pg_advisory_unlock", 0)
+        self.storage, self._engine = get_storage(storage), storage.engine
+        self._open_now = True
+
+    def close(self) -> None:
+        """Closes the storage and its connection, and with it every lock."""
         if self._open_now:
             self._open_now = False
             self._engine.dispose()
-        with suppress(self._psycopg.Error):
-            self._connection.close()
+        super().close()
 
 
 def check_database(url: str) -> None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bort.errors import BortError, ConfigurationError
 from bort.search.config import JournalStorageConfig, SqliteStorageConfig, StorageConfig
 from bort.search.coordination import CANDIDATE, IDENTITY, RUNG, open_coordination, storage_file
-from bort.search.journal_reading import TrialRecord, read_journal
+from bort.search.journal_reading import StudyRecord, TrialRecord, read_journal
 from bort.studies import stumbled
 
 #: Optuna's names for trials that have ended, and ours.
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+
+
+class Locks(Protocol):
+    """Who is at what."""
+
+    def claim(self, number: int) -> bool:
+        """Takes a trial; ``False`` where a living worker has it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ def study_status(storage: StorageConfig, directory: Path) -> Status:
             raise BortError(f"There is no study in {file}: nothing was searched there yet.")
         if storage.name == "journal":
             return _of_journal(file, storage.study)
-    return _of_database(storage, directory)
+    return _of_tables(storage, directory) or _through_optuna(storage, directory)
 
 
 def _of_journal(path: Path, name: str) -> Status:
@@ -67,19 +74,28 @@ def _of_journal(path: Path, name: str) -> Status:
         raise ConfigurationError("storage.path", path, f"a file that can be written is needed ({error})") from error
     try:
         with locks.exclusive():
-            study = read_journal(path).get(name)
-            if study is None:
-                raise _no_study(name)
-            trials = [trial for trial in study.trials if CANDIDATE in trial.attributes]
-            held = {trial.number for trial in trials if trial.state not in _STATES and not locks.claim(trial.number)}
-        return _summed(trials, held, study.attributes.get(IDENTITY, {}), study.objectives == 1)
+            return _standing(read_journal(path).get(name), name, locks)
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise ConfigurationError("storage.path", path, stumbled(path, error)) from error
     finally:
         locks.close()
 
 
-def _of_database(storage: StorageConfig, directory: Path) -> Status:
+def _of_tables(storage: StorageConfig, directory: Path) -> Status | None:
+    """Reads a study's tables; ``None`` where they are of another version, damaged or not there at all."""
+    from bort.search.database_reading import opened, read_tables
+
+    try:
+        with opened(storage, directory) as (locks, rows), locks.exclusive():
+            return _standing(read_tables(rows, storage.study), storage.study, locks)
+    except BortError:
+        raise
+    except Exception:
+        # Optuna reads what can be read, and says of the rest what a search would say.
+        return None
+
+
+def _through_optuna(storage: StorageConfig, directory: Path) -> Status:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -89,16 +105,22 @@ def _of_database(storage: StorageConfig, directory: Path) -> Status:
             if storage.study not in optuna.study.get_all_study_names(coordination.storage):
                 raise _no_study(storage.study)
             study = optuna.load_study(study_name=storage.study, storage=coordination.storage)
-            found = [trial for trial in study.get_trials(deepcopy=False) if CANDIDATE in trial.user_attrs]
-            held = {trial.number for trial in found if not trial.state.is_finished() and not coordination.claim(trial.number)}
-            identity, single = study.user_attrs.get(IDENTITY, {}), len(study.directions) == 1
+            record = StudyRecord(len(study.directions), study.user_attrs)
+            for trial in study.get_trials(deepcopy=False):
+                values, ended = trial.values or [], trial.datetime_complete
+                record.trials.append(TrialRecord(trial.number, trial.state.name, trial.user_attrs, values, ended, trial.params))
+            return _standing(record, storage.study, coordination)
     finally:
         coordination.close()
-    trials = [
-        TrialRecord(trial.number, trial.state.name, trial.user_attrs, trial.values or [], trial.datetime_complete, trial.params)
-        for trial in found
-    ]
-    return _summed(trials, held, identity, single)
+
+
+def _standing(study: StudyRecord | None, name: str, locks: Locks) -> Status:
+    """Sums a study up, while it is held."""
+    if study is None:
+        raise _no_study(name)
+    trials = [trial for trial in study.trials if CANDIDATE in trial.attributes]
+    held = {trial.number for trial in trials if trial.state not in _STATES and not locks.claim(trial.number)}
+    return _summed(trials, held, study.attributes.get(IDENTITY, {}), study.objectives == 1)
 
 
 def _no_study(name: str) -> BortError:
