@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bort.events import Observer, Quiet
 
-console = Console(stderr=True, highlight=False)
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+#: What stands between colons, in a path or a name, is no name of a little picture.
+console = Console(stderr=True, highlight=False, emoji=False)
 if not console.is_terminal:
     # A log has no edge to fold lines at.
     console.width = max(console.width, 120)
@@ -28,6 +32,8 @@ class ConsoleObserver:
     """
 
     def __init__(self, stage: str, curves: Observer | None = None) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
         self._stage = stage
         self._curves: Observer = curves or Quiet()
         self._tasks: dict[str, TaskID] = {}
