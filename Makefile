@@ -11,6 +11,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 5000
+# Test files side by side; more than four want more memory than most machines have. One thread each: two would wait for each other.
+JOBS ?= $(shell n=$$(nproc 2> /dev/null || echo 2); echo $$((n < 4 ? n : 4)))
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip
 UV := $(BIN)/uv
 say = @printf '\n\033[1m== %s\033[0m\n' '$(1)'
@@ -34,7 +37,7 @@ test: $(VENV)/.bort ## Run everything that must hold: format, lint, types, all t
 	$(call say,Types (mypy; strict on bort))
 	@$(BIN)/mypy
 	$(call say,Tests (pytest with coverage))
-	@$(BIN)/python -m pytest -q --durations=10 --cov --cov-report=term:skip-covered
+	@$(PYTEST) --durations=10 --cov --cov-report=term:skip-covered
 
 check: $(VENV)/.bort ## Run the quick part of the tests: format, lint, types, the fast tests
 	$(call say,Format and lint and types)
@@ -42,7 +45,7 @@ check: $(VENV)/.bort ## Run the quick part of the tests: format, lint, types, th
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	$(call say,The fast tests)
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 fuzz: $(VENV)/.bort ## Feed every reader of outside input 100,000 changed inputs (some 20 minutes of processor time)
 	@$(BIN)/python -m tests.fuzz
