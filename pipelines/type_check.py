@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -17,7 +18,6 @@ _NEEDED = {
     list: "a list is needed",
     dict: "names with values are needed",
 }
-_hints = cache(get_type_hints)
 
 
 def check_types(value: Any, hint: Any, key: str = "") -> None:
@@ -38,15 +38,25 @@ def check_types(value: Any, hint: Any, key: str = "") -> None:
         # No setting has more than one type beside none.
         hint = next(option for option in hints if option is not NoneType)
     kind = get_origin(hint) or hint
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         for name, wanted in _hints(type(value)).items():
             check_types(getattr(value, name), wanted, f"{key}.{name}" if key else name)
     elif kind in _NEEDED:
         # To Python alone, truth values are numbers.
         if not isinstance(value, (int, float) if kind is float else kind) or (isinstance(value, bool) and kind is not bool):
             raise ConfigurationError(key, value, _NEEDED[kind])
-        if arguments := get_args(hint):
-            for place, part in value.items() if kind is dict else enumerate(value):
-                check_types(part, arguments[-1], f"{key}.{place}" if kind is dict else f"{key}[{place}]")
+        for name, part in _parts(value):
+            check_types(part, get_args(hint)[-1], key + name)
     elif hint is not Any:
         raise ConfigurationError(key, value, "the settings of a group are needed")
+
+
+def _parts(value: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return ((f".{name}", part) for name, part in value.items())
+    return ((f"[{place}]", part) for place, part in enumerate(value)) if isinstance(value, list) else ()
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)

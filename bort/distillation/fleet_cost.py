@@ -20,9 +20,10 @@ from bort.files import read_json
 if TYPE_CHECKING:
     from bort.teacher.shape import TeacherShape
 
-#: What the Bort paper says of its own distillation: GPU hours on V100, tokens as its steps, blocks and their length have them, and
-#: the V100's peak at half precision (data sheet).
-PAPER_HOURS, PAPER_TOKENS, PAPER_PEAK = 288.0, 44_100 * 1024 * 512, 125e12
+#: Tokens that the paper's student read, by the reading of its released checkpoint: 44,100 steps of 1,024 blocks of 512.
+PAPER_TOKENS = 44_100 * 1024 * 512
+#: GPU hours on V100 that the paper gives for its distillation, and the V100's peak at half precision (data sheet).
+PAPER_HOURS, PAPER_PEAK = 288.0, 125e12
 
 
 @dataclass(frozen=True)

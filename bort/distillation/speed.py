@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bort.architecture import BORT, ROBERTA_LARGE, Architecture
 from bort.distillation.config import ImplConfig, SpeedConfig
+from bort.distillation.fleet_cost import PAPER_TOKENS
 from bort.errors import BortError
 from bort.events import Observer, Quiet
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from bort.teacher import TeacherConfig
 
 Times = NDArray[np.float64]
-#: Tokens that the paper's student read, by the reading of its released checkpoint: 44,100 steps of 1,024 blocks of 512.
-PAPER_TOKENS = 44_100 * 1024 * 512
 
 
 def scaled_bort(teacher: Architecture) -> Architecture:
@@ -99,7 +98,7 @@ def speed_rows(found: Mapping[str, Any], ratio: Callable[[Times, Times], Mapping
         ratios ``faster``, ``faster_by_processor`` and ``student_step_faster`` (without the teacher's part); peaks of memory and
         ``memory_share``, its share of the first one's; ``mfu``, where the device's peak is known; the last ``loss`` and the largest
         relative ``loss_difference`` from the first one's; ``cache_pays_after_passes``, the passes over the corpus after which the
-        teacher's one pass has paid for itself; ``hours_for_paper``, the hours that :data:`PAPER_TOKENS` take.
+        teacher's one pass has paid for itself; ``hours_for_paper``, the hours that the paper's tokens take.
     """
     variants = found["variants"]
     first = next(iter(variants.values()))

@@ -12,6 +12,7 @@ import pytest
 from bort.architecture import BORT, ROBERTA_LARGE, Architecture
 from bort.distillation import speed
 from bort.distillation.config import ImplConfig, SpeedConfig
+from bort.distillation.fleet_cost import PAPER_TOKENS
 from bort.errors import BortError, ConfigurationError
 from bort.teacher import TeacherConfig
 
@@ -103,7 +104,7 @@ def test_rows_compare_each_variant_with_the_first() -> None:
     assert asked[-1] == ([100.0, 110.0, 90.0], [100.0, 90.0, 110.0])
     assert row["memory_share"] == 0.25
     assert (row["loss"], row["loss_difference"]) == (2.02, pytest.approx(0.01))
-    assert row["hours_for_paper"] == pytest.approx(speed.PAPER_TOKENS / 240.0 / 3600.0)
+    assert row["hours_for_paper"] == pytest.approx(PAPER_TOKENS / 240.0 / 3600.0)
     # A pass over 24 tokens costs the teacher 400 ms; a step without it saves 400 ms of the loop that has it run along.
     assert row["cache_pays_after_passes"] == pytest.approx(1.0)
     assert usual["cache_pays_after_passes"] is masked["cache_pays_after_passes"] is None

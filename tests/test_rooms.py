@@ -1,0 +1,85 @@
+"""Who may know whom: the rooms of the library import only those that they are allowed to, and few of them know what is outside."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import bort
+
+LIBRARY = Path(bort.__file__).parent
+#: What every room may know: it holds no room's knowledge.
+BASE = {"architecture", "candidate", "checkpoints", "curve", "errors", "events", "files", "lazy", "record", "redaction", "studies"}
+#: The rooms that each room may know beside itself.
+MAY_KNOW: dict[str, set[str]] = {
+    "search": set(),
+    "corpus": set(),
+    "tasks": set(),
+    "measure": set(),
+    "tracking": set(),
+    "fetch": set(),
+    "teacher": {"corpus"},
+    "distillation": {"corpus", "teacher"},
+    "finetuning": {"tasks", "teacher"},
+    "export": {"measure"},
+    "report": {"measure"},
+}
+#: Who may import what is outside; nobody in the library reads Hydra's configurations or writes to a console.
+OUTSIDE: dict[str, set[str]] = {
+    "mlflow": {"tracking"},
+    "optuna": {"search", "finetuning", "studies"},
+    "lightning": {"distillation", "finetuning"},
+    "hydra": set(),
+    "omegaconf": set(),
+    "rich": set(),
+    "pipelines": set(),
+}
+
+
+def room(file: Path) -> str:
+    """A folder of the library, or a module beside the folders."""
+    return file.relative_to(LIBRARY).parts[0].removesuffix(".py")
+
+
+FILES = [file for file in sorted(LIBRARY.rglob("*.py")) if room(file) != "__init__"]
+
+
+def nodes(file: Path) -> Iterator[ast.AST]:
+    yield from ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Every module that is imported anywhere in a file, in functions too."""
+    for node in nodes(file):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name their module in full"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+@pytest.mark.parametrize("name", sorted({room(file) for file in FILES}))
+def test_a_room_knows_only_whom_it_may(name: str):
+    # The package itself holds the version alone.
+    allowed = BASE | MAY_KNOW.get(name, set()) | {name, ""}
+    for file in (file for file in FILES if room(file) == name):
+        for module in imported(file):
+            top, _, rest = module.partition(".")
+            assert top != "bort" or rest.partition(".")[0] in allowed, f"{file} imports {module}"
+            assert name in OUTSIDE.get(top, {name}), f"{file} imports {module}"
+
+
+def test_what_every_room_may_know_knows_no_room():
+    for file in (file for file in FILES if room(file) in BASE):
+        known = {module.split(".")[1] for module in imported(file) if module.startswith("bort.")}
+        assert known <= BASE, file
+
+
+def test_the_library_prints_nothing():
+    for file in FILES:
+        for node in nodes(file):
+            called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            assert called not in ("print", "input", "exec", "eval"), f"{file}:{node.lineno}"
