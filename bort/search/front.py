@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,7 +36,8 @@ def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
 def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
     """Returns the exact volume that points in three objectives dominate, up to a reference point.
 
-    The volume is summed in slabs along the third objective; within a slab it is the area under a staircase.
+    The third objective is swept upwards. In the other two, the points met so far dominate the area above a staircase, which grows
+    with each of them: O(n log n), save for moving the steps that a point covers.
 
     Args:
         points: Rows of three objectives, all to be minimised; what lies beyond the reference counts nothing.
@@ -44,26 +46,40 @@ def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -
     corner = np.asarray(reference, dtype=np.float64)
     values = np.asarray(points, dtype=np.float64).reshape(-1, 3)
     values = values[np.all(values < corner, axis=1)]
-    if not len(values):
-        return 0.0
-    values = values[pareto_front(values.tolist())]
-    values = values[np.argsort(values[:, 2], kind="stable")]
-    volume = 0.0
-    for index in range(len(values)):
-        upper = values[index + 1, 2] if index + 1 < len(values) else corner[2]
-        if upper > values[index, 2]:
-            volume += _staircase(values[: index + 1, :2], corner[:2]) * (upper - values[index, 2])
-    return float(volume)
+    # Equal in the third they go by the others, so that the sum is the same to the last bit in whatever order they come.
+    values = values[np.lexsort(values.T)]
+    stairs = _Staircase(float(corner[0]), float(corner[1]))
+    volume, below = 0.0, 0.0
+    for x, y, z in values.tolist():
+        volume += stairs.area * (z - below)
+        stairs.add(x, y)
+        below = z
+    return float(volume + stairs.area * (float(corner[2]) - below))
 
 
-def _staircase(points: Array, corner: Array) -> float:
-    """Returns the area that points in two objectives dominate, up to a corner."""
-    area, height = 0.0, corner[1]
-    for x, y in points[np.lexsort((points[:, 1], points[:, 0]))]:
-        if y < height:
-            area += (corner[0] - x) * (height - y)
-            height = y
-    return float(area)
+class _Staircase:
+    """The area that points in two objectives dominate, up to a corner."""
+
+    def __init__(self, right: float, top: float) -> None:
+        self.area = 0.0
+        self._top = top
+        # Steps from left to right, each lower than the one before; the last one is the corner's edge.
+        self._x, self._y = [right], [-np.inf]
+
+    def add(self, x: float, y: float) -> None:
+        """Adds a point that lies before the corner."""
+        first = bisect_left(self._x, x)
+        height = self._y[first - 1] if first else self._top
+        if y >= height:
+            return
+        left, last = x, first
+        while True:
+            self.area += (self._x[last] - left) * (height - y)
+            if self._y[last] < y:
+                break
+            left, height = self._x[last], self._y[last]
+            last += 1
+        self._x[first:last], self._y[first:last] = [x], [y]
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:

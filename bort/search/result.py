@@ -7,6 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from bort.errors import BortError
 from bort.files import write_json
 from bort.search.config import StrategyConfig
@@ -41,6 +44,7 @@ def build_result(
     best = max(complete, key=lambda entry: (problem.w(entry.candidate, entry.error), -entry.candidate.index))
     spent = costs(problem, entries, ledger.rungs)
     winner = candidate_record(best, problem).as_dict()
+    history = _history(problem, entries)
     certificate = _certificate(problem, strategy, entries, best, report, spent)
     result = {
         "winner": {key: winner[key] for key in WINNER_FIELDS},
@@ -53,14 +57,17 @@ def build_result(
         "latency": {"name": problem.latency_name, **problem.circumstances},
         "error": {"estimator": problem.estimator.name, "rungs": list(ledger.rungs), "scale": problem.search.error_scale},
         "front": _front(problem, complete),
-        "hypervolume": _volume(problem, complete, _worst(complete)),
+        "hypervolume": {
+            "value": history[-1]["hypervolume"],
+            "reference": dict(zip("pie", (*problem.maximum, _worst(complete)), strict=True)),
+        },
         "sensitivity": sensitivity(
             [str(entry.candidate.architecture) for entry in complete],
             [entry.candidate.savings for entry in complete],
             [entry.error for entry in complete],
         ),
         "correlation": _correlation(problem, complete, ledger.rungs),
-        "history": _history(problem, entries),
+        "history": history,
         "certificate": certificate,
         "candidates": [candidate_record(entry, problem).as_dict() for entry in entries],
     }
@@ -115,12 +122,9 @@ def _worst(complete: Sequence[Entry]) -> float:
     return max(entry.error for entry in complete)
 
 
-def _volume(problem: Problem, complete: Sequence[Entry], worst: float) -> dict[str, Any]:
+def _volume(points: npt.NDArray[np.float64], worst: float) -> float:
     """Returns the hypervolume as a share of the box between nothing and T's p, T's i and the largest error seen."""
-    points = [[p, i, e / worst] for p, i, e in (_point(problem, entry) for entry in complete)]
-    front = [points[index] for index in pareto_front(points)]
-    p_max, i_max = problem.maximum
-    return {"value": hypervolume(front, (1.0, 1.0, 1.0)), "reference": {"p": p_max, "i": i_max, "e": worst}}
+    return hypervolume((points / [1.0, 1.0, worst]).tolist(), (1.0, 1.0, 1.0))
 
 
 def _correlation(problem: Problem, complete: Sequence[Entry], rungs: Sequence[int]) -> dict[str, Any]:
@@ -161,30 +165,28 @@ def _history(problem: Problem, entries: Sequence[Entry]) -> list[dict[str, Any]]
     )
     worst = _worst([entry for entry in entries if entry.state == COMPLETE])
     rows: list[dict[str, Any]] = []
-    reached: list[Entry] = []  # Only those that none of the others dominates.
+    front = np.empty((0, 3))
     steps, seconds, best, name = 0, 0.0, 0.0, ""
     for _, entry, place in bought:
         evaluation = entry.curve[place]
         steps += evaluation.steps - (entry.curve[place - 1].steps if place else 0)
         seconds += evaluation.processor_seconds
         if entry.state == COMPLETE and place == len(entry.curve) - 1:
-            reached = _with(reached, entry, problem)
+            front = _with(front, np.array(_point(problem, entry)))
             w = problem.w(entry.candidate, entry.error)
             if not name or w > best:
                 best, name = w, str(entry.candidate.architecture)
                 rows.append({"trained_steps": steps, "processor_seconds": seconds, "w": best, "name": name})
-                rows[-1]["hypervolume"] = _volume(problem, reached, worst)["value"]
+                rows[-1]["hypervolume"] = _volume(front, worst)
     end = {"trained_steps": steps, "processor_seconds": seconds, "w": best, "name": name}
-    return [*rows, {**end, "hypervolume": _volume(problem, reached, worst)["value"]}]
+    return [*rows, {**end, "hypervolume": _volume(front, worst)}]
 
 
-def _with(front: list[Entry], entry: Entry, problem: Problem) -> list[Entry]:
-    """Returns a front with a further candidate, less those that are dominated now."""
-    new, points = _point(problem, entry), [_point(problem, other) for other in front]
-    if any(all(a <= b for a, b in zip(point, new, strict=True)) for point in points):
+def _with(front: npt.NDArray[np.float64], point: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns a front with a further point, less those that are dominated now."""
+    if np.all(front <= point, axis=1).any():
         return front
-    kept = [other for other, point in zip(front, points, strict=True) if not all(a <= b for a, b in zip(new, point, strict=True))]
-    return [*kept, entry]
+    return np.vstack([front[~np.all(point <= front, axis=1)], point])
 
 
 def _certificate(

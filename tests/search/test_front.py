@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,11 +38,18 @@ def test_hypervolume_counts_unit_cubes(rows: list[tuple[float, ...]]) -> None:
     assert hypervolume(rows, corner) == pytest.approx(len(cubes))
 
 
+@settings(max_examples=50)
+@given(points, st.randoms(use_true_random=False))
+def test_hypervolume_is_the_same_in_any_order(rows: list[tuple[float, ...]], draw: random.Random) -> None:
+    odd = [tuple(value / 7.0 for value in row) for row in rows]
+    assert hypervolume(draw.sample(odd, len(odd)), (0.7, 0.8, 0.6)) == hypervolume(odd, (0.7, 0.8, 0.6))
+
+
 def test_hypervolume_equals_optunas() -> None:
     from optuna._hypervolume import compute_hypervolume
 
     draw = np.random.default_rng(0)
-    for count in (1, 2, 9, 40):
+    for count in (1, 2, 9, 40, 200):
         rows = draw.random((count, 3))
         inside = rows[np.all(rows < [0.9, 1.0, 1.1], axis=1)]
         expected = compute_hypervolume(inside, np.array([0.9, 1.0, 1.1])) if len(inside) else 0.0
