@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bort.architecture import Architecture
 from bort.distillation.config import LossConfig
 from bort.distillation.fleet_config import DeviceConfig, FleetConfig
+from bort.errors import ConfigurationError
 from bort.files import read_json
 
 if TYPE_CHECKING:
@@ -94,11 +95,16 @@ def with_measured(fleet: FleetConfig) -> FleetConfig:
 
     Raises:
         RecordError: The file cannot be read.
+        ConfigurationError: It tells of no device how well it was used.
     """
     if fleet.measured is None:
         return fleet
     found = read_json(Path(fleet.measured))
-    best = max((row for row in found["rows"] if row["mfu"]), key=lambda row: row["tokens_per_second"])
+    rows = [row for row in found.get("rows", []) if row.get("mfu")]
+    if not rows:
+        accepted = "name a result.json of `bort benchmark distill` in which the device's use of its peak (mfu) is known"
+        raise ConfigurationError("fleet.measured", fleet.measured, accepted)
+    best = max(rows, key=lambda row: row["tokens_per_second"])
     peak = found["variants"][best["variant"]]["peak_flops"] / 1e12
     source = f"measured: {best['variant']} of {found['student']}, {best['tokens_per_second']:,.0f} tokens/s"
     # Above its own measured peak there is nothing to be had.
