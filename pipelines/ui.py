@@ -9,17 +9,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from bort.errors import BortError
 from bort.studies import newer_journal
 from bort.tracking.schema import unreadable
 from pipelines.app import guarded
+from pipelines.processes import stop
 
 _HOST = "127.0.0.1"
 #: Seconds that a server has to end by itself; then it is killed.
-_GRACE = 20.0
+_GRACE_SECONDS = 20.0
 
 
 def main() -> None:
@@ -70,18 +70,8 @@ def _serve(outputs: Path, port: int, study: Path | None) -> None:
     try:
         servers[0].wait()
     finally:
-        _end(servers)
-
-
-def _end(servers: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ends the servers and waits for that, so that whoever asked finds their ports free."""
-    for server in servers:
-        server.terminate()
-    for server in servers:
-        try:
-            server.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            server.kill()
+        # Whoever asked finds their ports free.
+        stop(servers, _GRACE_SECONDS)
 
 
 def _mlflow(outputs: Path, port: int) -> list[str]:

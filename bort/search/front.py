@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
-
 
 def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
     """Returns the indices of the points that no other point dominates, ascending; equal points stay together.
