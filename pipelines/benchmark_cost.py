@@ -62,6 +62,8 @@ def _teacher(config: Config) -> TeacherShape:
 
 def check(config: Config) -> None:
     """Refuses what cannot be reckoned with."""
+    from bort.distillation.fleet_cost import with_measured
+
     config.fleet.check()
     config.train.check()
     config.budget.check()
@@ -76,6 +78,7 @@ def check(config: Config) -> None:
         config.teacher.check()
     if config.fleet.measured is not None and not Path(config.fleet.measured).is_file():
         raise ConfigurationError("fleet.measured", config.fleet.measured, "name a result.json of `bort benchmark distill`")
+    with_measured(config.fleet)
 
 
 def sources(config: Config) -> Mapping[str, str]:
