@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bort.architecture import Architecture
-from bort.events import Observer
 from bort.files import digest
+from bort.observer import Observer
 
 #: One hyperparameter set θ of Θ: training settings that replace the defaults, by name.
 Theta = Mapping[str, Any]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from bort.errors import RecordError
-from bort.events import Observer
 from bort.files import atomic_path, parse_json
+from bort.observer import Observer
 
 SCHEMA = 1
 _NAME = re.compile(r"step-(\d{9})\.safetensors")

@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bort.errors import BortError, RecordError
-from bort.events import Observer, Quiet
 from bort.files import atomic_path, file_digest, read_json, write_json
+from bort.observer import Observer, Quiet
 from bort.record import exclusive
 
 #: Size and time of every file found right, beside the files: what has not changed since need not be read again.

@@ -9,8 +9,8 @@ from typing import Any
 
 from bort.files import digest
 from bort.finetuning.agora.config import AgoraConfig
-from pipelines.schema import Config
-from pipelines.stage import Run
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run
 
 
 def with_teacher(config: Config) -> AgoraConfig:

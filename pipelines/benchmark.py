@@ -10,10 +10,10 @@ from typing import Any
 
 from bort.files import digest, file_digest
 from pipelines import benchmark_tables
-from pipelines.app import entry
-from pipelines.inputs import model_sources, teacher_sources
-from pipelines.schema import Config
-from pipelines.stage import Run, Stage
+from pipelines.app.main import entry
+from pipelines.engine.inputs import model_sources, teacher_sources
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run, Stage
 
 #: What can be measured, and the module (and primary configuration) of the stage that does it; the chain knows ``latency`` alone.
 KINDS = {
@@ -32,9 +32,8 @@ BLOCKS, SERVING = "blocks.json", "serving.json"
 
 def work(run: Run) -> dict[str, Any]:
     """Measures every model on every backend, and draws them."""
-    from bort.export import onnx_file
-    from bort.export.convert import quantise
-    from bort.measure import measure
+    from bort.export.convert import onnx_file, quantise
+    from bort.measure.latency import measure
     from bort.report.latency_figures import latency_figures
 
     config = run.config
@@ -48,7 +47,7 @@ def work(run: Run) -> dict[str, Any]:
         observer=run.observer,
     )
     if config.benchmark.mixes:
-        from bort.export.serving_speed import measure_serving
+        from bort.benchmarks.serving import measure_serving
 
         result["serving"] = measure_serving(models, config=config.benchmark, path=run.directory / SERVING, observer=run.observer)
         for row in result["serving"]:

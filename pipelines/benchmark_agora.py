@@ -10,11 +10,11 @@ from bort.errors import ConfigurationError
 from bort.tasks.config import TaskConfig
 from pipelines import benchmark_tables
 from pipelines.agora import sentence_sources, sentences_of, with_teacher
-from pipelines.app import entry
-from pipelines.inputs import model_sources, task_sources, teacher_sources
-from pipelines.schema import Config
-from pipelines.sentences import CONF
-from pipelines.stage import Run, Stage
+from pipelines.app.main import entry
+from pipelines.app.messages import CONF
+from pipelines.engine.inputs import model_sources, task_sources, teacher_sources
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run, Stage
 
 
 def tasks_of(config: Config) -> dict[str, TaskConfig]:
@@ -51,9 +51,9 @@ def work(run: Run) -> dict[str, Any]:
 
     Cells are kept in the cache, so that a benchmark may be run in pieces: one of more seeds finds those that were run for fewer.
     """
-    from bort.finetuning.agora import run_benchmark
+    from bort.benchmarks.agora import run_benchmark
     from bort.report.agora import worth
-    from pipelines.workers import beside, share
+    from pipelines.engine.workers import beside, share
 
     config = run.config
     student = Path(config.student.path or run.inputs["distill"]["student"])
@@ -80,7 +80,7 @@ def work(run: Run) -> dict[str, Any]:
 def check(config: Config) -> None:
     """Refuses settings and tasks that cannot be compared, before anything is trained."""
     from bort.finetuning.agora.config import theta_grid
-    from bort.tasks import load_task
+    from bort.tasks.load import load_task
 
     config.agora_benchmark.check()
     config.agora.check()

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from bort.errors import ConfigurationError
 from pipelines import benchmark_tables
-from pipelines.app import entry
-from pipelines.schema import Config
-from pipelines.stage import Run, Stage
+from pipelines.app.main import entry
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run, Stage
 
 if TYPE_CHECKING:
-    from bort.search.collect import Collection
+    from bort.benchmarks.collect import Collection
 
 
 def work(run: Run) -> dict[str, Any]:
     """Writes the table, and what it was made from."""
     from hydra.core.hydra_config import HydraConfig
 
+    from bort.benchmarks.collect import collect
     from bort.files import file_digest, write_json
-    from bort.search.collect import collect
     from bort.search.table import TABLE, write_table
 
     config = run.config.collect
@@ -82,8 +82,8 @@ def sources(config: Config) -> dict[str, str]:
 
 def check(config: Config) -> None:
     """Refuses searches that do not fit together, and a table that would lie among the files of a stage."""
+    from bort.benchmarks.collect import collect
     from bort.files import read_json
-    from bort.search.collect import collect
 
     config.collect.check()
     collect([Path(folder) for folder in config.collect.searches])

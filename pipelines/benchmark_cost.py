@@ -11,20 +11,20 @@ from bort.architecture import Architecture
 from bort.errors import ConfigurationError
 from bort.files import file_digest
 from bort.search.config import OseConfig
-from bort.search.quantity_config import DistillErrorConfig
+from bort.search.estimator_config import DistillErrorConfig
 from pipelines import benchmark_tables, estimators
-from pipelines.app import entry
-from pipelines.schema import Config
-from pipelines.stage import Run, Stage
+from pipelines.app.main import entry
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run, Stage
 
 if TYPE_CHECKING:
-    from bort.distillation.fleet_cost import Work
+    from bort.benchmarks.cost import Work
     from bort.teacher.shape import TeacherShape
 
 
 def work(run: Run) -> dict[str, Any]:
     """Counts what is to be trained, and reckons."""
-    from bort.distillation.fleet_cost import fleet_cost, with_measured
+    from bort.benchmarks.cost import fleet_cost, with_measured
 
     config = run.config
     teacher = _teacher(config)
@@ -33,7 +33,7 @@ def work(run: Run) -> dict[str, Any]:
 
 def to_train(config: Config, teacher: TeacherShape) -> Work:
     """Returns the training that a configuration asks for."""
-    from bort.distillation.fleet_cost import Work
+    from bort.benchmarks.cost import Work
     from bort.search.space import SearchSpace, spread
 
     error, block = config.error, config.corpus.block_length
@@ -62,7 +62,7 @@ def _teacher(config: Config) -> TeacherShape:
 
 def check(config: Config) -> None:
     """Refuses what cannot be reckoned with."""
-    from bort.distillation.fleet_cost import with_measured
+    from bort.benchmarks.cost import with_measured
 
     config.fleet.check()
     config.train.check()

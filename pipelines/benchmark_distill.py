@@ -7,15 +7,15 @@ from dataclasses import asdict
 from typing import Any
 
 from pipelines import benchmark_tables
-from pipelines.app import entry
-from pipelines.inputs import teacher_sources
-from pipelines.schema import Config
-from pipelines.stage import Run, Stage
+from pipelines.app.main import entry
+from pipelines.engine.inputs import teacher_sources
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run, Stage
 
 
 def work(run: Run) -> dict[str, Any]:
     """Trains in every variant, and compares times, memory and losses."""
-    from bort.distillation.speed import compare_speed, speed_rows
+    from bort.benchmarks.speed import compare_speed, speed_rows
     from bort.measure.environment import environment
     from bort.measure.statistics import ratio_of_medians
 

@@ -9,9 +9,9 @@ from bort.errors import ConfigurationError
 from bort.files import digest, file_digest, read_json
 from bort.record import MANIFEST, RESULT
 from pipelines import benchmark_tables
-from pipelines.app import entry
-from pipelines.schema import Config
-from pipelines.stage import Run, Stage
+from pipelines.app.main import entry
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run, Stage
 
 #: The settings of a distillation in which the runs may differ.
 _VARIED = ("loss", "seed")
@@ -25,7 +25,8 @@ def found(config: Config) -> list[Path]:
 
 def work(run: Run) -> dict[str, Any]:
     """Compares the runs and draws them."""
-    from bort.report.objectives import compare_objectives, draw_objectives, read_runs
+    from bort.benchmarks.objectives import compare_objectives, read_runs
+    from bort.report.objective_figures import draw_objectives
 
     runs = read_runs(found(run.config))
     drawing = draw_objectives(runs)

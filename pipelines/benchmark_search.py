@@ -7,15 +7,15 @@ from typing import Any
 
 from bort.errors import ConfigurationError
 from pipelines import benchmark_tables, candidates, estimators
-from pipelines.app import entry
-from pipelines.schema import Config
-from pipelines.stage import Run, Stage
+from pipelines.app.main import entry
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run, Stage
 
 
 def work(run: Run) -> dict[str, Any]:
     """Replays every strategy, and draws success and regret against cost."""
+    from bort.benchmarks.replay import replay
     from bort.report.replay_figures import replay_figures
-    from bort.search.replay import replay
     from bort.search.table import write_rows
 
     config = run.config

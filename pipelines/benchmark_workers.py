@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines import benchmark_tables
-from pipelines.app import entry
-from pipelines.stage import Run, Stage
+from pipelines.app.main import entry
+from pipelines.engine.stage import Run, Stage
 
 
 def work(run: Run) -> dict[str, Any]:
     """Searches with every engine and number of workers."""
+    from bort.benchmarks.workers import measure_scaling
     from bort.measure.environment import environment
-    from bort.search.scaling import measure_scaling
 
     circumstances = environment(run.config.impl.threads)
     found = measure_scaling(run.config.scaling, observer=run.observer)

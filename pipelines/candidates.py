@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from bort.architecture import POSITIONS, Architecture
 from bort.errors import ConfigurationError
-from bort.search.quantity_config import MeasuredLatencyConfig, OperationsLatencyConfig, ProxyErrorConfig, TableErrorConfig
+from bort.search.estimator_config import MeasuredLatencyConfig, OperationsLatencyConfig, ProxyErrorConfig, TableErrorConfig
 from pipelines import estimators, latencies
-from pipelines.schema import Config
-from pipelines.stage import Run
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run
 
 if TYPE_CHECKING:
-    from bort.search import CandidateRecord
-    from bort.tracking import TrackedRun
+    from bort.search.candidates import CandidateRecord
+    from bort.tracking.tracker import TrackedRun
 
 #: Candidates with a run of their own where errors cost no training.
 _MOST_UNTRAINED = 300
@@ -74,7 +74,7 @@ def table_problem(config: Config) -> Any:
 
 def check(config: Config) -> None:
     """Refuses a search that cannot be run. Training is not needed to know: p and i are exact."""
-    from bort.search.strategies import make_strategy
+    from bort.search.strategies.registry import make_strategy
 
     estimators.check(config)
     # An estimator that trains cannot be had yet; what is checked does not depend on the errors.
@@ -90,20 +90,20 @@ def check(config: Config) -> None:
 
 
 def _space(config: Config, latency: latencies.Latency) -> Any:
-    from bort.search import SearchSpace
+    from bort.search.space import SearchSpace
 
     return SearchSpace.from_config(config.search_space, parameters=counts(config).parameters, latency=latency.of)
 
 
 def _maximum_point(config: Config, space: Any) -> Architecture:
-    from bort.search import maximum_point
+    from bort.search.space import maximum_point
 
     point: Architecture = maximum_point(config.search_space.maximum_point, space, counts(config).architecture)
     return point
 
 
 def _problem(config: Config, estimator: Any, inputs: Mapping[str, Mapping[str, Any]], latency: latencies.Latency) -> Any:
-    from bort.search import Problem
+    from bort.search.problem import Problem
 
     space = _space(config, latency)
     return Problem(

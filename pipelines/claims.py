@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipelines.app import guarded
+from pipelines.app.main import guarded
 
 _RECORDS = Path("docs/measurements")
 
@@ -30,8 +30,8 @@ def main() -> None:
 def _show(paths: list[Path], as_markdown: bool, page: Path | None) -> None:
     from bort.files import write_text
     from bort.report.claims import claims
+    from bort.report.claims_table import HEAD, insert, markdown
     from bort.report.evidence import read_evidence
-    from bort.report.ledger import HEAD, insert, markdown
 
     lines = claims(read_evidence(paths))
     if page:

@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from pipelines import tables
-from pipelines.app import entry
-from pipelines.inputs import corpus_sources, kept
-from pipelines.schema import Config
-from pipelines.stage import Run, Stage
+from pipelines.app.main import entry
+from pipelines.engine.inputs import corpus_sources, kept
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run, Stage
 
 
 def work(run: Run) -> dict[str, Any]:
     """Packs the corpus into blocks with the teacher's tokenizer."""
     from bort.corpus.build import build_corpus
+    from bort.corpus.dataset import RECORD
     from bort.corpus.sources import commits_of
-    from bort.corpus.store import RECORD
 
     config = run.config
     directory = kept(run)
     if not (directory / RECORD).exists():
         # A hub out of reach is told before the tokenizer and all that it needs are loaded.
         commits_of(config.corpus)
-    from bort.teacher import load_tokenizer
+    from bort.teacher.load import load_tokenizer
 
     record = build_corpus(
         config.corpus, load_tokenizer(config.teacher), directory, workers=config.impl.workers, observer=run.observer

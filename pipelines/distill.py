@@ -2,13 +2,103 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from bort.architecture import Architecture
+from bort.observer import Observer
+from bort.tracking.tracker import TrackedRun
 from pipelines import tables
-from pipelines.app import entry
-from pipelines.schema import Config
-from pipelines.stage import Run, Stage
-from pipelines.students import Students
+from pipelines.app.main import entry
+from pipelines.engine.inputs import open_corpus, open_targets, open_teacher
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run, Stage
+
+_FIGURES = (
+    "tokens",
+    "tokens_per_second",
+    "mfu",
+    "processor_seconds",
+    "gpu_seconds",
+    "peak_memory_bytes",
+    "data_wait",
+    "parameters",
+)
+
+
+class Students:
+    """Trains students of one shape on the same blocks, in the same order, for as many steps.
+
+    Args:
+        run: The stage that trains them.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._config = run, run.config
+        self._corpus, self._teacher = open_corpus(run), open_teacher(run)
+        self._targets = open_targets(run, self._teacher, self._corpus)
+        shape = run.config.student.architecture
+        self._architecture = Architecture.parse(run.inputs["search"]["winner"]["name"] if shape == "winner" else shape)
+
+    def distilled(self) -> dict[str, Any]:
+        """Trains the student by the loss that was asked for."""
+        run, config = self._run, self._config
+        run.tracked.params({"architecture": str(self._architecture), "objective": "+".join(config.loss.terms)})
+        result = self._train(run.directory, run.observer, loss=config.loss, student=config.student, train=config.train)
+        run.tracked.params({"steps": result["steps"]})
+        _record(run.tracked, result)
+        # The pass is made once, for every student that reads these blocks; its cost is told beside each of them.
+        return {**result, "teacher_processor_seconds": run.inputs.get("teacher", {}).get("processor_seconds", 0.0)}
+
+    def twin(self) -> dict[str, Any]:
+        """Trains the same shape from random weights by masked LM alone; the soft targets only measure it."""
+        from bort.distillation.config import LossConfig
+        from bort.tracking.tracker import Recording
+
+        run, config = self._run, self._config
+        tracked = run.tracked.child(f"{config.name} twin, no teacher", f"{run.tracked.key}/twin")
+        result = self._train(
+            run.directory / "twin",
+            Recording(tracked, run.console),
+            loss=LossConfig(masked_lm=1.0, relation_heads=config.loss.relation_heads),
+            student=replace(config.student, initialisation="random"),
+            train=config.train.with_theta(config.distill.twin_theta),
+        )
+        tracked.params({"architecture": str(self._architecture), "objective": "masked_lm", "steps": result["steps"]})
+        _record(tracked, result)
+        tracked.finish()
+        return result
+
+    def _train(self, directory: Path, observer: Observer, **differing: Any) -> dict[str, Any]:
+        from bort.distillation.distill import distill
+
+        config = self._config
+        tokens_per_step = differing["train"].batch_size * self._corpus.block_length
+        return dict(
+            distill(
+                self._architecture,
+                teacher=self._teacher,
+                corpus=self._corpus,
+                targets=self._targets,
+                masking=config.masking,
+                steps=config.budget.length(tokens_per_step),
+                seconds=config.budget.seconds,
+                checkpoint_every=config.budget.checkpoint_every,
+                impl=config.impl,
+                seed=config.seed,
+                directory=directory,
+                observer=observer,
+                **differing,
+            )
+        )
+
+
+def _record(tracked: TrackedRun, result: dict[str, Any]) -> None:
+    """Records a training's final figures; those on held-out text are the ends of their curves."""
+    heldout = {f"heldout/{name}": value for name, value in result["heldout"].items() if value is not None}
+    tracked.metrics(heldout, result["steps"])
+    tracked.metrics({name: result[name] for name in _FIGURES if result.get(name) is not None})
 
 
 def work(run: Run) -> dict[str, Any]:
@@ -38,6 +128,7 @@ def check(config: Config) -> None:
 
 #: What says how long a student is trained.
 LENGTH = ("budget.steps", "budget.tokens", "budget.seconds")
+
 STAGE = Stage(
     name="distill",
     work=work,
@@ -49,6 +140,7 @@ STAGE = Stage(
     check=check,
     joint=True,
 )
+
 main = entry("distill")
 
 if __name__ == "__main__":

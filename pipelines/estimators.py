@@ -9,10 +9,10 @@ from typing import Any
 from bort.architecture import Architecture
 from bort.distillation.config import LossConfig
 from bort.errors import ConfigurationError
-from bort.search.quantity_config import DistillErrorConfig, ErrorConfig, ProxyErrorConfig, SupernetErrorConfig, TableErrorConfig
-from pipelines.inputs import open_corpus, open_targets, open_teacher
-from pipelines.schema import Config
-from pipelines.stage import Run
+from bort.search.estimator_config import DistillErrorConfig, ErrorConfig, ProxyErrorConfig, SupernetErrorConfig, TableErrorConfig
+from pipelines.engine.inputs import open_corpus, open_targets, open_teacher
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run
 
 #: Where the weight-sharing student lies in the search's directory.
 SUPERNET = "supernet"
@@ -52,7 +52,7 @@ def _check_training(config: Config, error: DistillErrorConfig | SupernetErrorCon
 
 def untrained(config: Config, space: Any) -> Any:
     """Returns an estimator that needs no training; for errors that do, one that stands for it where errors do not matter yet."""
-    from bort.search import ProxyEstimator, TableEstimator
+    from bort.search.estimators import ProxyEstimator, TableEstimator
 
     if isinstance(config.error, TableErrorConfig):
         return TableEstimator(config.error, space)
@@ -64,7 +64,7 @@ def estimator(run: Run, space: Any) -> Any:
     config, error = run.config, run.config.error
     if not isinstance(error, (DistillErrorConfig, SupernetErrorConfig)):
         return untrained(config, space)
-    from pipelines.workers import for_candidate
+    from pipelines.engine.workers import for_candidate
 
     corpus, teacher = open_corpus(run), open_teacher(run)
     given: dict[str, Any] = {
@@ -83,7 +83,7 @@ def estimator(run: Run, space: Any) -> Any:
         from bort.distillation.estimator import DistillEstimator
 
         return DistillEstimator(rungs=error.rung_steps(), **given)
-    from bort.distillation.supernet_estimator import SupernetEstimator
+    from bort.distillation.supernet.estimator import SupernetEstimator
 
     own = {name: getattr(error, name) for name in ("steps", "samples", "sandwich", "checkpoint_every")}
     return SupernetEstimator(list(space), directory=Path(run.directory) / SUPERNET, **own, **given)

@@ -7,16 +7,16 @@ from typing import Any
 
 from bort.files import write_text
 from pipelines import tables
-from pipelines.app import entry
-from pipelines.inputs import model_sources, task_sources
-from pipelines.schema import Config
-from pipelines.stage import Run, Stage
+from pipelines.app.main import entry
+from pipelines.engine.inputs import model_sources, task_sources
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run, Stage
 
 
 def work(run: Run) -> dict[str, Any]:
     """Scores the model, keeps its predictions and writes what the task's site accepts."""
-    from bort.finetuning import evaluate
-    from bort.tasks import load_task
+    from bort.finetuning.scoring import evaluate
+    from bort.tasks.load import load_task
     from bort.tasks.submission import write_suite
 
     model = run.config.evaluate.model or run.inputs["finetune"]["model"]
@@ -32,7 +32,7 @@ def work(run: Run) -> dict[str, Any]:
 
 def check(config: Config) -> None:
     """Refuses a task that cannot be read, or that no submission could be made of."""
-    from bort.tasks import load_task
+    from bort.tasks.load import load_task
     from bort.tasks.submission import check_names
 
     check_names(load_task(config.task, training=False))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bort.errors import ConfigurationError
 from bort.fetch import DEMO, fetch, missing
-from pipelines.app import guarded
-from pipelines.console import ConsoleObserver, console
+from pipelines.app.console import ConsoleObserver, console
+from pipelines.app.main import guarded
 
 _USAGE = """usage: bort fetch [cache=FOLDER]
 

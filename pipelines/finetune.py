@@ -2,23 +2,105 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from bort.errors import ConfigurationError
+from bort.observer import Observer
+from bort.record import exclusive
+from bort.tracking.tracker import Recording, TrackedRun
 from pipelines import tables
-from pipelines.agora import sentence_sources
-from pipelines.app import entry
-from pipelines.inputs import model_sources, task_sources
-from pipelines.models import encoders
-from pipelines.schema import Config
-from pipelines.stage import Run, Stage
-from pipelines.trials import tune
-from pipelines.workers import beside
+from pipelines.agora import draw_ledgers, sentence_sources, sentences_of, with_teacher
+from pipelines.app.main import entry
+from pipelines.engine.inputs import model_sources, task_sources
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run, Stage
+from pipelines.engine.workers import beside, share
+
+if TYPE_CHECKING:
+    from bort.tasks.task import Task
+
+
+ROLES = ("student", "twin", "teacher")
+
+
+def encoders(run: Run) -> dict[str, Path]:
+    """Returns the directories of the encoders that ``finetune.models`` names, by role and in that order.
+
+    Raises:
+        ConfigurationError: A role is not known, or the distillation made no such model.
+    """
+    config, found = run.config, {}
+    for role in config.finetune.models:
+        if role not in ROLES:
+            raise ConfigurationError("finetune.models", role, f"any of {', '.join(ROLES)} are accepted")
+        if role == "teacher":
+            found[role] = Path(config.teacher.path)
+        elif role == "student" and config.student.path is not None:
+            found[role] = Path(config.student.path)
+        else:
+            distilled = run.inputs["distill"] if role == "student" else run.inputs["distill"].get("twin")
+            if distilled is None:
+                raise ConfigurationError("finetune.models", role, "the twin is trained only with distill.twin=true")
+            found[role] = Path(distilled["student"])
+    return found
+
+
+def watched(parent: TrackedRun, onward: Observer) -> Callable[[int, Mapping[str, Any]], AbstractContextManager[Observer]]:
+    """Returns what opens a child run for a trial and records θ and the trial's curves in it.
+
+    Args:
+        parent: The run of the search.
+        onward: The observer that a person sees.
+    """
+
+    @contextmanager
+    def opened(number: int, theta: Mapping[str, Any]) -> Iterator[Observer]:
+        with parent.child(f"trial {number}", f"{parent.key}/trial{number}", tags={"bort.trial": str(number)}) as child:
+            child.params(theta)
+            yield Recording(child, onward)
+
+    return opened
+
+
+def tune(run: Run, task: Task, role: str, directory: Path, *, first: bool) -> dict[str, Any]:
+    """Fine-tunes one encoder, recorded as a run of its own; the first one's model lies in the stage's own folder."""
+    from bort.finetuning.agora.runs import finetune_agora
+    from bort.finetuning.runs import finetune
+
+    config = run.config
+    tracked = run.tracked.child(f"{config.task.name} {role}", f"{run.tracked.key}/{role}")
+    place = run.directory if first else run.directory / role
+    train: Callable[..., dict[str, Any]] = finetune
+    if config.agora.enabled:
+        train = functools.partial(finetune_agora, agora=with_teacher(config), sentences=sentences_of(config))
+    watch: dict[str, Any] = {} if config.agora.enabled else {"watch": watched(tracked, run.console)}
+    with exclusive(place, wait=config.agora.enabled, name=".tune"):
+        result: dict[str, Any] = train(
+            directory,
+            task,
+            config.finetuning.for_model(role),
+            directory=place,
+            seed=config.seed,
+            impl=share(config.impl),
+            observer=Recording(tracked, run.console),
+            name=role,
+            **watch,
+        )
+    if config.agora.enabled:
+        draw_ledgers(run, role, result, place)
+    tracked.params({"task": task.name, "encoder": role, **result["theta"]})
+    tracked.metrics({f"heldout/{name}": score["mean"] for name, score in result["metrics"].items()})
+    tracked.finish()
+    return result
 
 
 def work(run: Run) -> dict[str, Any]:
     """Fine-tunes each encoder that was asked for; the first is the one whose model is kept as the stage's own."""
-    from bort.tasks import load_task
+    from bort.tasks.load import load_task
 
     config, task = run.config, load_task(run.config.task)
     run.tracked.dataset(task.name, task.digest, config.task.path or "", task.record()["examples"], context="fine-tuning")
@@ -33,7 +115,7 @@ def work(run: Run) -> dict[str, Any]:
 def check(config: Config) -> None:
     """Refuses a task or settings that cannot be used, before any model is trained for it."""
     from bort.finetuning.agora.config import check_agora
-    from bort.tasks import load_task
+    from bort.tasks.load import load_task
 
     config.finetuning.check()
     config.impl.check()
@@ -72,6 +154,7 @@ STAGE = Stage(
     check=check,
     shared=True,
 )
+
 main = entry("finetune")
 
 if __name__ == "__main__":

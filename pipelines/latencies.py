@@ -9,10 +9,10 @@ from typing import Any
 
 from bort.architecture import Architecture
 from bort.errors import ConfigurationError
-from bort.search.quantity_config import GpuLatencyConfig, MeasuredLatencyConfig, OnnxLatencyConfig
+from bort.search.estimator_config import GpuLatencyConfig, MeasuredLatencyConfig, OnnxLatencyConfig
 from bort.teacher.shape import TeacherShape
-from pipelines.schema import Config
-from pipelines.stage import Run
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run
 
 FILE = "latencies.json"
 PERCENTILES = ("p50_ms", "p90_ms", "p99_ms")
@@ -63,8 +63,9 @@ def counted(config: Config) -> Latency:
 
 def measured(run: Run, shapes: Sequence[Architecture], counts: TeacherShape) -> Latency:
     """Measures every shape, or reads what was measured for this search before, by whichever worker."""
-    from bort.export import onnx_file
-    from bort.measure import BenchmarkConfig, measure_shapes
+    from bort.export.convert import onnx_file
+    from bort.measure.config import BenchmarkConfig
+    from bort.measure.shapes import measure_shapes
 
     latency = run.config.latency
     if not isinstance(latency, MeasuredLatencyConfig):

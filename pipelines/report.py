@@ -9,10 +9,10 @@ from bort.errors import ConfigurationError
 from bort.files import digest, file_digest, read_json
 from bort.record import MANIFEST, RESULT
 from pipelines import tables
-from pipelines.app import entry
-from pipelines.schema import Config
-from pipelines.stage import Run, Stage
-from pipelines.summary import SECTIONS, summary
+from pipelines.app.main import entry
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run, Stage
+from pipelines.reproduce import SECTIONS, summary
 
 #: Stages that the chain does not run, and that a report draws where they have left a result.
 APART = ("benchmark_search",)
@@ -26,7 +26,7 @@ def found(config: Config) -> dict[str, Path]:
 
 def work(run: Run) -> dict[str, Any]:
     """Draws the page."""
-    from bort.report import build_report
+    from bort.report.page import build_report
 
     folders = {name: path.parent for name, path in found(run.config).items()}
     results, manifests = ({name: read_json(folder / file) for name, folder in folders.items()} for file in (RESULT, MANIFEST))

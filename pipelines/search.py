@@ -6,16 +6,17 @@ import sys
 from contextlib import ExitStack
 from typing import Any
 
-from pipelines import artifacts, candidates, engines, estimators, tables
-from pipelines.app import entry
-from pipelines.schema import Config
-from pipelines.stage import Run, Stage
+from pipelines import artifacts, candidates, estimators, tables
+from pipelines.app.main import entry
+from pipelines.engine import engines
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run, Stage
 
 
 def work(run: Run) -> dict[str, Any]:
     """Runs the strategy on the space until its budget is spent."""
-    from bort.search import run_search
-    from pipelines.workers import beside
+    from bort.search.worker import run_search
+    from pipelines.engine.workers import beside
 
     config = run.config
     # While nobody trains yet.
@@ -59,7 +60,7 @@ def settings(config: Config) -> tuple[str, ...]:
 
 def check(config: Config) -> None:
     """Refuses a space, a strategy, limits, a storage or an engine that cannot be used, before anything else is run."""
-    from bort.search.coordination import check_storage
+    from bort.search.storage.base import check_storage
 
     candidates.check(config)
     check_storage(config.storage)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bort.search.status import Status
+    from bort.search.storage.status import Status
 
 
 def main() -> None:
     """Reads the study that `bort search` with the same overrides works on, and writes nothing."""
     # A tenth of the command's time went into looking for garbage, of which a process of a second has none worth finding.
     gc.disable()
-    from pipelines.app import guarded
-    from pipelines.console import console
+    from pipelines.app.console import console
+    from pipelines.app.main import guarded
 
     guarded(lambda: console.print(_shown(_status(sys.argv[1:]))))
 
@@ -29,10 +29,10 @@ def _status(overrides: list[str]) -> Status:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict
 
-    from bort.search.status import study_status
-    from pipelines.overrides import expand, register_resolvers
-    from pipelines.schema import register_schema, typed
-    from pipelines.sentences import CONF
+    from bort.search.storage.status import study_status
+    from pipelines.app.messages import CONF
+    from pipelines.app.overrides import expand, register_resolvers
+    from pipelines.engine.schema import register_schema, typed
 
     register_schema()
     register_resolvers()

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pipelines.app import guarded
+from pipelines.app.main import guarded
 from pipelines.tables import table
 
 _USAGE = "usage: bort size ARCHITECTURE|MODEL|DIRECTORY …    e.g. bort size 4-8-1024-768 bert-large outputs/demo/distill/student"

@@ -9,18 +9,19 @@ from bort.errors import ConfigurationError
 from bort.files import digest
 from bort.record import exclusive
 from pipelines import tables
-from pipelines.app import entry
-from pipelines.inputs import open_corpus, open_teacher, target_config, teacher_sources
-from pipelines.schema import Config
-from pipelines.stage import Run, Stage
+from pipelines.app.main import entry
+from pipelines.engine.inputs import open_corpus, open_teacher, target_config, teacher_sources
+from pipelines.engine.schema import Config
+from pipelines.engine.stage import Run, Stage
 
 if TYPE_CHECKING:
-    from bort.corpus import Corpus
+    from bort.corpus.dataset import Corpus
 
 
 def work(run: Run) -> dict[str, Any]:
     """Fits a head where one is needed and missing, and computes the soft targets."""
-    from bort.teacher import build_targets, targets_identity
+    from bort.teacher.build import build_targets
+    from bort.teacher.targets import targets_identity
 
     config, targets = run.config, target_config(run.config)
     corpus, teacher = open_corpus(run), open_teacher(run)
@@ -58,8 +59,8 @@ def fitted_head(run: Run, corpus: Corpus) -> dict[str, Any]:
     Raises:
         ConfigurationError: ``teacher.head.missing`` says that none is to be fitted.
     """
-    from bort.distillation.implementation import carried_out
-    from bort.teacher import fit_head, fit_identity
+    from bort.runtime import carried_out
+    from bort.teacher.fit import fit_head, fit_identity
 
     config = run.config
     if config.teacher.head.missing == "refuse":

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 from bort.errors import BortError
-from bort.studies import newer_journal
+from bort.optuna_storage import newer_journal
 from bort.tracking.schema import unreadable
-from pipelines.app import guarded
-from pipelines.processes import stop
+from pipelines.app.main import guarded
+from pipelines.engine.processes import stop
 
 _HOST = "127.0.0.1"
 #: Seconds that a server has to end by itself; then it is killed.

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from bort.tasks import TaskConfig
+from bort.tasks.config import TaskConfig
 
 CONF = Path(__file__).parents[1] / "conf" / "task"
 _THINGS = ["kettle", "ladder", "violin", "harbour", "lantern", "orchard", "sledge", "teapot"]

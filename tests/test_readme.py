@@ -72,10 +72,10 @@ def test_bort_commands_exist():
 def test_bort_commands_compose(words):
     import hydra
 
+    from pipelines.app.messages import CONF
+    from pipelines.app.overrides import expand, register_resolvers
     from pipelines.benchmark import KINDS
-    from pipelines.overrides import expand, register_resolvers
-    from pipelines.schema import register_schema, typed
-    from pipelines.sentences import CONF
+    from pipelines.engine.schema import register_schema, typed
 
     stage, *rest = words[1:]
     if stage == "benchmark" and rest and rest[0] in KINDS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,21 @@ import bort
 
 LIBRARY = Path(bort.__file__).parent
 #: What every room may know: it holds no room's knowledge.
-BASE = {"architecture", "candidate", "checkpoints", "curve", "errors", "events", "files", "lazy", "record", "redaction", "studies"}
+BASE = {
+    "architecture",
+    "candidate",
+    "checkpoints",
+    "curve",
+    "errors",
+    "files",
+    "observer",
+    "optuna_storage",
+    "randomness",
+    "record",
+    "redaction",
+    "runtime",
+    "runtime_config",
+}
 #: The rooms that each room may know beside itself.
 MAY_KNOW: dict[str, set[str]] = {
     "search": set(),
@@ -25,13 +40,14 @@ MAY_KNOW: dict[str, set[str]] = {
     "distillation": {"corpus", "teacher"},
     "finetuning": {"tasks", "teacher"},
     "export": {"measure"},
-    "report": {"measure"},
+    "benchmarks": {"corpus", "distillation", "export", "finetuning", "measure", "search", "tasks", "teacher"},
+    "report": {"benchmarks", "measure"},
 }
 #: Who may import what is outside; nobody in the library reads Hydra's configurations or writes to a console.
 OUTSIDE: dict[str, set[str]] = {
     "mlflow": {"tracking"},
-    "optuna": {"search", "finetuning", "studies"},
-    "lightning": {"distillation", "finetuning"},
+    "optuna": {"benchmarks", "search", "finetuning", "optuna_storage"},
+    "lightning": {"distillation", "finetuning", "runtime"},
     "hydra": set(),
     "omegaconf": set(),
     "rich": set(),
@@ -83,3 +99,25 @@ def test_the_library_prints_nothing():
         for node in nodes(file):
             called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
             assert called not in ("print", "input", "exec", "eval"), f"{file}:{node.lineno}"
+
+
+def modules() -> dict[str, Path]:
+    """Returns every module of the library and of the commands by its dotted name."""
+    roots = {"bort": LIBRARY, "pipelines": LIBRARY.parent / "pipelines"}
+    return {
+        ".".join([top, *file.relative_to(root).with_suffix("").parts]).removesuffix(".__init__"): file
+        for top, root in roots.items()
+        for file in root.rglob("*.py")
+    }
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    known = modules()
+    graph = {
+        name: {module if module in known else module.rpartition(".")[0] for module in imported(file)} & known.keys() - {name}
+        for name, file in known.items()
+    }
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(" → ".join(reversed(error.args[1])))

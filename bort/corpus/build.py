@@ -1,6 +1,6 @@
 """Text to blocks: read, clean, tokenise, split by document, pack; interrupted at any point, it goes on from there.
 
-Every document is cleaned and tokenised, in reading order, into parts that are written whole (:mod:`bort.corpus.parts`); then the
+Every document is cleaned and tokenised, in reading order, into parts that are written whole (:mod:`bort.corpus.shards`); then the
 documents are put into a seeded order, freed of duplicates, split and packed (:mod:`bort.corpus.pack`).
 """
 
@@ -17,15 +17,14 @@ from typing import Any
 import numpy as np
 
 from bort.corpus.config import CorpusConfig
+from bort.corpus.dataset import RECORD, SCHEMA, WORDS
 from bort.corpus.pack import pack
-from bort.corpus.parts import write_parts
+from bort.corpus.shards import write_parts
 from bort.corpus.sources import bytes_of, commits_of, describe
-from bort.corpus.store import RECORD, SCHEMA, WORDS
-from bort.corpus.tokenizer import bare_tokenizer, special_ids, tokenizer_digest
-from bort.corpus.words import word_marks
+from bort.corpus.tokenizer import bare_tokenizer, special_ids, tokenizer_digest, word_marks
 from bort.errors import BortError, ConfigurationError, RecordError
-from bort.events import Observer, Quiet
 from bort.files import atomic_path, digest, read_json, write_json
+from bort.observer import Observer, Quiet
 from bort.record import exclusive
 
 #: Settings of a source that say where its text is, not what it is.

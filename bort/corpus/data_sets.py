@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bort.corpus.config import SourceConfig
-from bort.corpus.documents import Document, grouped, text_of
+from bort.corpus.readers import Document, grouped, text_of
 from bort.errors import BortError, ConfigurationError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.corpus.counters import draws, mix, stream_keys
+from bort.randomness import draws, mix, stream_keys
 
 #: Minima of a signature: the estimate of a similarity of 0.8 has a standard error of 0.035.
 MINIMA = 128

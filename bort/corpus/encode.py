@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.corpus.config import CorpusConfig
-from bort.corpus.documents import Document
 from bort.corpus.duplicates import Signatures, signatures
 from bort.corpus.language import is_in
 from bort.corpus.markup import without_markup, without_tables
+from bort.corpus.readers import Document
 from bort.errors import BortError
 
 #: Longer documents reach the tokenizer in pieces, cut after a line's end: its time grows faster than the length of a text.

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.corpus.config import MaskingConfig
-from bort.corpus.counters import below, draws, stream_keys, uniform
-from bort.corpus.words import CONTINUED, CONTINUES
+from bort.corpus.tokenizer import CONTINUED, CONTINUES
 from bort.errors import ConfigurationError
+from bort.randomness import below, draws, stream_keys, uniform
 
 __all__ = ["Masked", "MaskingConfig", "mask_blocks"]
 

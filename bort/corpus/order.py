@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.corpus.counters import draws, stream_keys
 from bort.errors import ConfigurationError
+from bort.randomness import draws, stream_keys
 
 
 class BlockOrder:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.corpus.config import CorpusConfig
+from bort.corpus.dataset import SPLITS
 from bort.corpus.duplicates import near_duplicates
-from bort.corpus.parts import Parts
-from bort.corpus.store import SPLITS
+from bort.corpus.shards import Parts
 from bort.errors import BortError, ConfigurationError
-from bort.events import Observer
 from bort.files import atomic_path, file_digest
+from bort.observer import Observer
 
 #: Documents are gathered up to so many tokens before they are cut into blocks.
 PACK_TOKENS = 4_000_000

@@ -8,20 +8,68 @@ import gzip
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from bort.corpus.config import SourceConfig
-from bort.corpus.documents import Document, grouped, text_of
 from bort.errors import BortError, ConfigurationError
 from bort.files import parse_json
 
+
+@dataclass(frozen=True)
+class Document:
+    """One document and where it was read.
+
+    Args:
+        text: Its text; bytes that are not valid UTF-8 stand in it as lone surrogates.
+        place: ``file:line`` or ``file:row``.
+        source: The number of its source.
+    """
+
+    text: str
+    place: str
+    source: int = 0
+
+
+def grouped(rows: Iterator[Document], source: SourceConfig) -> Iterator[Document]:
+    """Joins ``rows_per_document`` rows that follow each other, a line each."""
+    if source.rows_per_document == 1:
+        yield from rows
+        return
+    while group := list(islice(rows, source.rows_per_document)):
+        yield Document("\n".join(row.text for row in group), group[0].place)
+
+
+def text_of(row: Mapping[str, Any], source: SourceConfig, key: str, place: str) -> str:
+    """Returns the text of a row of a table.
+
+    Raises:
+        ConfigurationError: The row has no such column, or no text in it.
+    """
+    if source.text_column not in row:
+        names = ", ".join(str(name) for name in row if name is not None)
+        raise ConfigurationError(f"{key}.text_column", source.text_column, f"{place} has these columns: {names}")
+    value = row[source.text_column]
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="surrogateescape")
+    if not isinstance(value, str):
+        raise ConfigurationError(
+            f"{key}.text_column", source.text_column, f"{place} holds a {type(value).__name__} there, and text is needed"
+        )
+    return value
+
+
 #: What can be read, by the end of the file's name; ``.gz`` may follow all but parquet.
 FORMATS = (".txt", ".text", ".raw", ".md", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+
 #: How the datasets library names the files of a split.
 _SHARD = re.compile(r"(?P<split>\w+)-\d{5}-of-\d{5}\b.*\.parquet")
+
 #: Rows of a parquet file that are in memory at once.
 _ROWS = 512
 

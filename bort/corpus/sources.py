@@ -10,8 +10,7 @@ from typing import Any
 
 from bort.corpus.config import CorpusConfig, SourceConfig
 from bort.corpus.data_sets import DatasetRows, is_hub, is_repository, is_saved, resolve
-from bort.corpus.documents import Document
-from bort.corpus.readers import FileRows, files_of, visible_files
+from bort.corpus.readers import Document, FileRows, files_of, visible_files
 from bort.files import file_digest
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from bort.corpus.config import CorpusConfig
-from bort.corpus.documents import Document
 from bort.corpus.encode import Encoded, Encoder
+from bort.corpus.readers import Document
 
 #: A batch of documents, and where the reader stood behind it.
 Batch = tuple[list[Document], dict[str, Any]]

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from bort.architecture import Architecture
-from bort.distillation.impl_config import ImplConfig as ImplConfig
 from bort.errors import BortError, ConfigurationError
 
 #: What a teacher has to have been run for, by the loss term that uses it.
@@ -17,7 +16,7 @@ TERMS = ("masked_lm", "soft_targets", "hidden", "relations")
 #: How the learning rate goes on after the warm-up; those that lead to 0 have to know when the run ends.
 SCHEDULES = ("constant", "linear", "cosine", "inverse_square_root")
 ENDING_SCHEDULES = ("linear", "cosine")
-#: The usual loop, and what leaves out one thing more each: see :mod:`bort.distillation.speed`.
+#: The usual loop, and what leaves out one thing more each: see :mod:`bort.benchmarks.speed`.
 SPEED_VARIANTS = ("usual", "masked", "cached", "compiled")
 
 

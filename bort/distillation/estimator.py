@@ -6,24 +6,65 @@ import gc
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bort.architecture import Architecture
 from bort.candidate import Evaluation, Theta
-from bort.distillation.answers import ANSWERS, Answers
-from bort.distillation.config import ImplConfig, LossConfig, StudentConfig, TrainConfig
-from bort.errors import BortError, ConfigurationError
-from bort.events import Observer
-from bort.files import digest
+from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
+from bort.errors import BortError, ConfigurationError, RecordError
+from bort.files import digest, read_json, write_json
+from bort.observer import Observer
+from bort.runtime_config import ImplConfig
 
 if TYPE_CHECKING:
-    from bort.corpus import Corpus, MaskingConfig
-    from bort.distillation.live import LiveTargets
-    from bort.distillation.memory import RelationMemory
-    from bort.teacher import Teacher
+    from bort.corpus.config import MaskingConfig
+    from bort.corpus.dataset import Corpus
+    from bort.distillation.data import LiveTargets, RelationMemory
+    from bort.teacher.model import Teacher
     from bort.teacher.targets import Targets
+
+
+ANSWERS = "evaluations.json"
+
+
+class Answers:
+    """The evaluations of one candidate, by steps.
+
+    Args:
+        path: The file.
+        owner: Digest of the candidate and of all that fixes its answers.
+
+    Raises:
+        RecordError: The file belongs to another candidate or to other settings.
+    """
+
+    def __init__(self, path: Path, owner: str) -> None:
+        self.path, self.owner = path, owner
+        self.known: dict[int, Evaluation] = {}
+        if path.exists():
+            record = read_json(path)
+            if record["owner"] != owner:
+                raise RecordError(
+                    f"{path} belongs to another candidate or to other settings; choose another folder, or remove this one."
+                )
+            self.known = {int(steps): _revive(values) for steps, values in record["evaluations"].items()}
+
+    def add(self, evaluation: Evaluation) -> Evaluation:
+        """Keeps an evaluation, and returns it."""
+        self.known[evaluation.steps] = evaluation
+        evaluations = {str(steps): asdict(known) for steps, known in self.known.items()}
+        write_json(self.path, {"owner": self.owner, "evaluations": evaluations})
+        return evaluation
+
+
+def _revive(values: dict[str, Any]) -> Evaluation:
+    """JSON has no NaN: an error that is absent was one."""
+    error = values["error"]
+    metrics = {name: math.nan if value is None else value for name, value in values["metrics"].items()}
+    return Evaluation(**{**values, "error": math.nan if error is None else error, "metrics": metrics})
+
 
 #: The held-out figures that can be the error, and what each of them rests on.
 MEASURES = {
@@ -94,7 +135,7 @@ class DistillEstimator:
     @property
     def fingerprint(self) -> str:
         """Identifies everything that fixes the answers, the architecture, θ and the rungs apart."""
-        from bort.distillation.training import training_identity
+        from bort.distillation.distill import training_identity
 
         identity = training_identity(
             self.teacher, self.corpus, self.targets, self.masking, self.loss, self.train, self.student, self.seed
@@ -141,8 +182,8 @@ class DistillEstimator:
         observer: Observer,
         before: Sequence[Evaluation],
     ) -> Evaluation:
-        from bort.distillation.module import DivergenceError
-        from bort.distillation.training import distill
+        from bort.distillation.distill import distill
+        from bort.distillation.loop import DivergenceError
 
         diverged = next((evaluation for evaluation in before if not math.isfinite(evaluation.error)), None)
         if diverged is not None:
@@ -178,7 +219,7 @@ class DistillEstimator:
 
     def _relation_memory(self) -> RelationMemory | None:
         """Makes the memory with the first candidate, where there is something to keep and it fits."""
-        from bort.distillation.memory import memory_for
+        from bort.distillation.data import memory_for
 
         if self._memory is None:
             self._memory = memory_for(self.teacher, self.targets, self.corpus.block_length, self.loss, self.impl)
@@ -211,7 +252,7 @@ def check_measure(measure: str, loss: LossConfig, kind: str | None) -> None:
 
 def _drop_checkpoints(directory: Path) -> None:
     from bort.checkpoints import CheckpointFolder
-    from bort.distillation.training import CHECKPOINTS
+    from bort.distillation.distill import CHECKPOINTS
 
     CheckpointFolder(directory / CHECKPOINTS, "").clear()
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bort.distillation.batches import Batch
 from bort.distillation.config import LossConfig
-from bort.distillation.live import LiveTargets
+from bort.distillation.data import Batch, LiveTargets
 from bort.distillation.losses import (
     hidden_mse,
     hidden_variance,
@@ -24,7 +23,7 @@ from bort.distillation.losses import (
 from bort.distillation.student import Relations, StudentModel
 
 if TYPE_CHECKING:
-    from bort.teacher import Teacher
+    from bort.teacher.model import Teacher
 
 
 class Objective:

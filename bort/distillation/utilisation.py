@@ -14,7 +14,7 @@ from bort.architecture import Architecture
 from bort.distillation.config import LossConfig
 
 if TYPE_CHECKING:
-    from bort.teacher import Teacher
+    from bort.teacher.model import Teacher
     from bort.teacher.shape import TeacherShape
 
 #: Dense bf16 matrix products, in FLOP/s, as the makers' data sheets have them, by a part of the device's name. For float32 the

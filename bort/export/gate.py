@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bort.events import Observer
 from bort.export.convert import EMBEDDING, EVERYTHING, quantise
+from bort.observer import Observer
 
 #: What is quantised, the smallest file first; the next is tried where one loses too much.
 PLANS = {"weights and embedding": EVERYTHING, "embedding alone": EMBEDDING}

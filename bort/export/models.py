@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.errors import BortError
-from bort.events import Observer, Quiet
 from bort.export.card import model_card
 from bort.export.config import ExportConfig
 from bort.export.convert import directory_bytes, onnx_file, optimise
@@ -32,6 +31,7 @@ from bort.measure.models import (
 )
 from bort.measure.runtime import open_session, require_opset
 from bort.measure.sizes import size_table
+from bort.observer import Observer, Quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

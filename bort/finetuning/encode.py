@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bort.errors import BortError
 from bort.tasks.task import Example, Task
@@ -16,12 +18,54 @@ from bort.tasks.task import Example, Task
 if TYPE_CHECKING:
     import torch
 
-    from bort.finetuning.arrange import Arrangement
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Which example of a batch, and which of its options, each sequence belongs to.
+
+    Args:
+        examples: Position of the example in the batch, [R]; every position from 0 on has a sequence.
+        options: Number of the option, [R]; 0 where there are none.
+        choice: Whether options are chosen from, so that each sequence has one logit.
+        pooling: ``mean`` or ``max`` over the windows of one example and option.
+    """
+
+    examples: NDArray[np.int64]
+    options: NDArray[np.int64]
+    choice: bool = False
+    pooling: str = "mean"
+
+    def gather(self, found: Tensor) -> Tensor:
+        """Returns the logits of the examples; differentiable.
+
+        Args:
+            found: Those of the sequences, [R, outputs].
+
+        Returns:
+            [B, outputs]; for a choice [B, most options], −∞ where an example has fewer.
+        """
+        count, width = int(self.examples.max()) + 1, int(self.options.max()) + 1
+        if len(self.examples) == count and width == 1:
+            return found
+        cells = torch.from_numpy(self.examples * width + self.options).to(found.device)
+        size = (count * width, found.shape[-1])
+        windows = torch.bincount(cells, minlength=count * width)
+        if self.pooling == "max":
+            index = cells.unsqueeze(-1).expand_as(found)
+            pooled = found.new_full(size, -torch.inf).scatter_reduce(0, index, found, "amax")
+        else:
+            pooled = found.new_zeros(size).index_add(0, cells, found) / windows.clamp(min=1).unsqueeze(-1)
+        if not self.choice:
+            return pooled
+        return pooled.view(count, width).masked_fill(windows.view(count, width) == 0, -torch.inf)
+
 
 #: Batches whose examples are sorted by length together: more pad less, fewer mix better.
 _POOL = 16
+
 #: Tokens, padding included, that are read at once where no gradient is needed.
 EVALUATION_TOKENS = 4096
+
 #: Sequences that are tokenised at once.
 _CHUNK = 4096
 
@@ -67,8 +111,6 @@ class Encoded:
 
     def pick(self, indices: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], Arrangement]:
         """Returns the sequences of some examples (of all where absent) and what they are to them."""
-        from bort.finetuning.arrange import Arrangement
-
         indices = np.arange(len(self.labels)) if indices is None else indices
         if self.owners is None or self.options is None:
             return indices, Arrangement(np.arange(len(indices)), np.zeros(len(indices), dtype=np.int64))

@@ -10,17 +10,55 @@ from pathlib import Path
 from typing import Any
 
 from bort.errors import RecordError
-from bort.events import Observer, Quiet
 from bort.files import atomic_path, digest, read_json, write_json, write_text
-from bort.finetuning.classifier import save_classifier
 from bort.finetuning.config import FinetuningConfig, Impl
-from bort.finetuning.decay import decay_warning
-from bort.finetuning.once import Diverged, Workspace, model_digest, teacher_of, train_classifier
-from bort.finetuning.predictions import lines, predict_from_logits
+from bort.finetuning.model import save_classifier
+from bort.finetuning.module import decay_warning
+from bort.finetuning.scoring import lines, predict_from_logits
 from bort.finetuning.search import best_theta, derived_seed, search_theta
-from bort.finetuning.summary import over_seeds
+from bort.finetuning.train import Diverged, model_digest, teacher_of, train_classifier
+from bort.finetuning.workspace import Workspace
+from bort.observer import Observer, Quiet
 from bort.record import exclusive
+from bort.tasks.intervals import bootstrap_interval, seed_interval
+from bort.tasks.metrics import majority_baseline
 from bort.tasks.task import Task
+
+
+def over_seeds(task: Task, config: FinetuningConfig, records: list[dict[str, Any]], *, home: Path, seed: int) -> dict[str, Any]:
+    """Returns held-out metrics with their intervals, the seeds behind them, and where model and predictions lie.
+
+    Args:
+        task: The task.
+        config: Confidence, resamples and pooling.
+        records: One for each seed, with the figures of ``heldout``; their ``predictions`` are taken out.
+        home: The run's directory.
+        seed: Of the bootstrap.
+    """
+    predictions = [record.pop("predictions") for record in records]
+    metrics: dict[str, Any] = {}
+    for metric in task.metrics:
+        metrics[metric] = seed_interval([record["heldout"][metric] for record in records], config.confidence)
+        metrics[metric]["examples"] = bootstrap_interval(
+            task, metric, predictions, resamples=config.resamples, confidence=config.confidence, seed=seed
+        )
+    primary = metrics[task.primary]
+    return {
+        "metrics": metrics,
+        "seeds": records,
+        "interval": {
+            "metric": task.primary,
+            "confidence": config.confidence,
+            "seeds": {"low": primary["low"], "high": primary["high"]},
+            "examples": primary["examples"],
+        },
+        "model": str(home / "model"),
+        "predictions": str(home / "predictions.jsonl"),
+        "baseline": majority_baseline(task),
+        "task": task.record(),
+        "pooling": config.pooling,
+    }
+
 
 #: Opens the observer of one trial.
 Watch = Callable[[int, Mapping[str, Any]], AbstractContextManager[Observer]]

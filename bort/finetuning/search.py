@@ -13,9 +13,9 @@ from typing import Any
 from bort.errors import BortError, ConfigurationError
 from bort.files import drop_torn_line
 from bort.finetuning.config import FinetuningConfig, check_value
+from bort.optuna_storage import name_objectives, open_database, stumbled
 from bort.record import exclusive
 from bort.redaction import redact
-from bort.studies import name_objectives, open_database, stumbled
 
 _FLOATS = ("learning_rate", "weight_decay", "warmup", "dropout", "head_rate", "layer_rate")
 #: Steering score of a trial whose training diverged: below whatever a metric can give.

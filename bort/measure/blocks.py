@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bort.errors import RecordError
-from bort.events import Observer
 from bort.files import read_json, write_json
+from bort.observer import Observer
 
 SCHEMA = 1
 #: Circumstances that must not change within one measurement.

@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 
 from bort.errors import BortError, ConfigurationError
-from bort.events import Observer, Quiet
 from bort.measure.backends import BACKENDS, Converter, Quantiser
 from bort.measure.blocks import BlockFile
-from bort.measure.comparison import Cell, Comparison
+from bort.measure.comparison import Cell, Comparison, targets
 from bort.measure.config import BenchmarkConfig
 from bort.measure.environment import BUSY, Occupation, environment, load, processors
 from bort.measure.harness import Series, time_series, torch_threads
 from bort.measure.models import Spec, positions, resolve
 from bort.measure.series import Maker, Subject, accelerator, backends_of
 from bort.measure.statistics import summary
-from bort.measure.targets import targets
+from bort.observer import Observer, Quiet
 
 
 def measure(

@@ -25,7 +25,7 @@ Spec = str | Path | Architecture
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
-#: What a directory holds whose head stands beside its encoder: see :func:`bort.finetuning.classifier.save_classifier`.
+#: What a directory holds whose head stands beside its encoder: see :func:`bort.finetuning.model.save_classifier`.
 HEAD_APART = "classifier.json"
 #: Families of transformers whose forward pass takes token ids and an attention mask and reads both ways.
 FAMILIES = frozenset(

@@ -13,7 +13,6 @@ import numpy as np
 
 from bort.architecture import POSITIONS, VOCABULARY, Architecture
 from bort.errors import ConfigurationError, RecordError
-from bort.events import Observer, Quiet
 from bort.files import read_json, write_json
 from bort.measure.backends import Forms
 from bort.measure.config import BenchmarkConfig
@@ -22,6 +21,7 @@ from bort.measure.harness import Series, no_collection, run_round, torch_threads
 from bort.measure.models import build_model
 from bort.measure.series import Maker, without_pooler
 from bort.measure.statistics import summary
+from bort.observer import Observer, Quiet
 from bort.record import exclusive
 
 if TYPE_CHECKING:

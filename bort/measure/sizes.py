@@ -12,14 +12,7 @@ from bort.architecture import BORT, BORT_PUBLISHED, POSITIONS, SEQUENCE_LENGTH, 
 from bort.errors import BortError
 from bort.files import parse_json, read_json
 from bort.measure.models import transformers_directory
-from bort.measure.published import (
-    BERT_LARGE_EMBEDDING,
-    BERT_LARGE_PARAMETERS,
-    PAPER_SIZES,
-    PublishedModel,
-    PublishedSize,
-    find,
-)
+from bort.measure.published import BERT_LARGE_EMBEDDING, BERT_LARGE_PARAMETERS, PAPER_SIZES, PublishedModel, PublishedSize, find
 
 _SHAPE = ("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
 #: What DistilBERT's configuration calls them.

@@ -18,8 +18,8 @@ from bort.measure.published import (
     PublishedScores,
 )
 from bort.report.evidence import Evidence
+from bort.report.formatting import DASH, figure, percent
 from bort.report.reading import TASKS, is_number
-from bort.report.words import DASH, figure, percent
 
 #: The verdicts; words may follow that say for what.
 CONFIRMED, NOT_CONFIRMED, NOT_TESTABLE, OPEN = "confirmed", "not confirmed", "not testable here", "not measured yet"

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bort.report.drawing import Drawing, canvas, finish
+from bort.report.formatting import figure
 from bort.report.theme import LIGHT
-from bort.report.words import figure
 
 _MARKS = {
     "eager": ("o", "teacher"),

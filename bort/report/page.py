@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import bort
-from bort.events import Observer, Quiet
 from bort.files import write_text
+from bort.observer import Observer, Quiet
 from bort.report import sections, student_figures
-from bort.report.agora import ledgers
-from bort.report.agora_section import by_agora
+from bort.report.agora import by_agora, ledgers
+from bort.report.claims_table import ledger
 from bort.report.drawing import Drawing
 from bort.report.html import escape
-from bort.report.ledger import ledger
 from bort.report.provenance import provenance
 from bort.report.reading import TITLES, Findings
-from bort.report.replay_figures import replay_figures
-from bort.report.replay_section import replays
+from bort.report.replay_figures import replay_figures, replays
 from bort.report.search_figures import search_figures
 from bort.report.summary import headline, headline_html, tiles
 from bort.report.theme import style

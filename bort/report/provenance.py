@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bort.redaction import redact
+from bort.report.formatting import DASH, big
 from bort.report.html import Cell, code, paragraph, section, table
 from bort.report.reading import Findings, Record, is_number
-from bort.report.words import DASH, big
 
 #: Settings shown on the page, by the group they stand in; the rest is in the stage's manifest.
 _SHOWN = (

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from bort.report.drawing import Canvas, Drawing, canvas, finish
+from bort.report.formatting import big, figure, percent, tick
 from bort.report.reading import Findings, Record, candidate_curve, is_number
 from bort.report.theme import LIGHT
-from bort.report.words import big, figure, percent, tick
 
 #: Keeps a name legible where it lies over dots and lines.
 HALO = {"facecolor": LIGHT["paper"], "edgecolor": "none", "pad": 1.0, "alpha": 0.85}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from bort.report.drawing import Canvas, Drawing, canvas, finish
+from bort.report.formatting import duration, figure, score, times
 from bort.report.reading import HELDOUT, TITLES, Findings, Score, is_number, points
 from bort.report.theme import LIGHT, ROLE_COLOURS
-from bort.report.words import duration, figure, score, times
 
 #: The order in which models stand beside each other.
 ORDER = ("teacher", "student", "twin")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from bort.report.formatting import big, duration, figure, percent, score, times
 from bort.report.html import escape
 from bort.report.reading import TITLES, Findings, is_number
-from bort.report.replay_section import in_short
-from bort.report.words import big, duration, figure, percent, score, times
+from bort.report.replay_figures import in_short
 
 
 def headline(findings: Findings) -> str:

@@ -11,7 +11,7 @@ from typing import Protocol
 from bort.architecture import Architecture
 from bort.candidate import Estimator, Evaluation, Theta
 from bort.errors import BortError
-from bort.events import Observer
+from bort.observer import Observer
 from bort.record import exclusive
 
 

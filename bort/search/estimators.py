@@ -10,8 +10,8 @@ from pathlib import Path
 from bort.architecture import Architecture
 from bort.candidate import Evaluation, Theta
 from bort.errors import BortError, ConfigurationError
-from bort.events import Observer
-from bort.search.quantity_config import ProxyErrorConfig, TableErrorConfig
+from bort.observer import Observer
+from bort.search.estimator_config import ProxyErrorConfig, TableErrorConfig
 from bort.search.space import SearchSpace
 from bort.search.table import read_table, refused
 

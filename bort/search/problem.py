@@ -12,8 +12,8 @@ from bort.candidate import Estimator, Theta, fingerprint
 from bort.errors import BortError
 from bort.files import digest
 from bort.search.config import SearchConfig
-from bort.search.objective import scaled
 from bort.search.space import SearchSpace, check_dominates
+from bort.search.w import scaled
 
 #: A measured median scatters: a candidate within this share above T's latency counts as being as fast as T.
 LATENCY_TOLERANCE = 0.05

@@ -16,7 +16,7 @@ from typing import Any
 
 from bort.candidate import Estimator, Evaluation
 from bort.errors import BortError, ConfigurationError
-from bort.events import Observer, Quiet
+from bort.observer import Observer, Quiet
 from bort.redaction import redact
 from bort.search.engine import Job, train, untrained
 

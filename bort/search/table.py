@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
 from bort.files import write_text
-from bort.search.ledger import FAILED, usable
-from bort.search.quantity_config import TableErrorConfig
+from bort.search.estimator_config import TableErrorConfig
+from bort.search.study import FAILED, usable
 
 if TYPE_CHECKING:
-    from bort.search.ledger import Entry
     from bort.search.problem import Problem
+    from bort.search.study import Entry
 
 SHAPE = ("depth", "heads", "hidden", "intermediate")
 COLUMNS = (*SHAPE, "steps", "error")

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from bort.errors import BortError, ConfigurationError
-from bort.events import Observer, Quiet
+from bort.observer import Observer, Quiet
 from bort.tasks.config import HUB, METRICS, TaskConfig
 from bort.tasks.formats import Raw, from_rows, read_format
-from bort.tasks.number import Numbering, found_labels, raw_of_row
+from bort.tasks.label_encoding import Numbering, found_labels, raw_of_row
 from bort.tasks.read import Layout, columns_of, read_rows
 from bort.tasks.sources import FILES, hub_rows, source_digests, task_files
 from bort.tasks.split import fewer_options, share, spread, take, text_key

@@ -8,16 +8,16 @@ all answers to a question, a pair.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.tasks.answers import answer_exact, answer_f1
-from bort.tasks.task import Example, Task
+from bort.tasks.task import Example, Task, normalise
 
 Array = NDArray[np.float64]
+
 #: Gives a value for each thing that is judged, and the example whose weight it has.
 Judge = Callable[[Sequence[float], Sequence[Example]], tuple[Array, list[int]]]
 
@@ -156,6 +156,26 @@ def _parity(predictions: Sequence[float], examples: Sequence[Example]) -> tuple[
     """Whether texts that differ by a pronoun's gender alone are judged alike: the gender parity of Winogender (AX-g)."""
     groups = _groups(predictions, examples)
     return np.array([float(len({found for found, _ in pairs}) == 1) for _, pairs in groups]), [place for place, _ in groups]
+
+
+def answer_f1(prediction: str, answers: Iterable[str]) -> float:
+    """Returns the F1 of the normalised words of an answer, against the right answer that suits it best; 0 where there is none.
+
+    Two answers of which nothing is left agree, and one of which nothing is left agrees with no other.
+    """
+    return max((_word_f1(normalise(prediction).split(), normalise(answer).split()) for answer in answers), default=0.0)
+
+
+def answer_exact(prediction: str, answers: Iterable[str]) -> float:
+    """Returns 1 where the normalised answer is one of the right ones, else 0."""
+    return float(any(normalise(prediction) == normalise(answer) for answer in answers))
+
+
+def _word_f1(found: list[str], wanted: list[str]) -> float:
+    if not found or not wanted:
+        return float(found == wanted)
+    shared = sum((Counter(found) & Counter(wanted)).values())
+    return 2 * shared / (len(found) + len(wanted))
 
 
 _JUDGES: dict[str, Judge] = {

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bort.errors import BortError
-from bort.events import Observer
 from bort.files import atomic_path
+from bort.observer import Observer
 from bort.tasks.task import Example, Task
 
 #: What each site wants to find in a zip. Its other files may be missing here: the site then gives no score for them.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +12,6 @@ from functools import cached_property
 from typing import Any
 
 from bort.files import digest
-from bort.tasks.answers import normalise
 
 SPLITS = ("train", "steering", "heldout")
 
@@ -156,3 +157,13 @@ class Task:
 
 def _content(example: Example) -> list[Any]:
     return [example.texts, example.label, example.options, example.answers, example.group]
+
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalise(text: str) -> str:
+    """Returns an answer in lower case, without ASCII punctuation, English articles and superfluous spaces (Rajpurkar 2016)."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())

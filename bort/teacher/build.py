@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from bort.corpus.config import MaskingConfig
-from bort.corpus.counters import draws, stream_keys, uniform
+from bort.corpus.dataset import Corpus
 from bort.corpus.masking import mask_blocks
-from bort.corpus.store import Corpus
 from bort.errors import BortError, ConfigurationError
-from bort.events import Observer, Quiet
 from bort.files import atomic_path, digest, file_digest, read_json, write_json
+from bort.observer import Observer, Quiet
+from bort.randomness import draws, stream_keys, uniform
 from bort.teacher.config import TargetConfig
 from bort.teacher.model import Teacher
 from bort.teacher.sparse import sparsify

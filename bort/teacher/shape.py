@@ -91,7 +91,7 @@ def _local(config: TeacherConfig, folder: Path) -> dict[str, Any]:
 def _hub(config: TeacherConfig) -> dict[str, Any]:
     from transformers import AutoConfig
 
-    from bort.teacher.load import reading
+    from bort.teacher.hub import reading
 
     with reading(config, "configuration") as source:
         values: dict[str, Any] = AutoConfig.from_pretrained(**source).to_dict()

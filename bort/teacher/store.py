@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bort.corpus.config import MaskingConfig
-from bort.corpus.store import Corpus
+from bort.corpus.dataset import Corpus
 from bort.errors import RecordError
 from bort.files import file_digest, read_array, read_json, well_formed, whole_number
 from bort.teacher.model import Teacher

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bort.corpus.config import MaskingConfig
-from bort.corpus.store import Blocks, Corpus
+from bort.corpus.dataset import Blocks, Corpus
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.files import digest, read_json, well_formed
 from bort.teacher.config import TargetConfig

@@ -11,18 +11,22 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bort.errors import RecordError
-from bort.events import Observer
 from bort.files import digest, read_json, write_json
+from bort.observer import Observer
 from bort.redaction import redact
 from bort.tracking.config import TrackingConfig
+from bort.tracking.errors import StoreDownError, StoreReplacedError, StoreSilentError
 from bort.tracking.spool import Spool
 
 #: Events between two writings of the cursor: what is sent again, without effect, after a kill in mid-delivery.
 BATCH = 400
+
 #: Files are copied one by one, so a batch ends after so many of them.
 BATCH_ARTIFACTS = 10
+
 #: Attempts at a store that fails in the middle, and seconds between two of them.
 ATTEMPTS, PAUSE_SECONDS = 2, 1.0
+
 #: How long a delivery waits for another process that delivers from the same directory.
 LOCK_SECONDS = 60.0
 
@@ -53,18 +57,6 @@ class Sink(Protocol):
 
         Delivering the same events again must have no further effect.
         """
-
-
-class StoreDownError(Exception):
-    """The store cannot be reached now; what was to be delivered may be tried again later."""
-
-
-class StoreSilentError(StoreDownError):
-    """Nobody listens at the store's address."""
-
-
-class StoreReplacedError(Exception):
-    """The store does not know a run that was delivered to it: it was removed or restored, and needs everything again."""
 
 
 class Delivery:

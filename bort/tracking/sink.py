@@ -17,7 +17,7 @@ from typing import Any
 from bort.record import exclusive
 from bort.redaction import redact
 from bort.tracking.config import TrackingConfig
-from bort.tracking.delivery import StoreDownError, StoreReplacedError
+from bort.tracking.errors import StoreDownError, StoreReplacedError
 from bort.tracking.registry import Registry
 from bort.tracking.schema import unreadable
 from bort.tracking.views import experiment_tags

@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Any
 
 from bort.errors import BortError
-from bort.events import Observer, Quiet
 from bort.files import digest, file_digest
+from bort.observer import Observer, Quiet
 from bort.redaction import redact
 from bort.tracking.config import TrackingConfig
+from bort.tracking.deduplication import Seen
 from bort.tracking.delivery import Delivery, SyncReport
-from bort.tracking.seen import Seen
 from bort.tracking.spool import Spool
 
 __all__ = ["Recording", "SyncReport", "TrackedRun", "Tracker"]

@@ -22,8 +22,10 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import numpy as np
 
-from bort.corpus import Corpus, CorpusConfig, MaskingConfig, build_corpus, mask_blocks
-from bort.corpus.config import CleaningConfig
+from bort.corpus.build import build_corpus
+from bort.corpus.config import CleaningConfig, CorpusConfig, MaskingConfig
+from bort.corpus.dataset import Corpus
+from bort.corpus.masking import mask_blocks
 from bort.corpus.sources import Reader
 from bort.corpus.tokenizer import bare_tokenizer
 

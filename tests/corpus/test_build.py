@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bort.corpus import Corpus, CorpusConfig, MaskingConfig, build_corpus, encode, mask_blocks, pack, parts
-from bort.corpus.config import CleaningConfig, SourceConfig
+from bort.corpus import encode, pack
+from bort.corpus import shards as parts
+from bort.corpus.build import build_corpus
+from bort.corpus.config import CleaningConfig, CorpusConfig, MaskingConfig, SourceConfig
+from bort.corpus.dataset import Corpus
+from bort.corpus.masking import mask_blocks
 from bort.corpus.tokenizer import bare_tokenizer, special_ids, tokenizer_digest
 from bort.errors import BortError, ConfigurationError, RecordError
-from bort.events import Quiet
 from bort.files import read_json
+from bort.observer import Quiet
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bort.corpus import CorpusConfig, build_corpus, duplicates
-from bort.corpus.config import LANGUAGES, CleaningConfig
+from bort.corpus import duplicates
+from bort.corpus.build import build_corpus
+from bort.corpus.config import LANGUAGES, CleaningConfig, CorpusConfig
 from bort.corpus.duplicates import near_duplicates, signatures
 from bort.corpus.language import is_in, scores
 from bort.corpus.markup import without_markup, without_tables

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from bort.corpus.masking import MaskingConfig, mask_blocks
-from bort.corpus.words import CONTINUED, CONTINUES
+from bort.corpus.tokenizer import CONTINUED, CONTINUES
 from bort.errors import ConfigurationError
 
 SPECIAL = {"cls": 2, "sep": 3, "pad": 0, "mask": 4, "unk": 1}

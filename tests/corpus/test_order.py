@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bort.corpus.counters import below, draws, stream_keys, uniform
 from bort.corpus.order import BlockOrder
 from bort.errors import ConfigurationError
+from bort.randomness import below, draws, stream_keys, uniform
 
 
 def test_each_epoch_is_a_permutation_and_batches_leave_no_gap():

@@ -11,8 +11,7 @@ import pytest
 
 from bort.corpus.config import CorpusConfig, SourceConfig
 from bort.corpus.data_sets import is_hub
-from bort.corpus.documents import Document
-from bort.corpus.readers import FileRows, files_of
+from bort.corpus.readers import Document, FileRows, files_of
 from bort.corpus.sources import Reader
 from bort.errors import BortError, ConfigurationError
 
@@ -95,7 +94,7 @@ def test_files_are_found_by_pattern_and_sorted(tmp_path: Path):
     ("name", "content", "sentence"),
     [
         ("a.txt.gz", b"not compressed", r"a\.txt\.gz cannot be read: Not a gzipped file"),
-        ("a.txt.gz", gzip.compress(b"words " * 1000)[:-20], r"a\.txt\.gz cannot be read"),
+        ("a.txt.gz", gzip.compress(b"words " * 1000, mtime=0)[:-20], r"a\.txt\.gz cannot be read"),
         ("a.jsonl", b'{"text": "one"}\n{"text": \n', r"a\.jsonl:2 is not a line of JSON"),
         ("a.jsonl", b"[1]\n", r"a\.jsonl:1 is not a JSON object"),
         ("a.parquet", b"PAR1 but not really", r"a\.parquet cannot be read as parquet"),

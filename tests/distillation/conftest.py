@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from bort.corpus import Blocks, Corpus, MaskingConfig, special_ids, tokenizer_digest
-from bort.distillation.config import ImplConfig, LossConfig, StudentConfig, TrainConfig
-from bort.teacher import TargetConfig, Targets, Teacher, build_targets
+from bort.corpus.config import MaskingConfig
+from bort.corpus.dataset import Blocks, Corpus
+from bort.corpus.tokenizer import special_ids, tokenizer_digest
+from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
+from bort.runtime_config import ImplConfig
+from bort.teacher.build import build_targets
+from bort.teacher.config import TargetConfig
+from bort.teacher.model import Teacher
+from bort.teacher.targets import Targets
 
 VOCABULARY, LENGTH = 60, 12
 BERT_SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}

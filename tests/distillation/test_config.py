@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bort.distillation.config import BudgetConfig, ImplConfig, LossConfig, StudentConfig, TrainConfig
-from bort.distillation.impl_config import RayConfig
+from bort.distillation.config import BudgetConfig, LossConfig, StudentConfig, TrainConfig
 from bort.errors import ConfigurationError
+from bort.runtime_config import ImplConfig, RayConfig
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = {"loss": LossConfig, "student": StudentConfig, "train": TrainConfig, "budget": BudgetConfig, "impl": ImplConfig}

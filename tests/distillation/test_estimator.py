@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from bort.architecture import Architecture
-from bort.distillation.config import ImplConfig, LossConfig, StudentConfig, TrainConfig
+from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
+from bort.distillation.data import RelationMemory
 from bort.distillation.estimator import DistillEstimator
-from bort.distillation.memory import RelationMemory
 from bort.errors import BortError, ConfigurationError, RecordError
+from bort.runtime_config import ImplConfig
 
 SHAPE = Architecture(1, 2, 8, 12)
 LOSS = LossConfig(hidden=1.0, relations=1.0, relation_heads=2)

@@ -14,12 +14,15 @@ from bort.architecture import Architecture
 from bort.candidate import Estimator
 from bort.distillation.config import LossConfig
 from bort.distillation.estimator import DistillEstimator
-from bort.distillation.supernet_estimator import SupernetEstimator
+from bort.distillation.supernet.estimator import SupernetEstimator
 from bort.errors import BortError
-from bort.events import Quiet
-from bort.search import Problem, ProxyEstimator, SearchSpace, TableEstimator, run_search
+from bort.observer import Quiet
 from bort.search.config import BoundConfig, JournalStorageConfig, OseConfig, SearchConfig
-from bort.search.quantity_config import ProxyErrorConfig, TableErrorConfig
+from bort.search.estimator_config import ProxyErrorConfig, TableErrorConfig
+from bort.search.estimators import ProxyEstimator, TableEstimator
+from bort.search.problem import Problem
+from bort.search.space import SearchSpace
+from bort.search.worker import run_search
 
 SPACE = SearchSpace([1, 2], [2], [8, 16], [12])
 LOSS = LossConfig(relations=1.0, relation_heads=2)

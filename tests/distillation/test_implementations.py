@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from bort.architecture import Architecture
-from bort.distillation.config import ImplConfig, LossConfig, StudentConfig, TrainConfig
-from bort.distillation.live import LiveTargets
+from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
+from bort.distillation.data import LiveTargets
+from bort.distillation.distill import distill
 from bort.distillation.student import build_student
-from bort.distillation.training import distill
 from bort.errors import BortError, ConfigurationError
-from bort.teacher import TargetConfig
+from bort.runtime_config import ImplConfig
+from bort.teacher.config import TargetConfig
 
 SHAPE = Architecture(1, 2, 8, 12)
 PAPER = LossConfig(masked_lm=0.1, soft_targets=0.5, temperature=2.0)
@@ -155,7 +156,7 @@ class SlowClock:
 
 
 def test_the_clock_ends_a_run_and_a_second_start_adds_nothing(world, tmp_path: Path, listener, monkeypatch) -> None:
-    monkeypatch.setattr("bort.distillation.recorder.time", SlowClock())
+    monkeypatch.setattr("bort.distillation.callback.time", SlowClock())
     train = TrainConfig(batch_size=4, warmup_steps=2, log_every=1, schedule="linear", heldout_blocks=None)
     arguments = {**world.arguments(PAPER, train=train), "steps": None, "seconds": 3.0, "directory": tmp_path}
     result = distill(SHAPE, **arguments, observer=listener)
@@ -204,8 +205,8 @@ def test_a_full_disk_is_one_sentence_and_what_was_whole_stays(world, tmp_path: P
 
 
 def test_the_parts_of_all_devices_make_up_the_batch(world) -> None:
-    from bort.corpus import BlockOrder
-    from bort.distillation.batches import BatchSource, TrainingBatches
+    from bort.corpus.order import BlockOrder
+    from bort.distillation.data import BatchSource, TrainingBatches
 
     source, order = BatchSource(world.corpus, world.masking, PAPER, world.logits), BlockOrder(40, 8, 3)
     [whole] = TrainingBatches(source, order, 5, 6)

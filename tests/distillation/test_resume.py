@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from bort.architecture import Architecture
 from bort.curve import read_curve
 from bort.distillation.config import LossConfig, StudentConfig
-from bort.distillation.training import distill
+from bort.distillation.distill import distill
 from tests.distillation.conftest import Listener, World, make_world
 
 #: The demo's student.

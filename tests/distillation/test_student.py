@@ -7,8 +7,7 @@ import torch
 
 from bort.architecture import Architecture
 from bort.distillation.config import StudentConfig
-from bort.distillation.initialisation import projection_matrix
-from bort.distillation.student import StudentModel, build_student, student_parameters
+from bort.distillation.student import StudentModel, build_student, projection_matrix, student_parameters
 
 SHAPE = Architecture(2, 2, 8, 12)
 

@@ -139,9 +139,9 @@ def test_the_engine_reads_the_compose_files(tmp_path: Path) -> None:
 def test_what_the_workers_are_told_composes(service: str) -> None:
     import hydra
 
-    from pipelines.overrides import expand, register_resolvers
-    from pipelines.schema import register_schema, typed
-    from pipelines.sentences import CONF
+    from pipelines.app.messages import CONF
+    from pipelines.app.overrides import expand, register_resolvers
+    from pipelines.engine.schema import register_schema, typed
 
     worker = compose()["services"][service]
     command = shlex.split(worker["command"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bort.architecture import Architecture
-from bort.export import onnx_file
+from bort.export.convert import onnx_file
 from bort.measure.models import build_model
 
 

@@ -17,8 +17,11 @@ import bort.export.models
 import bort.measure.runtime
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
-from bort.export import ExportConfig, export_model, model_card, onnx_file
+from bort.export.card import model_card
+from bort.export.config import ExportConfig
+from bort.export.convert import onnx_file
 from bort.export.gate import Gate
+from bort.export.models import export_model
 from bort.export.parity import torch_runner
 from bort.measure.models import load_model
 from bort.measure.runtime import open_session, run_session

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bort.events import Quiet
 from bort.export import gate as room
 from bort.export.gate import Gate, judge, quantised
+from bort.observer import Quiet
 
 
 class Listener(Quiet):

@@ -9,15 +9,7 @@ import pytest
 
 from bort.export.config import ExportConfig
 from bort.export.lineage import Made
-from bort.export.release import (
-    description,
-    folders_beside,
-    form_metrics,
-    registered_name,
-    served_form,
-    served_metrics,
-    subject,
-)
+from bort.export.release import description, folders_beside, form_metrics, registered_name, served_form, served_metrics, subject
 
 MADE = {
     stage: Made(Path(stage), f"{stage}-1", {}, {"task": {"name": "glue-rte", "kind": "classification"}})

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from bort.architecture import Architecture
+from bort.benchmarks.serving import draw_lengths
 from bort.errors import BortError, ConfigurationError
-from bort.export import Runtime, onnx_file
-from bort.export.serving import plan
+from bort.export.convert import onnx_file
+from bort.export.serving import Runtime, plan
 from bort.measure.config import MIXES, BenchmarkConfig
-from bort.measure.mixes import draw_lengths
 from bort.measure.models import build_model
 
 SHAPE = Architecture(2, 2, 64, 96)
@@ -92,7 +92,8 @@ def test_requests_are_refused_in_a_sentence(file: Path, tmp_path: Path) -> None:
 def test_texts_and_pairs_are_read_with_the_export_s_tokenizer(tiny_tokenizer: Any, tmp_path: Path) -> None:
     import transformers
 
-    from bort.export import ExportConfig, export_model
+    from bort.export.config import ExportConfig
+    from bort.export.models import export_model
 
     config = SHAPE.config(vocab_size=len(tiny_tokenizer), positions=16, token_types=2, pad_token_id=tiny_tokenizer.pad_token_id)
     whole = transformers.BertForSequenceClassification(config).eval()
@@ -119,7 +120,7 @@ def test_lengths_are_drawn_from_real_ones() -> None:
 
 
 def test_serving_is_timed_in_every_way_and_goes_on(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bort.export import serving_speed
+    from bort.benchmarks import serving as serving_speed
 
     config = BenchmarkConfig(backends=["onnx"], mixes=["sentences"], requests=6, repeats=6, warmup=0, threads=1, resamples=100)
     rows = serving_speed.measure_serving({"tiny": file}, config=config, path=tmp_path / "serving.json")

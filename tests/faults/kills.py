@@ -28,7 +28,7 @@ import scipy.optimize  # noqa: F401
 import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401
 import torch
 
-from bort.search import run as engine_room
+from bort.search import worker as engine_room
 from bort.search.config import (
     BoundConfig,
     JournalStorageConfig,
@@ -41,7 +41,7 @@ from bort.search.config import (
     StorageConfig,
     TpeConfig,
 )
-from bort.search.run import run_search
+from bort.search.worker import run_search
 from tests.faults.postgres import Postgres
 from tests.faults.training import check_files, check_result, comparable, problem
 

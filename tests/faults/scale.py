@@ -11,11 +11,11 @@ from typing import Any
 
 from bort.architecture import Architecture
 from bort.candidate import Evaluation, Theta
-from bort.events import Observer
+from bort.observer import Observer
 from bort.search.config import OseConfig, StorageConfig
-from bort.search.run import run_search
 from bort.search.space import SearchSpace
-from bort.search.status import study_status
+from bort.search.storage.status import study_status
+from bort.search.worker import run_search
 from tests.faults import training
 from tests.faults.kills import fork
 

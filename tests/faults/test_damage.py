@@ -17,19 +17,20 @@ import torch
 
 from bort.candidate import Evaluation
 from bort.checkpoints import CheckpointFolder
-from bort.corpus import Corpus
+from bort.corpus.dataset import Corpus
 from bort.curve import Curve, read_curve
-from bort.distillation.answers import Answers
+from bort.distillation.estimator import Answers
 from bort.errors import BortError, RecordError
-from bort.events import Quiet
 from bort.files import atomic_path, digest, file_digest, read_json, write_json
+from bort.observer import Quiet
 from bort.record import StageDirectory
 from bort.search.config import JournalStorageConfig, OseConfig
-from bort.search.coordination import open_coordination
-from bort.search.run import run_search
+from bort.search.storage.base import open_coordination
+from bort.search.worker import run_search
 from bort.teacher.store import Store
-from bort.tracking import Spool, TrackingConfig
+from bort.tracking.config import TrackingConfig
 from bort.tracking.delivery import Delivery
+from bort.tracking.spool import Spool
 from tests.faults.training import comparable, problem
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from bort.events import Quiet
-from bort.search import run
+from bort.observer import Quiet
+from bort.search import worker as run
 from bort.search.config import MemoryStorageConfig, OseConfig, PostgresStorageConfig
-from bort.search.run import run_search
+from bort.search.worker import run_search
 from tests.faults.postgres import Postgres, server, why_not
 from tests.faults.small_disk import SmallDisk
 from tests.faults.training import TinyTraining, check_result, comparable, problem

@@ -16,16 +16,19 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-from bort.corpus import CorpusConfig, build_corpus, parts
+from bort.corpus import shards as parts
+from bort.corpus.build import build_corpus
+from bort.corpus.config import CorpusConfig
 from bort.distillation.config import LossConfig
-from bort.distillation.training import distill
+from bort.distillation.distill import distill
 from bort.errors import BortError
-from bort.events import Quiet
+from bort.observer import Quiet
 from bort.search.config import JournalStorageConfig, OseConfig, SqliteStorageConfig
-from bort.search.run import run_search
-from bort.teacher import TargetConfig, build_targets
-from bort.tracking import Spool
-from pipelines.sentences import disk_full, sentence
+from bort.search.worker import run_search
+from bort.teacher.build import build_targets
+from bort.teacher.config import TargetConfig
+from bort.tracking.spool import Spool
+from pipelines.app.messages import disk_full, sentence
 from tests.distillation.conftest import World, make_world
 from tests.faults.small_disk import SmallDisk
 from tests.faults.training import comparable, problem
@@ -163,7 +166,8 @@ def distillation(world: World) -> Callable[[Path], Any]:
 
 @pytest.fixture
 def finetuning(reader: Path) -> Callable[[Path], Any]:
-    from bort.finetuning import FinetuningConfig, finetune
+    from bort.finetuning.config import FinetuningConfig
+    from bort.finetuning.runs import finetune
     from bort.tasks.task import Example, Task
 
     made = [Example(f"f:{number}", (f"the film number {number}",), number % 2) for number in range(24)]
@@ -188,7 +192,8 @@ def _timeless(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def export(reader: Path) -> Callable[[Path], Any]:
     pytest.importorskip("onnxruntime", reason="the export extra is not installed: pip install 'bort[export]'")
     pytest.importorskip("onnxscript", reason="the export extra is not installed: pip install 'bort[export]'")
-    from bort.export import ExportConfig, export_model
+    from bort.export.config import ExportConfig
+    from bort.export.models import export_model
 
     def work(folder: Path) -> Any:
         export_model(reader, folder, config=ExportConfig(checks=2, int8=True, optimised=True))
@@ -199,7 +204,7 @@ def export(reader: Path) -> Callable[[Path], Any]:
 
 @pytest.fixture
 def report() -> Callable[[Path], Any]:
-    from bort.report import build_report
+    from bort.report.page import build_report
     from tests.report.example import example_result
 
     def work(folder: Path) -> Any:

@@ -21,9 +21,8 @@ from bort.search.config import (
     StorageConfig,
     TpeConfig,
 )
-from bort.search.journal_reading import read_journal
-from bort.search.run import run_search
-from bort.search.status import study_status
+from bort.search.storage.status import read_journal, study_status
+from bort.search.worker import run_search
 from tests.faults.scale import SMALL, Formula, many_workers
 from tests.faults.training import problem
 

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from bort.files import read_json
-from bort.tracking import Spool, Tracker, TrackingConfig, delivery
-from bort.tracking.waiting import deliver, deliver_left, waiting
+from bort.tracking import delivery
+from bort.tracking.config import TrackingConfig
+from bort.tracking.pending import deliver, deliver_left, waiting
+from bort.tracking.spool import Spool
+from bort.tracking.tracker import Tracker
 from tests.faults.mlflow_server import MlflowServer, Proxy
 
 RUNS, POINTS = 6, 40
@@ -200,6 +203,6 @@ def track() -> None:
 
 
 def tracker_observer() -> Any:
-    from bort.events import Quiet
+    from bort.observer import Quiet
 
     return Quiet()

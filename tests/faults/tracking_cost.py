@@ -11,9 +11,10 @@ import numpy as np
 
 from bort.architecture import Architecture
 from bort.distillation.config import LossConfig, TrainConfig
-from bort.distillation.training import distill
-from bort.events import Observer, Quiet
-from bort.tracking import Recording, Tracker, TrackingConfig
+from bort.distillation.distill import distill
+from bort.observer import Observer, Quiet
+from bort.tracking.config import TrackingConfig
+from bort.tracking.tracker import Recording, Tracker
 from tests.distillation.conftest import make_world
 from tests.faults.mlflow_server import Proxy
 from tests.faults.postgres import free_port

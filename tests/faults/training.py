@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from bort.architecture import ROBERTA_LARGE, Architecture
 from bort.candidate import Evaluation, Theta
 from bort.checkpoints import CheckpointFolder
-from bort.distillation.answers import ANSWERS, Answers
-from bort.events import Observer, Quiet
+from bort.distillation.estimator import ANSWERS, Answers
 from bort.files import atomic_path, digest
+from bort.observer import Observer, Quiet
 from bort.search.config import SearchConfig
 from bort.search.problem import Problem
 from bort.search.space import SearchSpace

@@ -10,8 +10,10 @@ import pytest
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from bort.errors import BortError
-from bort.finetuning import FinetuningConfig, evaluate, finetune_once
-from bort.finetuning.classifier import load_classifier, load_encoder
+from bort.finetuning.config import FinetuningConfig
+from bort.finetuning.model import load_classifier, load_encoder
+from bort.finetuning.scoring import evaluate
+from bort.finetuning.train import finetune_once
 from bort.measure.models import load_model
 from bort.tasks.task import Example, Task
 from tests.families import FAMILIES, write_family

@@ -9,7 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from bort.errors import BortError, ConfigurationError, RecordError
-from bort.finetuning import FinetuningConfig, evaluate, finetune, finetune_once, load_classifier
+from bort.finetuning.config import FinetuningConfig
+from bort.finetuning.model import load_classifier
+from bort.finetuning.runs import finetune
+from bort.finetuning.scoring import evaluate
+from bort.finetuning.train import finetune_once
 from bort.tasks.task import Example, Task
 
 WORDS = [*"abcdefghijklmnopqrstuvwxyz", "good", "bad", "film"]
@@ -145,7 +149,7 @@ def test_a_directory_of_another_run_is_refused(encoder, tmp_path):
 
 
 def test_frozen_layers_keep_their_weights_and_caching_them_changes_nothing(encoder, tmp_path, monkeypatch):
-    import bort.finetuning.once as once
+    import bort.finetuning.train as once
 
     config, task = with_(freeze=1, seeds=[0], dropout=0.0), toy()
     cached = finetune(encoder, task, config, directory=tmp_path / "cached")
@@ -294,7 +298,7 @@ def test_another_teacher_is_another_run(encoder, tmp_path):
 def test_each_trial_is_watched_by_an_observer_of_its_own(encoder, tmp_path):
     from contextlib import contextmanager
 
-    from bort.events import Quiet
+    from bort.observer import Quiet
 
     seen = {}
 
@@ -316,7 +320,7 @@ def test_each_trial_is_watched_by_an_observer_of_its_own(encoder, tmp_path):
 
 
 def test_mixed_precision_changes_the_result_by_rounding_alone(encoder):
-    from bort.finetuning.once import Plain
+    from bort.finetuning.workspace import Plain
 
     full, mixed = (
         finetune_once(encoder, toy(), {"epochs": 2}, seed=0, config=with_(dropout=0.0), impl=Plain(precision=name))

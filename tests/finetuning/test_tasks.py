@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from bort.errors import BortError
-from bort.finetuning import FinetuningConfig, evaluate, finetune_once
-from bort.tasks import TaskConfig, load_task
+from bort.finetuning.config import FinetuningConfig
+from bort.finetuning.scoring import evaluate
+from bort.finetuning.train import finetune_once
+from bort.tasks.config import TaskConfig
+from bort.tasks.load import load_task
 from tests.official import DIAGNOSTIC, TRAINED, recipe
 
 FEW_STEPS = FinetuningConfig(learning_rate=1e-3, epochs=1, batch_size=16, resamples=20)
@@ -88,7 +91,8 @@ def test_options_are_scored_as_plain_transformers_scores_them(name, models, offi
 
 @pytest.mark.parametrize("name", ["glue/mnli", "glue/stsb", "superglue/copa"])
 def test_labels_travel_with_the_exported_model(name, models, official, tmp_path):
-    from bort.export import ExportConfig, export_model
+    from bort.export.config import ExportConfig
+    from bort.export.models import export_model
 
     place = models(name)[1] / "model"
     exported = export_model(place, tmp_path, config=ExportConfig(onnx=False))["transformers"]["path"]

@@ -61,7 +61,8 @@ def _tables() -> dict[str, list[bytes]]:
 
 
 def _read_table(variant: str, data: bytes, folder: Path) -> object:
-    from bort.tasks import TaskConfig, load_task
+    from bort.tasks.config import TaskConfig
+    from bort.tasks.load import load_task
 
     name, changes = _TABLE_SETTINGS[variant]
     config = TaskConfig(**{"steering": 2, "heldout": 3, **changes})
@@ -122,7 +123,7 @@ def _recipe(task: str) -> Any:
 def _read_task(variant: str, data: bytes, folder: Path) -> object:
     from dataclasses import replace
 
-    from bort.tasks import load_task
+    from bort.tasks.load import load_task
 
     for name, content in _official()[variant].items():
         write(folder, name, data if name == _OFFICIAL[variant] else content)
@@ -162,8 +163,7 @@ def _parquet() -> bytes:
 def _encoder() -> Any:
     from tokenizers import Tokenizer, models
 
-    from bort.corpus import CorpusConfig
-    from bort.corpus.config import CleaningConfig
+    from bort.corpus.config import CleaningConfig, CorpusConfig
     from bort.corpus.encode import Encoder
 
     bare = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))

@@ -55,8 +55,8 @@ def _answered(read: Callable[[str, bytes], object]) -> Callable[[str, bytes, Pat
     """Returns a reader that refuses as the entry points do: with what they tell of an error that they expect."""
 
     def answered(variant: str, data: bytes, folder: Path) -> object:
-        from pipelines.app import _expected
-        from pipelines.sentences import sentence
+        from pipelines.app.main import _expected
+        from pipelines.app.messages import sentence
 
         try:
             return read(variant, data)
@@ -76,7 +76,7 @@ def _parser() -> Any:
 
 
 def _read_overrides(variant: str, data: bytes) -> object:
-    from pipelines.overrides import expand, slug
+    from pipelines.app.overrides import expand, slug
 
     # The operating system gives no zero bytes, and bytes that are no text as lone surrogates.
     words = [word for word in data.replace(b"\0", b"").decode("utf-8", errors="surrogateescape").split(" ") if word]
@@ -92,7 +92,7 @@ def _schema() -> Any:
 
     from omegaconf import OmegaConf
 
-    from pipelines.schema import Config
+    from pipelines.engine.schema import Config
 
     hints = get_type_hints(Config)
     return {item.name: OmegaConf.structured(hints[item.name]) for item in fields(Config) if item.name in GROUPS}
@@ -104,7 +104,7 @@ def _read_settings(variant: str, data: bytes) -> object:
 
     from omegaconf import DictConfig, OmegaConf
 
-    from pipelines.type_check import check_types
+    from pipelines.app.type_check import check_types
 
     given = OmegaConf.load(io.StringIO(data.decode("utf-8", errors="replace")))
     if not isinstance(given, DictConfig):

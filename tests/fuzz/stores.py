@@ -64,7 +64,7 @@ def _array(values: Any) -> bytes:
 
 
 def read_manifest(variant: str, data: bytes, folder: Path) -> object:
-    from bort.corpus import Corpus
+    from bort.corpus.dataset import Corpus
     from bort.record import StageDirectory, holds
     from bort.teacher.store import Store
 
@@ -112,8 +112,8 @@ def shards() -> dict[str, list[bytes]]:
 
 
 def read_shard(variant: str, data: bytes, folder: Path) -> object:
-    from bort.corpus import Corpus
-    from bort.corpus.parts import Parts
+    from bort.corpus.dataset import Corpus
+    from bort.corpus.shards import Parts
     from bort.teacher.store import Store
 
     if variant in ("parts", "tokens"):
@@ -178,8 +178,8 @@ def checkpoints() -> dict[str, list[bytes]]:
 
 def read_checkpoint(variant: str, data: bytes, folder: Path) -> object:
     from bort.checkpoints import CheckpointFolder
-    from bort.events import Quiet
     from bort.measure.sizes import _tensor_sizes
+    from bort.observer import Quiet
 
     if variant == "header":
         return _tensor_sizes(write(folder, "model.safetensors", data))
@@ -222,16 +222,16 @@ def read_journal(variant: str, data: bytes, folder: Path) -> object:
 
         return read_curve(write(folder, "curve.jsonl", data))
     if variant == "measured":
-        from bort.search.quantity_config import TableErrorConfig
+        from bort.search.estimator_config import TableErrorConfig
         from bort.search.table import read_table
 
         return read_table(TableErrorConfig(path=str(write(folder, "table.csv", data)))).of_seed(None)
     if variant == "status":
         from bort.search.config import JournalStorageConfig
-        from bort.search.status import study_status
+        from bort.search.storage.status import study_status
 
         return study_status(JournalStorageConfig(path=str(write(folder, "study.journal", data)), study="s"), folder)
-    from bort.search.file_coordination import JournalCoordination
+    from bort.search.storage.files import JournalCoordination
 
     coordination = JournalCoordination(write(folder, "study.journal", data), "s")
     try:
@@ -255,7 +255,7 @@ def spools() -> dict[str, list[bytes]]:
 
 
 def read_spool(variant: str, data: bytes, folder: Path) -> object:
-    from bort.events import Quiet
+    from bort.observer import Quiet
     from bort.tracking.config import TrackingConfig
     from bort.tracking.delivery import Delivery
     from bort.tracking.spool import Spool

@@ -29,8 +29,7 @@ def model() -> Any:
 
 @pytest.fixture(scope="module", params=NAMES)
 def prepared(request: pytest.FixtureRequest, model: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from bort.export import onnx_file
-    from bort.export.convert import quantise
+    from bort.export.convert import onnx_file, quantise
 
     backend = BACKENDS[request.param]
     try:

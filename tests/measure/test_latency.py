@@ -5,14 +5,15 @@ import pytest
 
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError, RecordError
-from bort.events import Quiet
 from bort.files import read_json, write_json
-from bort.measure import BenchmarkConfig, latency, measure
-from bort.measure.comparison import Comparison
+from bort.measure import latency
+from bort.measure.comparison import Comparison, targets
+from bort.measure.config import BenchmarkConfig
 from bort.measure.environment import Occupation, environment
 from bort.measure.harness import Series, time_series
+from bort.measure.latency import measure
 from bort.measure.statistics import ratio_by_way_of, ratio_of_medians, summary
-from bort.measure.targets import targets
+from bort.observer import Quiet
 
 SMALL, LARGE = Architecture(1, 2, 32, 32), Architecture(4, 2, 256, 512)
 
@@ -231,7 +232,7 @@ def test_onnx_needs_a_converter_or_a_file(tmp_path):
 def test_onnx_stands_beside_eager(tmp_path):
     pytest.importorskip("onnxscript", reason="the export extra is not installed: pip install 'bort[export]'")
     pytest.importorskip("onnxruntime", reason="the export extra is not installed: pip install 'bort[export]'")
-    from bort.export import onnx_file
+    from bort.export.convert import onnx_file
     from bort.measure.models import build_model
 
     result = measure({"small": SMALL}, config=settings(backends=["eager", "onnx"], batch=[2]), converter=onnx_file)
@@ -250,7 +251,7 @@ def test_onnx_stands_beside_eager(tmp_path):
 def test_an_export_is_timed_as_it_was_exported(tmp_path):
     pytest.importorskip("onnxscript", reason="the export extra is not installed: pip install 'bort[export]'")
     pytest.importorskip("onnxruntime", reason="the export extra is not installed: pip install 'bort[export]'")
-    from bort.export import onnx_file
+    from bort.export.convert import onnx_file
     from bort.measure.models import build_model
 
     model = build_model(SMALL)

@@ -10,9 +10,11 @@ import pytest
 
 from bort.architecture import Architecture
 from bort.errors import RecordError
-from bort.events import Quiet
 from bort.files import read_json, write_json
-from bort.measure import BenchmarkConfig, measure_shapes, shapes
+from bort.measure import shapes
+from bort.measure.config import BenchmarkConfig
+from bort.measure.shapes import measure_shapes
+from bort.observer import Quiet
 
 SPACE = [Architecture(1, heads, hidden, 16) for hidden in (8, 16) for heads in (1, 2)]
 COUNTS = {"vocab_size": 40, "positions": 16, "token_types": 1}

@@ -7,8 +7,8 @@ from safetensors.numpy import save_file
 from bort.architecture import BORT, Architecture
 from bort.errors import BortError
 from bort.files import read_json, write_json
-from bort.measure import size_table
 from bort.measure.published import GLUE, MODELS, SUPER_GLUE, find
+from bort.measure.sizes import size_table
 
 
 def row(table: dict, name: str) -> dict:

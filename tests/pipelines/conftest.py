@@ -8,9 +8,9 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from pipelines.overrides import register_resolvers
-from pipelines.schema import register_schema
-from pipelines.sentences import CONF
+from pipelines.app.messages import CONF
+from pipelines.app.overrides import register_resolvers
+from pipelines.engine.schema import register_schema
 
 
 @pytest.fixture

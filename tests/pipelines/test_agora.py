@@ -10,7 +10,7 @@ from bort.finetuning.agora.config import check_agora, theta_grid
 from bort.tasks.task import Example, Task
 from pipelines.agora import with_teacher
 from pipelines.benchmark_agora import tasks_of
-from pipelines.schema import typed
+from pipelines.engine.schema import typed
 
 pytestmark = pytest.mark.usefixtures("composing")
 

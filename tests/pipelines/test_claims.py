@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipelines import claims
-from pipelines.app import entry
+from pipelines.app.main import entry
 
 SPACE = ["error=proxy", "search_space.depth=[1,2]", "search_space.heads=[2]", "search_space.hidden=[8,16]"]
 

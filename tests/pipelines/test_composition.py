@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from hydra import compose
 
-from pipelines.schema import VARIANTS, Config, chosen, plain, typed
-from pipelines.sentences import CONF, sentence
-from pipelines.stage import STAGES, load
+from pipelines.app.messages import CONF, sentence
+from pipelines.engine.schema import VARIANTS, Config, chosen, plain, typed
+from pipelines.engine.stage import STAGES, load
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 CHOICES = [name for name in FILES if "/" in name and not name.startswith("experiment/")]

@@ -15,10 +15,10 @@ from rich.console import Console
 from bort.errors import BortError, ConfigurationError
 from bort.tracking.model import SERVES
 from pipelines import tables
-from pipelines.chain import Chain
-from pipelines.overrides import expand, register_resolvers
-from pipelines.schema import register_schema, typed
-from pipelines.sentences import CONF
+from pipelines.app.messages import CONF
+from pipelines.app.overrides import expand, register_resolvers
+from pipelines.engine.chain import Chain
+from pipelines.engine.schema import register_schema, typed
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="the export extra is not installed: pip install 'bort[export]'")

@@ -9,11 +9,12 @@ import pytest
 from hydra import compose
 from rich.console import Console
 
-from bort.distillation.fleet_cost import fleet_cost, with_measured
+from bort.benchmarks.cost import fleet_cost, with_measured
 from bort.errors import ConfigurationError
 from bort.files import write_json
-from pipelines import benchmark_cost, benchmark_tables, engines
-from pipelines.schema import Config, typed
+from pipelines import benchmark_cost, benchmark_tables
+from pipelines.engine import engines
+from pipelines.engine.schema import Config, typed
 
 PAPER = ["experiment=paper", "fleet.teacher=24-16-1024-4096"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipelines import latencies
-from pipelines.app import entry
+from pipelines.app.main import entry
 
 SPACE = [
     "search_space.depth=[1,2]",

@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from bort.search.config import JournalStorageConfig, SqliteStorageConfig, StorageConfig
-from bort.search.coordination import CANDIDATE, IDENTITY, open_coordination
+from bort.search.storage.base import CANDIDATE, IDENTITY, open_coordination
 
 #: What takes longer to import than the study takes to read.
 HEAVY = {"lightning", "mlflow", "numpy", "optuna", "pandas", "sqlalchemy", "torch", "transformers"}

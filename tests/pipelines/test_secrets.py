@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from pipelines.app import entry
+from pipelines.app.main import entry
 from tests.pipelines.test_composition import run
 
 PASSWORD = "hunter2/xyzzy@secret"

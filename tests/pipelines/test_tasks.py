@@ -11,14 +11,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from bort.errors import BortError
-from bort.events import Quiet
-from bort.tracking import Tracker
+from bort.observer import Quiet
 from bort.tracking.config import TrackingConfig
-from pipelines.chain import Chain
-from pipelines.overrides import expand, register_resolvers
-from pipelines.schema import register_schema, typed
-from pipelines.sentences import CONF
-from pipelines.trials import watched
+from bort.tracking.tracker import Tracker
+from pipelines.app.messages import CONF
+from pipelines.app.overrides import expand, register_resolvers
+from pipelines.engine.chain import Chain
+from pipelines.engine.schema import register_schema, typed
+from pipelines.finetune import watched
 
 pytestmark = pytest.mark.usefixtures("composing")
 

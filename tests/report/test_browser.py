@@ -17,10 +17,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from example import example_result
 
-from bort.report import build_report
-from bort.tracking import Tracker, TrackingConfig
+from bort.report.page import build_report
+from bort.tracking.config import TrackingConfig
+from bort.tracking.tracker import Tracker
+from tests.report.example import example_result
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 #: What MLflow's own page asks of a server without users.

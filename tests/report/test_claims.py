@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example import example_result
 
 from bort.errors import BortError, RecordError
 from bort.files import write_json
 from bort.measure.published import CLAIMS
 from bort.report.claims import CONFIRMED, NOT_CONFIRMED, NOT_TESTABLE, OPEN, Line, claims
+from bort.report.claims_table import insert, markdown
 from bort.report.evidence import Evidence, read_evidence, write_record
-from bort.report.ledger import insert, markdown
+from tests.report.example import example_result
 
 ROOT = Path(__file__).resolve().parents[2]
 

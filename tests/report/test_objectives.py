@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from bort.benchmarks.objectives import ObjectiveRun, compare_objectives, interval, read_runs
 from bort.files import write_json
-from bort.report.objectives import ObjectiveRun, compare_objectives, draw_objectives, interval, read_runs
+from bort.report.objective_figures import draw_objectives
 
 
 def run(objective: str, seed: int, per_step: float, slope: float, teacher: float = 0.0) -> ObjectiveRun:

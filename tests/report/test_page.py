@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example import example_result
 
 from bort.files import finite
-from bort.report import build_report
+from bort.report.page import build_report
+from tests.report.example import example_result
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from example import TEACHER, example_result
 
 from bort.errors import RecordError
 from bort.report.reading import Findings, points
 from bort.report.sections import search, task
 from bort.report.summary import headline, headline_html, tiles
+from tests.report.example import TEACHER, example_result
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bort.report import build_report
-from bort.report.replay_figures import replay_figures
-from bort.report.replay_section import in_short, replays
+from bort.report.page import build_report
+from bort.report.replay_figures import in_short, replay_figures, replays
 
 
 def share(value: float) -> dict[str, float]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example import example_result
 
 from bort.errors import RecordError
 from bort.measure.published import GLUE, SUPER_GLUE
-from bort.report import build_report
-from bort.report.published_section import published
+from bort.report.page import build_report
 from bort.report.reading import Findings
+from bort.report.sections import published
+from tests.report.example import example_result
 
 
 def studied(**changes: Any) -> dict[str, Any]:

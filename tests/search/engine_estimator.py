@@ -14,7 +14,7 @@ from typing import Any
 from bort.architecture import Architecture
 from bort.candidate import Evaluation
 from bort.errors import BortError
-from bort.events import Observer
+from bort.observer import Observer
 
 
 class Scripted:

@@ -21,12 +21,11 @@ from typing import Any
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import synthetic_tables as tables  # noqa: E402
-
-from bort.search.config import BoundConfig, MemoryStorageConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig  # noqa: E402
-from bort.search.run import run_search  # noqa: E402
+from bort.search.config import BoundConfig, MemoryStorageConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig
+from bort.search.worker import run_search
+from tests.search import synthetic_tables as tables
 
 SPACES = {
     "paper": tables.PAPER, "bench": tables.BENCH, "small": tables.SMALL, "middle": tables.MIDDLE, "little": tables.LITTLE,

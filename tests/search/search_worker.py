@@ -15,13 +15,13 @@ from typing import Any
 # Imported before the workers are forked, which then share it.
 import optuna.samplers  # noqa: F401
 import scipy.optimize  # noqa: F401
-from synthetic_tables import TINY, table_problem
 
 from bort.architecture import Architecture
 from bort.candidate import Evaluation
-from bort.events import Observer
+from bort.observer import Observer
 from bort.search.config import BoundConfig, JournalStorageConfig, Nsga2Config, OseConfig, RandomConfig, StorageConfig, TpeConfig
-from bort.search.run import run_search
+from bort.search.worker import run_search
+from tests.search.synthetic_tables import TINY, table_problem
 
 STRATEGIES: dict[str, Any] = {
     "ose": OseConfig(stride=2),

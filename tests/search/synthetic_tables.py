@@ -16,9 +16,9 @@ import numpy as np
 from bort.architecture import ROBERTA_LARGE, Architecture
 from bort.files import write_text
 from bort.search.config import SearchConfig
+from bort.search.estimator_config import TableErrorConfig
 from bort.search.estimators import TableEstimator
 from bort.search.problem import Problem
-from bort.search.quantity_config import TableErrorConfig
 from bort.search.space import SearchSpace
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -10,9 +10,9 @@ from bort.errors import ConfigurationError
 from bort.files import file_digest
 from bort.search.bortbench import FOLDER, load, manifest
 from bort.search.config import MemoryStorageConfig, OseConfig
-from bort.search.quantity_config import TableErrorConfig
-from bort.search.run import run_search
+from bort.search.estimator_config import TableErrorConfig
 from bort.search.table import read_table
+from bort.search.worker import run_search
 
 
 def test_the_table_is_the_one_that_the_manifest_describes() -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_tables import SHORT, TINY, table_problem
 
 from bort.architecture import Architecture
 from bort.candidate import Evaluation
 from bort.errors import BortError
-from bort.events import Quiet
+from bort.observer import Quiet
+from bort.search.candidates import CandidateRecord
 from bort.search.config import (
     BoundConfig,
     JournalStorageConfig,
@@ -30,11 +30,12 @@ from bort.search.config import (
     StrategyConfig,
     TpeConfig,
 )
+from bort.search.estimator_config import ProxyErrorConfig
 from bort.search.estimators import ProxyEstimator
-from bort.search.objective import w_coefficient
 from bort.search.problem import Problem
-from bort.search.quantity_config import ProxyErrorConfig
-from bort.search.run import CandidateRecord, run_search
+from bort.search.w import w_coefficient
+from bort.search.worker import run_search
+from tests.search.synthetic_tables import SHORT, TINY, table_problem
 
 STRATEGIES: dict[str, StrategyConfig] = {
     "ose": OseConfig(),

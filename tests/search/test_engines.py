@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_estimator import make
 
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
-from bort.events import Quiet
-from bort.search import Problem, SearchSpace, run_search
+from bort.observer import Quiet
 from bort.search.config import BoundConfig, JournalStorageConfig, OseConfig, SearchConfig, TpeConfig
 from bort.search.engine import Engine, Job, LocalEngine
+from bort.search.problem import Problem
+from bort.search.space import SearchSpace
+from bort.search.worker import run_search
+from tests.search.engine_estimator import make
 
 SPACE = SearchSpace([1, 2], [2], [16, 32, 64], [32])
 SHAPES = list(SPACE)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from synthetic_tables import FAMILIES, SHORT, TINY, errors, write_table
 
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
-from bort.events import Quiet
+from bort.observer import Quiet
+from bort.search.estimator_config import ProxyErrorConfig, TableErrorConfig
 from bort.search.estimators import ProxyEstimator, TableEstimator
-from bort.search.quantity_config import ProxyErrorConfig, TableErrorConfig
 from bort.search.space import SearchSpace
+from tests.search.synthetic_tables import FAMILIES, SHORT, TINY, errors, write_table
 
 
 @pytest.fixture

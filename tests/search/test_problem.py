@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from synthetic_tables import TINY, table_problem
 
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
 from bort.search.config import BoundConfig, JournalStorageConfig, MemoryStorageConfig, OseConfig, SearchConfig
-from bort.search.quantity_config import DistillErrorConfig
-from bort.search.run import run_search
+from bort.search.estimator_config import DistillErrorConfig
+from bort.search.worker import run_search
+from tests.search.synthetic_tables import TINY, table_problem
 
 
 def test_every_candidate_has_its_exact_counts(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from synthetic_tables import PAPER
 
 from bort.architecture import BORT, ROBERTA_LARGE, Architecture
 from bort.errors import ConfigurationError
 from bort.search.config import SearchSpaceConfig
 from bort.search.space import SearchSpace, check_dominates, maximum_point, spread
+from tests.search.synthetic_tables import PAPER
 
 
 def test_the_papers_space_has_its_published_counts() -> None:

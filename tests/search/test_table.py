@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_tables import SHORT, TINY, table_problem
 
 from bort.architecture import Architecture
 from bort.candidate import Evaluation
 from bort.errors import ConfigurationError
-from bort.events import Quiet
+from bort.observer import Quiet
 from bort.search.config import MemoryStorageConfig, OseConfig
+from bort.search.estimator_config import TableErrorConfig
 from bort.search.estimators import TableEstimator
-from bort.search.quantity_config import TableErrorConfig
-from bort.search.run import run_search
 from bort.search.space import SearchSpace
 from bort.search.table import TABLE, read_table, write_table
+from bort.search.worker import run_search
+from tests.search.synthetic_tables import SHORT, TINY, table_problem
 
 SHAPE = {"depth": 1, "heads": 2, "hidden": 32, "intermediate": 64}
 SPACE = SearchSpace([1], [2], [32], [64])

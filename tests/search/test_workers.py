@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from search_worker import search
-from synthetic_tables import TINY
 
 from bort.search.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
-from bort.search.coordination import open_coordination
 from bort.search.space import SearchSpace
+from bort.search.storage.base import open_coordination
+from tests.search.search_worker import search
+from tests.search.synthetic_tables import TINY
 
 STRATEGIES = ["ose", "random", "tpe", "nsga2", "bound"]
 

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from bort.errors import BortError, ConfigurationError
-from bort.tasks import TaskConfig, load_task
+from bort.tasks.config import TaskConfig
+from bort.tasks.load import load_task
 
 
 def choice_rows(count=40, **changes):

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from bort.errors import ConfigurationError
-from bort.tasks import TaskConfig, load_task
+from bort.tasks.config import TaskConfig
+from bort.tasks.load import load_task
 
 
 @pytest.mark.parametrize(

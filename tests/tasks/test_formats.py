@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from huggingface_hub import constants
 
 from bort.errors import BortError, ConfigurationError
-from bort.tasks import load_task
+from bort.tasks.load import load_task
 from tests.official import recipe
 
 BROKEN = {

@@ -6,8 +6,9 @@ import random
 import pytest
 
 from bort.errors import BortError, ConfigurationError
-from bort.tasks import TaskConfig, load_task
-from bort.tasks.number import found_labels
+from bort.tasks.config import TaskConfig
+from bort.tasks.label_encoding import found_labels
+from bort.tasks.load import load_task
 from bort.tasks.split import text_key
 from tests.tasks.tables import Warnings, rows, write
 

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bort.tasks.answers import answer_exact, answer_f1
 from bort.tasks.intervals import bootstrap_interval, seed_interval
-from bort.tasks.metrics import majority_baseline, score, weighted_scores
+from bort.tasks.metrics import answer_exact, answer_f1, majority_baseline, score, weighted_scores
 from bort.tasks.task import Example, Task
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bort.errors import ConfigurationError
-from bort.tasks import load_task
+from bort.tasks.load import load_task
 from tests.official import CONF, DEV, DIAGNOSTIC, GLUE, TEST, TRAIN, TRAINED, recipe
 
 STEERING = 8

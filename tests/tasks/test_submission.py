@@ -7,8 +7,8 @@ import zipfile
 import pytest
 
 from bort.errors import BortError
-from bort.tasks import load_task, write_submission, zip_submissions
-from bort.tasks.submission import SUITES, submission_text, suite_of
+from bort.tasks.load import load_task
+from bort.tasks.submission import SUITES, submission_text, suite_of, write_submission, zip_submissions
 from tests.official import DIAGNOSTIC, TEST, TRAINED, recipe
 
 WORDS = {

@@ -12,23 +12,20 @@ import torch
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from bort.architecture import Architecture
-from bort.corpus import Corpus, CorpusConfig, MaskingConfig, build_corpus, mask_blocks
+from bort.corpus.build import build_corpus
+from bort.corpus.config import CorpusConfig, MaskingConfig
+from bort.corpus.dataset import Corpus
+from bort.corpus.masking import mask_blocks
 from bort.distillation.config import StudentConfig
 from bort.distillation.student import build_student
 from bort.errors import BortError, ConfigurationError
-from bort.teacher import (
-    HeadConfig,
-    TargetConfig,
-    Targets,
-    Teacher,
-    TeacherConfig,
-    build_targets,
-    fit_head,
-    load_teacher,
-    targets_identity,
-)
-from bort.teacher.fit import MODEL
+from bort.teacher.build import build_targets
+from bort.teacher.config import HeadConfig, TargetConfig, TeacherConfig
+from bort.teacher.fit import MODEL, fit_head
+from bort.teacher.load import load_teacher
+from bort.teacher.model import Teacher
 from bort.teacher.shape import TeacherShape, teacher_shape
+from bort.teacher.targets import Targets, targets_identity
 from tests.families import FAMILIES, write_family
 
 MASKING = MaskingConfig()

@@ -15,12 +15,15 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertModel
 
 from bort.architecture import Architecture
-from bort.corpus import Corpus, CorpusConfig, MaskingConfig, build_corpus, mask_blocks
+from bort.corpus.build import build_corpus
+from bort.corpus.config import CorpusConfig, MaskingConfig
+from bort.corpus.dataset import Corpus
+from bort.corpus.masking import mask_blocks
 from bort.errors import BortError, ConfigurationError
 from bort.files import file_digest
-from bort.teacher import HeadConfig, TeacherConfig, fit_head, load_teacher
-from bort.teacher.baselines import Baselines, token_counts
-from bort.teacher.fit import MODEL
+from bort.teacher.config import HeadConfig, TeacherConfig
+from bort.teacher.fit import MODEL, Baselines, fit_head, token_counts
+from bort.teacher.load import load_teacher
 
 MASKING = MaskingConfig()
 HEAD = HeadConfig(steps=250, batch_size=32, learning_rate=6e-3, warmup_steps=20, log_every=10, checkpoint_every=25)

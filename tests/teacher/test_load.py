@@ -10,8 +10,10 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
-from bort.teacher import Teacher, TeacherConfig, load_teacher, load_tokenizer
 from bort.teacher import load as load_module
+from bort.teacher.config import TeacherConfig
+from bort.teacher.load import load_teacher, load_tokenizer
+from bort.teacher.model import Teacher
 
 
 def load(directory: Path) -> Teacher:

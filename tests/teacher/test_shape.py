@@ -7,7 +7,8 @@ import pytest
 
 from bort.architecture import ROBERTA_LARGE
 from bort.errors import ConfigurationError
-from bort.teacher import TeacherConfig, load_teacher
+from bort.teacher.config import TeacherConfig
+from bort.teacher.load import load_teacher
 from bort.teacher.shape import TeacherShape, teacher_shape
 
 

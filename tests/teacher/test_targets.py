@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from bort.corpus import Corpus, CorpusConfig, MaskingConfig, build_corpus, mask_blocks
+from bort.corpus.build import build_corpus
+from bort.corpus.config import CorpusConfig, MaskingConfig
+from bort.corpus.dataset import Corpus
+from bort.corpus.masking import mask_blocks
 from bort.distillation.losses import soft_cross_entropy, sparse_soft_cross_entropy
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.files import write_json
-from bort.teacher import TargetConfig, Targets, Teacher, TeacherConfig, build, build_targets, load_teacher, store, targets_identity
+from bort.teacher import build, store
+from bort.teacher.build import build_targets
+from bort.teacher.config import TargetConfig, TeacherConfig
+from bort.teacher.load import load_teacher
+from bort.teacher.model import Teacher
+from bort.teacher.targets import Targets, targets_identity
 
 MASKING = MaskingConfig()
 REPRESENTATION = TargetConfig(kind="representation", blocks=50, heldout_blocks=10)

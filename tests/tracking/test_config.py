@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bort.errors import ConfigurationError
-from bort.tracking import TrackingConfig, redact
+from bort.redaction import redact
+from bort.tracking.config import TrackingConfig
 
 
 @pytest.mark.parametrize(

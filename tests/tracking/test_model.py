@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 
 from bort.errors import BortError
-from bort.tracking import Tracker, TrackingConfig
+from bort.tracking.config import TrackingConfig
 from bort.tracking.model import write_served_model
 from bort.tracking.sink import MlflowSink, quiet
+from bort.tracking.tracker import Tracker
 
 SECONDS = 240
 TEXT = "the cat watches the bread"

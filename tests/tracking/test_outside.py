@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bort.tracking import TrackingConfig
+from bort.tracking.config import TrackingConfig
 from bort.tracking.sink import MlflowSink
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import mlflow
 
-from bort.tracking import Tracker, TrackingConfig
+from bort.tracking.config import TrackingConfig
 from bort.tracking.schema import unreadable
+from bort.tracking.tracker import Tracker
 
 
 def database(file: Path, revision: str) -> Path:

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from bort.tracking import Tracker, TrackingConfig, delivery
+from bort.tracking import delivery
+from bort.tracking.config import TrackingConfig
 from bort.tracking.sink import MlflowSink
+from bort.tracking.tracker import Tracker
 from bort.tracking.views import VIEWS
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bort.tracking import Spool
+from bort.tracking.spool import Spool
 
 
 def _events(spool: Spool) -> list[int]:

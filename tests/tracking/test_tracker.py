@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bort.errors import BortError
-from bort.tracking import Recording, TrackedRun, Tracker, TrackingConfig
+from bort.tracking.config import TrackingConfig
+from bort.tracking.tracker import Recording, TrackedRun, Tracker
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from bort.errors import ConfigurationError
-from bort.finetuning.agora.draws import draw
 from bort.finetuning.encode import evaluation_batches
+from bort.randomness import draw
 from bort.tasks.task import Example
-from bort.teacher import TeacherConfig, load_teacher
+from bort.teacher.config import TeacherConfig
+from bort.teacher.load import load_teacher
 
 _PLAIN = re.compile(r"[^\W\d_]{2,}")
 _NEIGHBOURS = 12

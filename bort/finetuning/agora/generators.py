@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from bort.errors import ConfigurationError
-from bort.finetuning.agora.draws import draw
 from bort.finetuning.agora.points import Draft
 from bort.finetuning.agora.retrieval import Pool, Retrieve
+from bort.randomness import draw
 from bort.tasks.task import Example, Task
 
 #: From a word to words that may stand in its place, the nearest first; none where it has no known neighbour.

@@ -14,8 +14,8 @@ from bort.errors import BortError, ConfigurationError
 from bort.finetuning.agora.config import LabellerConfig
 from bort.finetuning.agora.encoder import Encoder
 from bort.finetuning.config import FinetuningConfig, Impl
-from bort.finetuning.once import finetune_once
 from bort.finetuning.scoring import Scorer
+from bort.finetuning.train import finetune_once
 from bort.tasks.metrics import weighted_scores
 from bort.tasks.task import Example, Task
 

@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.errors import BortError
-from bort.events import Observer
 from bort.finetuning.agora.config import AgoraConfig
-from bort.finetuning.agora.draws import draw
 from bort.finetuning.agora.generators import Generator, drafts_of
 from bort.finetuning.agora.labeller import Labeller, class_shares, evened, f1_shares
 from bort.finetuning.agora.points import Point, Sieve, label
 from bort.finetuning.agora.prune import PRUNERS
 from bort.finetuning.agora.state import Iteration
 from bort.finetuning.agora.training import Trainer
-from bort.finetuning.once import Diverged
 from bort.finetuning.search import derived_seed
+from bort.finetuning.train import Diverged
+from bort.observer import Observer
+from bort.randomness import draw
 from bort.tasks.task import Example, Task
 
 #: How many points more than are wanted are made, since some are dropped.

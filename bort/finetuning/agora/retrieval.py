@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.events import Observer, Quiet
-from bort.finetuning.agora.draws import draw
+from bort.observer import Observer, Quiet
+from bort.randomness import draw
 from bort.tasks.task import Example
 
 if TYPE_CHECKING:

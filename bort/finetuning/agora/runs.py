@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.errors import BortError, RecordError
-from bort.events import Observer, Quiet
 from bort.files import digest, read_json, write_json, write_text
 from bort.finetuning.agora.config import AgoraConfig, check_agora, theta_grid
 from bort.finetuning.agora.encoder import Contextual, Encoder
@@ -24,10 +23,12 @@ from bort.finetuning.agora.retrieval import Pool
 from bort.finetuning.agora.state import Iteration
 from bort.finetuning.agora.training import Trainer
 from bort.finetuning.config import FinetuningConfig, Impl
-from bort.finetuning.once import Workspace, model_digest
-from bort.finetuning.predictions import lines, predict_from_logits
+from bort.finetuning.runs import over_seeds
+from bort.finetuning.scoring import lines, predict_from_logits
 from bort.finetuning.search import derived_seed
-from bort.finetuning.summary import over_seeds
+from bort.finetuning.train import model_digest
+from bort.finetuning.workspace import Workspace
+from bort.observer import Observer, Quiet
 from bort.tasks.metrics import score
 from bort.tasks.task import Task
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bort.files import atomic_path, read_json, write_json
 from bort.finetuning.agora.points import Point
-from bort.finetuning.classifier import load_classifier, save_classifier
+from bort.finetuning.model import load_classifier, save_classifier
 
 
 class Iteration:

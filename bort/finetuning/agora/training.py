@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from bort.events import Observer
-from bort.finetuning.classifier import logits
 from bort.finetuning.config import FinetuningConfig
 from bort.finetuning.encode import evaluation_batches, training_batches
+from bort.finetuning.model import logits
 from bort.finetuning.module import FinetuningModule
 from bort.finetuning.objective import Objective
-from bort.finetuning.once import Trained, Workspace, train_classifier
+from bort.finetuning.train import Trained, train_classifier
+from bort.finetuning.workspace import Workspace
+from bort.observer import Observer
 from bort.tasks.task import Example
 
 

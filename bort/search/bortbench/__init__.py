@@ -8,9 +8,9 @@ from typing import Any
 from bort.architecture import Architecture
 from bort.files import read_json
 from bort.search.config import SearchConfig
+from bort.search.estimator_config import TableErrorConfig
 from bort.search.estimators import TableEstimator
 from bort.search.problem import Problem
-from bort.search.quantity_config import TableErrorConfig
 from bort.search.space import SearchSpace
 from bort.search.table import BORTBENCH, SHAPE, read_table
 
@@ -24,7 +24,7 @@ def manifest() -> dict[str, Any]:
 
 
 def load(*, seed: int | None = None, column: str = "error", search: SearchConfig | None = None) -> Problem:
-    """Returns BortBench as a problem for :func:`~bort.search.run.run_search`; i is the count of operations at 128 tokens.
+    """Returns BortBench as a problem for :func:`~bort.search.worker.run_search`; i is the count of operations at 128 tokens.
 
     Args:
         seed: The seed of the errors; the lowest, which every architecture has, when not given.

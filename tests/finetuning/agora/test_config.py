@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bort.errors import ConfigurationError
-from bort.finetuning.agora import AgoraConfig, LabellerConfig
-from bort.finetuning.agora.config import PRESETS, theta_grid
+from bort.finetuning.agora.config import PRESETS, AgoraConfig, LabellerConfig, theta_grid
 from bort.finetuning.config import FinetuningConfig
 
 

@@ -11,10 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
 from bort.errors import BortError, ConfigurationError
-from bort.finetuning import finetune_once
 from bort.finetuning.agora.config import LabellerConfig
 from bort.finetuning.agora.labeller import FeatureLabeller, build_labeller, class_shares, evened, f1_shares, refusal
 from bort.finetuning.agora.runs import without_heldout
+from bort.finetuning.train import finetune_once
 
 THETA = {"learning_rate": 1e-2, "epochs": 4, "batch_size": 8}
 

@@ -10,10 +10,12 @@ import pytest
 import bort.finetuning.agora.loop as loop
 import bort.finetuning.agora.state as state
 from bort.errors import ConfigurationError, RecordError
-from bort.finetuning import FinetuningConfig, evaluate
-from bort.finetuning.agora import AgoraConfig, LabellerConfig, finetune_agora
+from bort.finetuning.agora.config import AgoraConfig, LabellerConfig
 from bort.finetuning.agora.labeller import Refused
+from bort.finetuning.agora.runs import finetune_agora
 from bort.finetuning.agora.similarity import overlap, shingles
+from bort.finetuning.config import FinetuningConfig
+from bort.finetuning.scoring import evaluate
 from bort.tasks.split import text_key
 
 FINETUNING = FinetuningConfig(

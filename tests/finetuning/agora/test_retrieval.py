@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bort.files import read_json
-from bort.finetuning import FinetuningConfig
-from bort.finetuning.agora import AgoraConfig, LabellerConfig, finetune_agora
-from bort.finetuning.agora.config import PRESETS
+from bort.finetuning.agora.config import PRESETS, AgoraConfig, LabellerConfig
 from bort.finetuning.agora.retrieval import Pool, sample_sentences
+from bort.finetuning.agora.runs import finetune_agora
+from bort.finetuning.config import FinetuningConfig
 from tests.finetuning.agora.conftest import BAD, GOOD, PLAIN
 
 SENTENCES = [f"{one} film {other} {last} {one} ." for one in (*GOOD, *BAD) for other in PLAIN[:5] for last in PLAIN[5:8]]

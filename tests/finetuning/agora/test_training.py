@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from bort.finetuning import FinetuningConfig
 from bort.finetuning.agora.runs import without_heldout
 from bort.finetuning.agora.training import CompactEmbedding, Trainer
-from bort.finetuning.once import Workspace, train_classifier
+from bort.finetuning.config import FinetuningConfig
+from bort.finetuning.train import train_classifier
+from bort.finetuning.workspace import Workspace
 
 CONFIG = FinetuningConfig(learning_rate=1e-2, batch_size=8, epochs=2, weight_decay=0.0, dropout=0.0)
 

@@ -1,0 +1,1 @@
+"""One weight-sharing student for all candidates of a search."""

@@ -1,0 +1,257 @@
+"""The training of a weight-sharing student: the engine of every distillation, with several slices of one bank in each step.
+
+Each step takes one batch, the same blocks, masks and targets as any student's, through the largest slice, the smallest, and some
+that are drawn evenly from the space (the sandwich rule of Yu and Huang 2019, arXiv:1903.05134), and follows the mean of their
+gradients. Which slices are drawn is a function of the seed and of the batch, so a training that was killed goes on as it would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bort.architecture import Architecture
+from bort.candidate import SharedCost
+from bort.checkpoints import CheckpointFolder
+from bort.corpus.order import BlockOrder
+from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
+from bort.distillation.data import Batch, BatchSource
+from bort.distillation.distill import CHECKPOINTS, training_identity
+from bort.distillation.loop import Ended, Loop, disk_full_in_words
+from bort.distillation.objective import Objective
+from bort.distillation.student import StudentModel
+from bort.distillation.supernet.weights import Supernet
+from bort.errors import RecordError
+from bort.files import atomic_path, digest, read_json, write_json
+from bort.observer import Observer
+from bort.record import exclusive
+from bort.runtime import carried_out, make_trainer, quiet_lightning
+from bort.runtime_config import ImplConfig
+
+if TYPE_CHECKING:
+    from bort.corpus.config import MaskingConfig
+    from bort.corpus.dataset import Corpus
+    from bort.distillation.data import LiveTargets, RelationMemory
+    from bort.teacher.model import Teacher
+    from bort.teacher.targets import Targets
+
+WEIGHTS = "supernet.safetensors"
+RECORD = "supernet.json"
+#: What a batch carries to tell which slices are drawn.
+_DRAW = "draw"
+_DRAW_STREAM = 0x5A0D
+
+
+@dataclass(frozen=True)
+class SupernetTraining:
+    """Everything that fixes a shared training.
+
+    Args:
+        shapes: The space.
+        steps: Steps; each trains ``samples`` slices and, with ``sandwich``, the largest and the smallest.
+        samples: Slices that are drawn in each step.
+        sandwich: Whether the largest and the smallest slice are in every step.
+        teacher: The teacher.
+        corpus: The blocks.
+        targets: The teacher's outputs.
+        masking: How blocks are masked.
+        loss: The terms of the loss.
+        train: The optimizer and the batches.
+        student: Initialisation and dropout.
+        seed: Seeds weights, order, dropout and draws.
+    """
+
+    shapes: Sequence[Architecture]
+    steps: int
+    samples: int
+    sandwich: bool
+    teacher: Teacher
+    corpus: Corpus
+    targets: Targets | LiveTargets | None
+    masking: MaskingConfig
+    loss: LossConfig
+    train: TrainConfig
+    student: StudentConfig
+    seed: int
+
+    @property
+    def networks(self) -> int:
+        """Slices that each step trains."""
+        return self.samples + 2 * self.sandwich
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the training, all its settings and the space."""
+        identity = training_identity(
+            self.teacher, self.corpus, self.targets, self.masking, self.loss, self.train, self.student, self.seed
+        )
+        own = {"steps": self.steps, "samples": self.samples, "sandwich": self.sandwich}
+        return digest({"supernet": own, "shapes": sorted(map(str, self.shapes)), **identity})
+
+    def draw(self, key: Sequence[int]) -> list[Architecture]:
+        """Returns the slices of the batch that ``key`` stands for, drawn ones without repetition."""
+        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, _DRAW_STREAM, *key])))
+        drawn = generator.choice(len(self.shapes), size=min(self.samples, len(self.shapes)), replace=False)
+        return [self.shapes[int(index)] for index in drawn]
+
+
+def train_supernet(
+    training: SupernetTraining,
+    directory: Path,
+    *,
+    impl: ImplConfig,
+    checkpoint_every: int,
+    memory: RelationMemory | None,
+    observer: Observer,
+) -> tuple[Supernet, SharedCost]:
+    """Returns the trained bank and what it cost: reads it where ``directory`` holds it, trains what is missing where it does not.
+
+    One process trains at a time. Another one that asks for the same directory waits; where the first one was killed it goes on from
+    the last checkpoint, and ends with the same weights, bit for bit on one machine's processor with the same number of threads.
+
+    Args:
+        training: What is trained.
+        directory: Holds checkpoints and curve, and in the end ``supernet.safetensors`` and ``supernet.json``.
+        impl: Device, precision and threads.
+        checkpoint_every: Steps between two checkpoints.
+        memory: The teacher's relations of training blocks.
+        observer: Told of progress and curve.
+
+    Raises:
+        BortError: Training diverged, or the disk is full.
+        RecordError: The directory holds a training of other settings.
+    """
+    directory = Path(directory)
+    with exclusive(directory, wait=False) as mine:
+        if mine:
+            return _trained(training, directory, impl, checkpoint_every, memory, observer)
+    observer.progress("supernet", 0, training.steps, "another worker is training")
+    with exclusive(directory):
+        return _trained(training, directory, impl, checkpoint_every, memory, observer)
+
+
+def _trained(
+    training: SupernetTraining,
+    directory: Path,
+    impl: ImplConfig,
+    checkpoint_every: int,
+    memory: RelationMemory | None,
+    observer: Observer,
+) -> tuple[Supernet, SharedCost]:
+    fingerprint = training.fingerprint
+    supernet = Supernet(training.shapes, training.teacher, training.student, seed=training.seed, project=training.loss.hidden > 0)
+    record = directory / RECORD
+    if record.exists():
+        known = read_json(record)
+        if known["fingerprint"] != fingerprint:
+            raise RecordError(f"{directory} holds a weight-sharing student of other settings; choose another folder, or remove it.")
+        _load(supernet, directory / WEIGHTS)
+        return supernet, SharedCost(**known["cost"])
+    checkpoints = CheckpointFolder(directory / CHECKPOINTS, fingerprint)
+    ended = _run(training, supernet, directory, checkpoints, impl, checkpoint_every, memory, observer)
+    tokens = ended.steps * training.networks * training.train.batch_size * training.corpus.block_length
+    cost = SharedCost(ended.steps * training.networks, tokens, ended.processor_seconds, ended.seconds)
+    with disk_full_in_words(directory):
+        _save(supernet, directory / WEIGHTS)
+        # Last, since what it says must hold.
+        write_json(record, {"fingerprint": fingerprint, "steps": ended.steps, "cost": asdict(cost), "largest": ended.figures})
+    checkpoints.clear()
+    return supernet, cost
+
+
+def _run(
+    training: SupernetTraining,
+    supernet: Supernet,
+    directory: Path,
+    checkpoints: CheckpointFolder,
+    impl: ImplConfig,
+    checkpoint_every: int,
+    memory: RelationMemory | None,
+    observer: Observer,
+) -> Ended:
+    from bort.distillation.data import LiveTargets
+
+    train, teacher, targets = training.train, training.teacher, training.targets
+    source = _Source(training.corpus, training.masking, training.loss, targets, memory)
+    order = BlockOrder(source.count("train", train.blocks), train.batch_size, training.seed)
+    live = targets if isinstance(targets, LiveTargets) else None
+    with carried_out(impl) as kind:
+        with quiet_lightning():
+            trainer = make_trainer(impl, kind, train.accumulate)
+        before = teacher.device
+        teacher.to(trainer.strategy.root_device)
+        try:
+            supernet.to(trainer.strategy.root_device)
+            return Loop(
+                student=cast(StudentModel, supernet),
+                objective=_Sandwich(training, live),
+                source=source,
+                order=order,
+                train=train,
+                steps=training.steps,
+                budget=None,
+                seed=training.seed,
+                checkpoints=checkpoints,
+                checkpoint_every=checkpoint_every,
+                directory=directory,
+                trainer=trainer,
+                observer=observer,
+            ).run()
+        finally:
+            teacher.to(before)
+            supernet.to("cpu")
+
+
+class _Source(BatchSource):
+    """Batches that carry what their slices are drawn from: the epoch and the number of their first block."""
+
+    def training_batch(self, epochs: NDArray[np.int64], indices: NDArray[np.int64]) -> Batch:
+        batch = super().training_batch(epochs, indices)
+        return {**batch, _DRAW: torch.tensor([int(epochs[0]), int(indices[0])])}
+
+
+class _Sandwich(Objective):
+    """The mean loss of a step's slices."""
+
+    def __init__(self, training: SupernetTraining, live: LiveTargets | None) -> None:
+        super().__init__(training.loss, training.teacher, live)
+        self.training = training
+
+    def terms(self, student: StudentModel, batch: Batch) -> dict[str, Tensor]:
+        supernet = cast(Supernet, student)
+        shapes = self.training.draw(batch[_DRAW].tolist())
+        if self.training.sandwich:
+            shapes = [supernet.largest, supernet.smallest, *shapes]
+        found = [super(_Sandwich, self).terms(supernet.network(shape), batch) for shape in shapes]
+        return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
+
+    def figures(self, student: StudentModel, batches: Iterable[Batch], together: bool = False) -> dict[str, float]:
+        supernet = cast(Supernet, student)
+        return super().figures(supernet.network(supernet.largest), batches, together)
+
+
+def _save(supernet: Supernet, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as temporary:
+        save_file({name: value.detach().contiguous() for name, value in supernet.bank.items()}, temporary)
+
+
+def _load(supernet: Supernet, path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights: dict[str, Any] = load_file(path)
+        with torch.no_grad():
+            for name, parameter in supernet.bank.items():
+                parameter.copy_(weights[name])
+    except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+        raise RecordError(f"{path} cannot be read ({error}); remove {path.with_name(RECORD)}, and it is trained again.") from error

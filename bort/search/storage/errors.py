@@ -1,0 +1,14 @@
+"""Errors of a study's storage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bort.errors import BortError
+
+if TYPE_CHECKING:
+    pass
+
+
+class StudyLostError(BortError):
+    """The study cannot be reached any more; it may be tried again inside another :meth:`Coordination.exclusive`."""

@@ -1,0 +1,245 @@
+"""Studies in files, locked by files beside them: an Optuna journal, or a SQLite database."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from bort.errors import BortError, ConfigurationError
+from bort.files import drop_torn_line, parse_json
+from bort.optuna_storage import open_database, stumbled
+
+
+class FileLocks:
+    """The locks of a study in a file: ``path.lock-study`` and ``path.claims/`` beside it.
+
+    Args:
+        path: The study's file.
+        study: Name of the study, as several may share a file.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+
+    def __init__(self, path: Path, study: str) -> None:
+        self._path = path
+        self._claims = path.with_name(path.name + ".claims") / study
+        self._held: dict[int, IO[bytes]] = {}
+        self._claims.mkdir(parents=True, exist_ok=True)
+        self._lock = path.with_name(path.name + ".lock-study").open("ab")
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Holds the study."""
+        _lock(self._lock, wait=True)
+        try:
+            yield
+        finally:
+            _unlock(self._lock)
+
+    def claim(self, number: int) -> bool:
+        """Takes the candidate's lock file."""
+        if number in self._held:
+            return True
+        # The last worker to leave takes the folder with it.
+        self._claims.mkdir(parents=True, exist_ok=True)
+        file = (self._claims / f"{number}").open("ab")
+        if _lock(file, wait=False):
+            self._held[number] = file
+            return True
+        file.close()
+        return False
+
+    def release(self, number: int) -> None:
+        """Removes the candidate's lock file: nobody else looks at it now, as the study is held."""
+        file = self._held.pop(number, None)
+        if file is not None:
+            with suppress(FileNotFoundError):
+                (self._claims / f"{number}").unlink()
+            file.close()
+
+    def close(self) -> None:
+        """Gives every candidate back and closes the lock."""
+        with FileLocks.exclusive(self):
+            for number in list(self._held):
+                self.release(number)
+            with suppress(OSError):
+                self._claims.rmdir()
+                self._claims.parent.rmdir()
+        self._lock.close()
+
+
+class JournalCoordination(FileLocks):
+    """A study in an Optuna journal file, with locks on files beside it.
+
+    Everything written inside one :meth:`exclusive` goes to the file in one piece with one flush to the disk, which is what makes
+    thousands of candidates a minute possible; Optuna alone would flush for every value.
+
+    Args:
+        path: The journal file.
+        study: Name of the study.
+
+    Raises:
+        ConfigurationError: The file cannot be used, is no journal, or one of a newer Optuna.
+    """
+
+    def __init__(self, path: Path, study: str) -> None:
+        try:
+            super().__init__(path, study)
+            with super().exclusive():
+                drop_torn_line(path)
+                _check_journal(path)
+                self.storage, self._backend = _journal(path)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        except Exception as error:
+            raise ConfigurationError("storage.path", path, stumbled(path, error)) from error
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Holds the study; what is written inside reaches the file at the end, or not at all if the process dies before."""
+        with super().exclusive():
+            drop_torn_line(self._path)
+            with self._backend.gathered():
+                yield
+
+
+class SqliteCoordination(FileLocks):
+    """A study in a SQLite file, with locks on files beside it: its own are never waited for, so they cannot be in the way.
+
+    Args:
+        path: The database file.
+        study: Name of the study.
+
+    Raises:
+        ConfigurationError: The file cannot be used, is no database, or one of another version of Optuna.
+    """
+
+    def __init__(self, path: Path, study: str) -> None:
+        from optuna.exceptions import StorageInternalError
+        from optuna.storages import get_storage
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            super().__init__(path, study)
+            with super().exclusive():
+                self.storage = get_storage(open_database(f"sqlite:///{path.absolute()}", key="storage.path", shown=path))
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        except (SQLAlchemyError, StorageInternalError) as error:
+            raise ConfigurationError("storage.path", path, f"it is no database, or a damaged one ({_reason(error)})") from error
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Holds the study."""
+        from optuna.exceptions import StorageInternalError
+
+        with super().exclusive():
+            try:
+                yield
+            except StorageInternalError as error:
+                raise BortError(f"The study's database {self._path} cannot be used ({_reason(error)}).") from error
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError("storage.path", path, f"a file that can be written is needed ({error})")
+
+
+def _reason(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
+
+
+def _lock(file: IO[bytes], *, wait: bool) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unlock(file: IO[bytes]) -> None:
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _check_journal(path: Path) -> None:
+    """Refuses a file whose last line Optuna did not write; Optuna itself would notice when the next is added.
+
+    Raises:
+        ValueError: Says so.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - (1 << 20)))
+        last = file.read().rstrip(b"\n").rpartition(b"\n")[2]
+    operation = parse_json(last) if last else {"op_code": None}
+    if not isinstance(operation, dict) or "op_code" not in operation:
+        raise ValueError("its last line is no operation")
+
+
+def _journal(path: Path) -> tuple[Any, Any]:
+    """Opens an Optuna journal whose writes can be gathered."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+
+    class GatheringBackend(BaseJournalBackend):
+        """Reads and writes a journal file that no other worker writes meanwhile, and writes all at once at the end."""
+
+        def __init__(self) -> None:
+            self._file = JournalFileBackend(str(path))
+            self._lines: list[str] = []
+            #: Logs that the file holds, as far as this process knows.
+            self._written = 0
+
+        def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+            if not self._lines or log_number_from < self._written:
+                for number, log in enumerate(self._file.read_logs(log_number_from), log_number_from + 1):
+                    self._written = max(self._written, number)
+                    yield log
+            for line in self._lines[max(0, log_number_from - self._written) :]:
+                yield json.loads(line)
+
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            self._lines.extend(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+
+        @contextmanager
+        def gathered(self) -> Iterator[None]:
+            # Others may have written since; a log's number is its line's, so the lines are counted before any is added.
+            self._written += sum(1 for _ in self._file.read_logs(self._written))
+            try:
+                yield
+            finally:
+                self._flush()
+
+        def _flush(self) -> None:
+            lines, self._lines = "".join(self._lines).encode(), []
+            if not lines:
+                return
+            end = path.stat().st_size if path.exists() else 0
+            try:
+                with path.open("ab") as file:
+                    file.write(lines)
+                    file.flush()
+                    # The file itself is asked again at the next start, so that it also knows where each line begins.
+                    os.fsync(file.fileno())
+            except OSError as error:
+                # All of it or nothing.
+                with suppress(OSError):
+                    os.truncate(path, end)
+                raise BortError(
+                    f"The study's journal {path} cannot be written ({error}). All before is kept: mend it, and the same command "
+                    "goes on from there."
+                ) from error
+
+    backend = GatheringBackend()
+    return JournalStorage(backend), backend

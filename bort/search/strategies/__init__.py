@@ -1,0 +1,1 @@
+"""Strategies: which candidate is trained next, from what the study holds."""

@@ -1,0 +1,85 @@
+"""Reading a teacher from a directory or from the hub, with one sentence for everything that can go wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+from bort.errors import BortError, ConfigurationError
+from bort.teacher.config import TeacherConfig
+
+#: What the hub accepts as a name; a relative path with more or less in it is meant as a folder.
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+
+#: Seconds that the hub has for its first answer.
+_PATIENCE = 5.0
+
+
+@cache
+def hub_out_of_reach() -> bool:
+    """Returns whether the hub cannot be reached, or must not be (``HF_HUB_OFFLINE``); asked once, and once only."""
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return True
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
+    except Exception:
+        # The hub's client has changed its HTTP library twice; whatever this one's error is called, there was no answer.
+        return True
+    return False
+
+
+@contextmanager
+def reading(config: TeacherConfig, what: str) -> Iterator[dict[str, Any]]:
+    """Gives the arguments of ``from_pretrained``, keeps transformers quiet, and turns its many errors into one sentence."""
+    from huggingface_hub.utils import logging as hub_logging
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    config.check()
+    path = Path(config.path).expanduser()
+    source: dict[str, Any]
+    if not path.is_dir() and not _HUB_ID.fullmatch(config.path):
+        accepted = "there is no such directory; 'bort fetch' gets the demo's teacher, and a hub id has the form owner/name"
+        raise ConfigurationError("teacher.path", config.path, accepted)
+    if path.is_dir():
+        source = {"pretrained_model_name_or_path": str(path), "local_files_only": True}
+    else:
+        source = {
+            "pretrained_model_name_or_path": config.path,
+            "revision": config.revision or "main",
+            # Where the hub is out of reach its client would ask again for half a minute a file, even for those at hand.
+            "local_files_only": hub_out_of_reach(),
+        }
+    # A model that brings code of its own is refused, not asked about.
+    source["trust_remote_code"] = False
+    bars = logging.is_progress_bar_enabled()
+    verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
+    logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield source
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        lines = str(error).strip().splitlines()
+        reason = lines[0].rstrip(".:") if lines else type(error).__name__
+        if isinstance(error, UnpicklingError):
+            reason = "the file holds more than tensors, which is not loaded; save the model as safetensors"
+        if path.is_dir():
+            raise BortError(f"The {what} of teacher.path={config.path} cannot be read: {reason}.") from error
+        at = f" (revision {config.revision})" if config.revision else ""
+        raise BortError(
+            f"teacher.path={config.path} is not a directory here, and its {what} could not be read from the hub: download it{at} "
+            f"on a machine with a network and set teacher=directory teacher.path=FOLDER ({reason})."
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,1 @@
+"""The frame around every command: Hydra, command lines, messages, the console."""

@@ -1,0 +1,167 @@
+"""The jobs of a sweep: each stands alone whatever launches them, and what became of each is told when all are over."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+
+from bort.errors import BortError
+from bort.files import read_json, write_json, write_text
+from bort.redaction import redact
+from pipelines.app.console import console
+from pipelines.app.overrides import FIXED, fixed, quoted, register_resolvers
+from pipelines.engine.processes import stop
+from pipelines.engine.ranks import follows
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+#: Names the folder in which the jobs of a sweep leave word, to every process of the sweep.
+FOLDER = "BORT_SWEEP"
+#: What a job that a launcher started says and shows.
+LOG = "job.log"
+_INTERRUPTED = 130
+
+
+class Job:
+    """What Hydra runs: a stage, once or as one job of a sweep.
+
+    With Hydra's own launcher the jobs of a sweep run in this process, one after the other. Any other launcher runs them in
+    processes that it would not outlive, so each gets a process of its own below: one that is killed leaves the others alone.
+
+    Args:
+        stage: The stage.
+        work: Runs it in this process, given the composed configuration.
+        tell: Tells a person of an error and returns its sentence.
+    """
+
+    def __init__(self, stage: str, work: Callable[[DictConfig], object], tell: Callable[[Exception], str]) -> None:
+        self.stage, self._work, self._tell = stage, work, tell
+        self.failed = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A launcher's process has to know our resolvers before it can name the job's folder.
+        register_resolvers()
+        self.__dict__.update(state)
+
+    def __call__(self, composed: DictConfig) -> None:
+        """Runs the stage; an error is told, and not raised through Hydra, so that the other jobs of a sweep still run."""
+        hydra = HydraConfig.get()
+        sweeps = hydra.mode == RunMode.MULTIRUN
+        number, named = (hydra.job.num, " ".join(hydra.overrides.task)) if sweeps else (0, "")
+        directory = Path(hydra.runtime.output_dir)
+        word: dict[str, Any] = {
+            "number": number,
+            "overrides": redact(named),
+            "directory": str(directory),
+            "failure": "it was killed",
+        }
+        if sweeps:
+            _leave_word(word)
+            _redact_sweep(Path(hydra.sweep.dir))
+        if sweeps and not hydra.launcher._target_.endswith(".BasicLauncher"):
+            word["failure"] = self._apart(directory, word)
+        else:
+            word["failure"] = self._here(composed)
+        self.failed = self.failed or bool(word["failure"])
+        if sweeps and not _leave_word(word) and word["failure"] and not follows():
+            # A scheduler that passes no environment on leaves only this way to tell who waits.
+            raise BortError(f"{word['directory']}: {word['failure']}")
+
+    def _here(self, composed: DictConfig) -> str:
+        try:
+            self._work(composed)
+        except Exception as error:
+            return self._tell(error)
+        return ""
+
+    def _apart(self, directory: Path, word: dict[str, Any]) -> str:
+        """Runs the stage in a process of its own; returns what went wrong, if anything."""
+        overrides = [*HydraConfig.get().overrides.task, f"hydra.run.dir={quoted(str(directory))}"]
+        command = [sys.executable, "-m", f"pipelines.{self.stage}", *overrides]
+        environment = {name: value for name, value in os.environ.items() if name != FOLDER}
+        started = time.monotonic()
+        with (directory / LOG).open("ab") as log:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment)
+            try:
+                status = process.wait()
+            finally:
+                stop([process])
+        failure = _reason(directory / LOG, status) if status else ""
+        ended = f"failed: {failure}" if failure else "done"
+        console.print(f"job {word['number']} ({word['overrides']}): {ended}, {time.monotonic() - started:.1f} s", markup=False)
+        return failure
+
+
+class Watch(Callback):
+    """Makes the folder in which the jobs of a sweep leave word."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Names it to the processes that the launcher is about to start."""
+        folder = Path(config.hydra.sweep.dir).absolute() / ".sweeps" / f"{time.time():.0f}-{os.getpid()}"
+        folder.mkdir(parents=True)
+        os.environ[FOLDER] = str(folder)
+        os.environ[FIXED] = " ".join(fixed())
+
+
+def tell_of_sweep() -> bool:
+    """Tells of every job of a sweep that failed, once all are over; returns whether any did. Nothing is told outside a sweep."""
+    folder = Path(os.environ.pop(FOLDER, ""))
+    os.environ.pop(FIXED, None)
+    if not folder.is_absolute():
+        return False
+    jobs = sorted((read_json(path) for path in folder.glob("*.json")), key=lambda word: word["number"])
+    failed = [word for word in jobs if word["failure"]]
+    if failed:
+        print(
+            f"bort: {len(failed)} of the {len(jobs)} jobs of the sweep failed. The same command does what is missing.",
+            file=sys.stderr,
+        )
+        for word in failed:
+            print(f"  job {word['number']} ({word['overrides']}), in {word['directory']}: {word['failure']}", file=sys.stderr)
+    for path in folder.glob("*.json"):
+        path.unlink()
+    _redact_sweep(folder.parents[1])
+    with suppress(OSError):
+        # Another sweep may be under way in the same place.
+        folder.rmdir()
+        folder.parent.rmdir()
+    return bool(failed)
+
+
+def _leave_word(word: dict[str, Any]) -> bool:
+    folder = os.environ.get(FOLDER)
+    if not folder or follows():
+        return False
+    write_json(Path(folder) / f"{word['number']}.json", word)
+    return True
+
+
+def _redact_sweep(folder: Path) -> None:
+    """Strikes passwords out of the copy of the sweep's configuration that Hydra keeps."""
+    path = folder / "multirun.yaml"
+    if path.exists():
+        text = path.read_text(encoding="utf-8")
+        if redact(text) != text:
+            write_text(path, redact(text))
+
+
+def _reason(log: Path, status: int) -> str:
+    """Returns the sentence that a process left at the end of its log, or how it ended."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    told = [line.removeprefix("bort: ") for line in lines if line.startswith("bort: ") and "not foreseen" not in line]
+    if status < 0:
+        return f"it was killed by signal {-status}"
+    if status == _INTERRUPTED:
+        return "it was interrupted"
+    return told[-1] if told else f"it ended with status {status}; {log} says why"

@@ -1,0 +1,1 @@
+"""What runs stages: the chain, its schema, processes and workers."""

@@ -1,0 +1,211 @@
+"""The whole configuration, typed: what YAML may say is what these dataclasses know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from bort.benchmarks.config import CollectConfig, FleetConfig, ReplayConfig, ScalingConfig
+from bort.corpus.config import CorpusConfig, MaskingConfig
+from bort.distillation.config import BudgetConfig, LossConfig, SpeedConfig, StudentConfig, TrainConfig
+from bort.errors import ConfigurationError
+from bort.export.config import ExportConfig
+from bort.finetuning.agora.config import AgoraBenchmarkConfig, AgoraConfig
+from bort.finetuning.config import FinetuningConfig
+from bort.measure.config import BenchmarkConfig
+from bort.redaction import redact
+from bort.runtime_config import ImplConfig
+from bort.search import config as search
+from bort.search import estimator_config as quantity
+from bort.tasks.config import TaskConfig
+from bort.teacher.config import TargetConfig, TeacherConfig
+from bort.tracking.config import TrackingConfig
+from pipelines.app.type_check import check_types
+
+#: The groups whose answers have settings of their own, each with its schema by name.
+VARIANTS: dict[str, dict[str, type]] = {
+    "strategy": {
+        "ose": search.OseConfig,
+        "random": search.RandomConfig,
+        "tpe": search.TpeConfig,
+        "nsga2": search.Nsga2Config,
+        "bound": search.BoundConfig,
+    },
+    "error": {
+        "distill": quantity.DistillErrorConfig,
+        "supernet": quantity.SupernetErrorConfig,
+        "table": quantity.TableErrorConfig,
+        "proxy": quantity.ProxyErrorConfig,
+        "bortbench": quantity.TableErrorConfig,
+    },
+    "latency": {
+        "operations": quantity.OperationsLatencyConfig,
+        "cpu": quantity.CpuLatencyConfig,
+        "gpu": quantity.GpuLatencyConfig,
+        "onnx": quantity.OnnxLatencyConfig,
+    },
+    "storage": {
+        "journal": search.JournalStorageConfig,
+        "sqlite": search.SqliteStorageConfig,
+        "postgres": search.PostgresStorageConfig,
+    },
+}
+
+
+@dataclass
+class DistillConfig:
+    """What `bort distill` makes.
+
+    Args:
+        twin: Whether the same shape is also trained without the teacher, by masked LM, for as many steps on the same blocks.
+        twin_theta: Training settings that replace the student's for the twin: what suits distillation need not suit masked LM.
+        against_teacher: Whether held-out figures compare the student with the teacher also where the loss does without one; only
+            blocks with targets are then trained on, so that students of any loss read the same.
+    """
+
+    twin: bool = True
+    twin_theta: dict[str, Any] = field(default_factory=dict)
+    against_teacher: bool = False
+
+
+@dataclass
+class FinetuneConfig:
+    """What `bort finetune` starts from.
+
+    Args:
+        models: Any of ``student``, ``twin`` and ``teacher``; the first one's model is the stage's own.
+    """
+
+    models: list[str] = field(default_factory=lambda: ["student"])
+
+
+@dataclass
+class EvaluateConfig:
+    """What `bort evaluate` reads.
+
+    Args:
+        model: Directory of a fine-tuned model in transformers layout; by default the one the finetune stage left.
+        submissions: Submission files of the suite's other tasks, to be zipped with this task's own.
+    """
+
+    model: str | None = None
+    submissions: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ReportConfig:
+    """What `bort report` draws.
+
+    Args:
+        source: A folder below which stages have left their results; by default the run's own root.
+    """
+
+    source: str | None = None
+
+
+@dataclass
+class Config:
+    """One experiment.
+
+    Args:
+        name: Names the run's folder.
+        seed: Fixes what is random in training and search; data is split and masked by seeds of its own.
+        outputs: Folder of all runs.
+        cache: Folder of what is worth keeping between runs: fetched packages, packed corpora, soft targets.
+        root: Folder of this run; stages write below it.
+        record: File that gets the figures of the stage with their circumstances, to be kept and put beside the paper's claims.
+        needs: For an experiment that needs more than this package: what, and where it can be had.
+    """
+
+    name: str = "default"
+    seed: int = 0
+    outputs: str = "outputs"
+    cache: str = ".cache"
+    root: str = MISSING
+    record: str | None = None
+    needs: str = ""
+    corpus: CorpusConfig = MISSING
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    teacher: TeacherConfig = MISSING
+    targets: TargetConfig = field(default_factory=TargetConfig)
+    search_space: search.SearchSpaceConfig = MISSING
+    strategy: search.StrategyConfig = MISSING
+    error: quantity.ErrorConfig = MISSING
+    latency: quantity.LatencyConfig = MISSING
+    storage: search.StorageConfig = MISSING
+    search: search.SearchConfig = field(default_factory=search.SearchConfig)
+    student: StudentConfig = MISSING
+    loss: LossConfig = MISSING
+    train: TrainConfig = MISSING
+    budget: BudgetConfig = MISSING
+    task: TaskConfig = MISSING
+    finetuning: FinetuningConfig = MISSING
+    agora: AgoraConfig = field(default_factory=AgoraConfig)
+    agora_benchmark: AgoraBenchmarkConfig = field(default_factory=AgoraBenchmarkConfig)
+    export: ExportConfig = MISSING
+    benchmark: BenchmarkConfig = MISSING
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    collect: CollectConfig = field(default_factory=CollectConfig)
+    scaling: ScalingConfig = field(default_factory=ScalingConfig)
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    fleet: FleetConfig = MISSING
+    tracking: TrackingConfig = MISSING
+    impl: ImplConfig = MISSING
+
+
+def register_schema() -> None:
+    """Makes the schemas known to Hydra."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    for group, variants in VARIANTS.items():
+        for name, kind in variants.items():
+            store.store(group=group, name=f"{name}_schema", node=kind)
+
+
+def typed(composed: DictConfig) -> Config:
+    """Returns the composed configuration as dataclasses, every reference resolved.
+
+    Raises:
+        ConfigurationError: A value that the user has to give is missing, or one is of another type than its setting.
+    """
+    for key in sorted(OmegaConf.missing_keys(composed)):
+        raise ConfigurationError(key, "", f"it has no value of its own; give it one with {key}=…")
+    config = OmegaConf.to_object(composed)
+    if not isinstance(config, Config):
+        raise TypeError(f"The configuration was composed without its schema, as {type(config).__name__}.")
+    check_types(config, Config)
+    return config
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """Returns the configuration as plain dictionaries, with every password in it struck out."""
+    hidden: dict[str, Any] = _redacted(asdict(config))
+    return hidden
+
+
+def chosen(config: Config, keys: Sequence[str]) -> dict[str, Any]:
+    """Returns the part of the configuration under ``keys`` (dotted), as plain values without passwords."""
+    whole = plain(config)
+    part: dict[str, Any] = {}
+    for key in keys:
+        value: Any = whole
+        for name in key.split("."):
+            value = value[name]
+        part[key] = value
+    return part
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _redacted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_redacted(item) for item in value]
+    return redact(value) if isinstance(value, str) else value

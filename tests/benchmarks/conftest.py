@@ -1,0 +1,5 @@
+"""Fixtures of other packages that benchmarks run on."""
+
+from tests.finetuning.agora.conftest import encoder_dir, toy
+
+__all__ = ["encoder_dir", "toy"]
