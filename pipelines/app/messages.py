@@ -10,7 +10,7 @@ from pathlib import Path
 from bort.errors import BortError
 from bort.redaction import redact
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def sentence(error: BaseException) -> str:
