@@ -22,10 +22,10 @@ from bort.finetuning.agora.retrieval import Pool
 from bort.finetuning.agora.runs import Setting, retrieves, score_iteration
 from bort.finetuning.agora.training import Trainer
 from bort.finetuning.config import FinetuningConfig, Impl
-from bort.finetuning.search import derived_seed
 from bort.finetuning.train import Trained, model_digest
 from bort.finetuning.workspace import Workspace
 from bort.observer import Observer, Quiet
+from bort.randomness import named_seed
 from bort.record import exclusive
 from bort.tasks.config import TaskConfig
 from bort.tasks.intervals import seed_interval
@@ -331,7 +331,7 @@ class Bench:
 
     def __init__(self, task: Task, unit: Unit, setting: Setting, folder: Path, agora: AgoraConfig) -> None:
         self._task, self._unit, self._setting, self._folder, self._agora = task, unit, setting, folder, agora
-        self._seed = derived_seed(unit.seed, "benchmark", unit.name, unit.size)
+        self._seed = named_seed(unit.seed, "benchmark", unit.name, unit.size)
         self._labeller: tuple[Labeller, dict[str, Any]] | None = None
 
     def cell(self, arm: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from bort.benchmarks.config import ReplayConfig
 from bort.benchmarks.resampling import SeedDraws
 from bort.errors import BortError, ConfigurationError
 from bort.observer import Observer, Quiet
+from bort.randomness import keyed_generator
 from bort.search.config import BoundConfig, MemoryStorageConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig
 from bort.search.estimator_config import TableErrorConfig
 from bort.search.estimators import TableEstimator
@@ -46,7 +47,7 @@ def rate(successes: int, count: int, confidence: float) -> dict[str, float]:
 def mean(values: Sequence[float], config: ReplayConfig) -> dict[str, float]:
     """Returns a mean with its percentile bootstrap interval."""
     sample: Array = np.asarray(values, dtype=np.float64)
-    generator = np.random.Generator(np.random.Philox(key=[config.resamples, len(sample)]))
+    generator = keyed_generator(config.resamples, len(sample))
     means = sample[generator.integers(0, len(sample), size=(config.resamples, len(sample)))].mean(axis=1)
     low, high = np.quantile(means, [(1 - config.confidence) / 2, (1 + config.confidence) / 2])
     return {"value": float(sample.mean()), "low": float(low), "high": float(high)}

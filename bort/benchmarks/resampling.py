@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bort.architecture import Architecture
+from bort.randomness import keyed_generator
 from bort.search.study import usable
 from bort.search.table import ErrorTable
 
@@ -64,7 +65,7 @@ class SeedDraws:
 
     def draw(self, seed: int) -> dict[tuple[Architecture, int], float]:
         """Returns the errors of one draw, by architecture and steps; the same seed gives the same."""
-        generator = np.random.Generator(np.random.Philox(key=[seed, _STREAM]))
+        generator = keyed_generator(seed, _STREAM)
         drawn = self._base.copy()
         for place in range(len(self._shapes)):
             if place in self._several:

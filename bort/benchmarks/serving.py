@@ -22,6 +22,7 @@ from bort.measure.models import Spec, resolve
 from bort.measure.series import Maker
 from bort.measure.statistics import ratio_of_medians, summary
 from bort.observer import Observer, Quiet
+from bort.randomness import keyed_generator
 
 #: The least, every twentieth and the greatest of the lengths in tokens of an uncased WordPiece vocabulary of 30,522, special tokens
 #: included: film reviews of one sentence (Rotten Tomatoes, 8,530 of them), pairs of sentences (MRPC, 3,576), paragraphs of
@@ -42,7 +43,7 @@ def draw_lengths(mix: str, count: int, seed: int) -> list[int]:
         seed: Of the draw.
     """
     quantiles = _QUANTILES[mix]
-    places = np.random.Generator(np.random.Philox(key=[seed, MIXES.index(mix)])).random(count)
+    places = keyed_generator(seed, MIXES.index(mix)).random(count)
     return [round(float(length)) for length in np.interp(places, np.linspace(0, 1, len(quantiles)), quantiles)]
 
 
@@ -115,7 +116,7 @@ def _backends(forms: Forms, config: BenchmarkConfig) -> list[str]:
 
 def _rows(runtime: Runtime, backend: str, mix: str, config: BenchmarkConfig, number: int) -> list[dict[str, Any]]:
     lengths = [min(length, runtime.positions) for length in draw_lengths(mix, config.requests, config.seed)]
-    drawn = np.random.Generator(np.random.Philox(key=[config.seed, 1 + number]))
+    drawn = keyed_generator(config.seed, 1 + number)
     requests = [drawn.integers(0, runtime.vocabulary, size=length).tolist() for length in lengths]
     everything = runtime.padded(requests)
     calls = {

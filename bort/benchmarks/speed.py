@@ -19,6 +19,7 @@ from bort.benchmarks.cost import PAPER_TOKENS
 from bort.distillation.config import SpeedConfig
 from bort.errors import BortError
 from bort.observer import Observer, Quiet
+from bort.randomness import seeded_generator
 from bort.runtime_config import ImplConfig
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def compare_speed(
     listener = observer or Quiet()
     with tempfile.TemporaryDirectory(prefix="bort-speed-") as folder:
         processes = _Processes()
-        order = np.random.Generator(np.random.Philox(config.seed))
+        order = seeded_generator(config.seed)
         try:
             cache = processes.start("cache", (config, teacher, impl, folder))
             made = cache.ask("run", 0)

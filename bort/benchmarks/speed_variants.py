@@ -29,6 +29,7 @@ from bort.distillation.losses import masked_lm_cross_entropy, soft_cross_entropy
 from bort.distillation.student import build_student
 from bort.distillation.utilisation import PeakMemory, flops_per_token, peak_flops
 from bort.observer import Quiet
+from bort.randomness import seeded_generator
 from bort.runtime import carried_out, resolve_device
 from bort.runtime_config import ImplConfig
 from bort.teacher.build import build_targets
@@ -88,7 +89,7 @@ class _World:
         self.masking = MaskingConfig(seed=config.seed)
         steps = config.warmup + config.rounds * config.steps
         special = special_ids(self.teacher.tokenizer)
-        generator = np.random.Generator(np.random.Philox(config.seed))
+        generator = seeded_generator(config.seed)
         shape = (steps * config.batch_size, config.block_length)
         tokens = generator.integers(max(special.values()) + 1, self.teacher.vocab_size, size=shape, dtype=np.int64)
         record = {

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
@@ -24,6 +23,7 @@ from bort.distillation.objective import Objective
 from bort.distillation.student import StudentModel
 from bort.errors import BortError
 from bort.observer import Observer
+from bort.randomness import seeds
 from bort.runtime import quiet_lightning
 
 #: Keeps the random stream of dropout apart from other uses of the same seed.
@@ -94,7 +94,7 @@ class DistillationModule(LightningModule):
             # device has the stream that a step in one piece has.
             place = part * self.trainer.world_size + self.trainer.global_rank
             stream = [self.seed, _DROPOUT_STREAM, self.step, *([place] if place else [])]
-            torch.manual_seed(int(np.random.SeedSequence(stream).generate_state(1, np.uint64)[0]))
+            torch.manual_seed(seeds(*stream, bits=64)[0])
         terms = self.objective.terms(self.student, batch)
         loss = self.objective.total(terms)
         figures = {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.measure.models import tells_texts_apart, usable_positions
+from bort.randomness import seeded_generator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,7 +29,7 @@ def random_batches(model: PreTrainedModel, count: int, seed: int, *, token_types
     masks end early, as padding does; the other half have holes. The first token is always attended to. With
     ``token_types`` a second text begins anywhere.
     """
-    generator = np.random.Generator(np.random.Philox(seed))
+    generator = seeded_generator(seed)
     longest = usable_positions(model)
     padding = int(getattr(model.config, "pad_token_id", None) or 0)
     batches = []

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bort.errors import BortError
+from bort.randomness import keyed_generator
 from bort.tasks.task import Example, Task
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def _cuts(owned: NDArray[np.int64], max_length: int, task: Task, example: Exampl
 
 def training_batches(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
     """Returns one epoch of batches: every example once, batches of like length, all in an order drawn from (seed, epoch)."""
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)))
+    generator = keyed_generator(seed, epoch)
     order = generator.permutation(len(lengths))
     batches: list[NDArray[np.int64]] = []
     pool = batch_size * _POOL

@@ -15,10 +15,11 @@ from bort.finetuning.config import FinetuningConfig, Impl
 from bort.finetuning.model import save_classifier
 from bort.finetuning.module import decay_warning
 from bort.finetuning.scoring import lines, predict_from_logits
-from bort.finetuning.search import best_theta, derived_seed, search_theta
+from bort.finetuning.search import best_theta, search_theta
 from bort.finetuning.train import Diverged, model_digest, teacher_of, train_classifier
 from bort.finetuning.workspace import Workspace
 from bort.observer import Observer, Quiet
+from bort.randomness import named_seed
 from bort.record import exclusive
 from bort.tasks.intervals import bootstrap_interval, seed_interval
 from bort.tasks.metrics import majority_baseline
@@ -126,7 +127,7 @@ def finetune(
                 run = train_classifier(
                     workspace,
                     settings,
-                    seed=derived_seed(seed, "trials"),
+                    seed=named_seed(seed, "trials"),
                     label=what,
                     observer=told,
                     heldout=False,
@@ -214,7 +215,7 @@ def _seed(
     trained = train_classifier(
         workspace,
         settings,
-        seed=derived_seed(seed, "seed", number),
+        seed=named_seed(seed, "seed", number),
         label=f"{label}: seed {settings.seeds.index(number) + 1} of {len(settings.seeds)}",
         observer=observer,
         prefix=f"seed{number}/",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from bort.errors import BortError, ConfigurationError
 from bort.files import drop_torn_line
 from bort.finetuning.config import FinetuningConfig, check_value
 from bort.optuna_storage import name_objectives, open_database, stumbled
+from bort.randomness import named_seed
 from bort.record import exclusive
 from bort.redaction import redact
 
@@ -27,11 +27,6 @@ _WAIT = 0.5
 
 #: Told of (epoch, steering score) by a trial; says whether it is hopeless.
 Report = Callable[[int, float], bool]
-
-
-def derived_seed(*parts: object) -> int:
-    """Returns a 63-bit seed that is a function of its parts."""
-    return int.from_bytes(hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()[:8], "big") >> 1
 
 
 @dataclass
@@ -112,7 +107,7 @@ def _propose(config: FinetuningConfig, earlier: Sequence[Any], numbers: range, s
     import optuna
 
     pruner = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP) if config.pruning else optuna.pruners.NopPruner()
-    sampler = optuna.samplers.TPESampler(seed=derived_seed(seed, "theta", numbers.start) % (1 << 32), n_startup_trials=_STARTUP)
+    sampler = optuna.samplers.TPESampler(seed=named_seed(seed, "theta", numbers.start) % (1 << 32), n_startup_trials=_STARTUP)
     study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
     study.add_trials(earlier)
     own = {key: getattr(config, key) for key in config.search}

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.measure.models import quiet
+from bort.randomness import keyed_generator
 
 if TYPE_CHECKING:
     from bort.measure.config import BenchmarkConfig
@@ -43,7 +44,7 @@ def run_round(series: Sequence[Series], ids: Ids, key: tuple[int, int], *, prime
         primed: Whether a call that is not timed goes before each that is: the weights of a small model are then in the processor's
             cache, as they are where it runs alone, and not those of the large model that was called before it.
     """
-    for index in np.random.Generator(np.random.Philox(key=key)).permutation(len(series)):
+    for index in keyed_generator(*key).permutation(len(series)):
         one = series[index]
         if primed:
             one.call(ids)

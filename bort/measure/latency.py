@@ -22,6 +22,7 @@ from bort.measure.models import Spec, positions, resolve
 from bort.measure.series import Maker, Subject, accelerator, backends_of
 from bort.measure.statistics import summary
 from bort.observer import Observer, Quiet
+from bort.randomness import keyed_generator
 
 
 def measure(
@@ -127,7 +128,7 @@ class _Grid:
             occupation, started, before = Occupation(), time.monotonic(), load()
             cells = []
             for number, (batch, length) in enumerate(self.cells):
-                ids = np.random.Generator(np.random.Philox(key=[self.config.seed, number])).integers(0, vocabulary, (batch, length))
+                ids = keyed_generator(self.config.seed, number).integers(0, vocabulary, (batch, length))
                 note = f"{name}, batch {batch}, {length} tokens"
 
                 def told(share: float, place: int = number, note: str = note) -> None:

@@ -22,6 +22,7 @@ from bort.measure.models import build_model
 from bort.measure.series import Maker, without_pooler
 from bort.measure.statistics import summary
 from bort.observer import Observer, Quiet
+from bort.randomness import keyed_generator
 from bort.record import exclusive
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class _Measurement:
 
     def _groups(self, number: int) -> list[list[Architecture]]:
         """Returns the groups of one pass, of shapes drawn from all."""
-        drawn = np.random.Generator(np.random.Philox(key=[self.config.seed, number])).permutation(len(self.shapes))
+        drawn = keyed_generator(self.config.seed, number).permutation(len(self.shapes))
         groups: list[list[Architecture]] = []
         room = 0.0
         for index in drawn:
@@ -197,7 +198,7 @@ class _Measurement:
         with tempfile.TemporaryDirectory(dir=directory) as folder:
             series = self._series(group, Path(folder))
             batch, length = self.config.batch[0], self.config.sequence_length[0]
-            ids = np.random.Generator(np.random.Philox(key=[self.config.seed, key])).integers(
+            ids = keyed_generator(self.config.seed, key).integers(
                 0, self.counts.get("vocab_size", VOCABULARY), size=(batch, length)
             )
             for one in series:

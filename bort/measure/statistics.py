@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bort.randomness import seeded_generator
+
 Samples = NDArray[np.float64]
 
 
@@ -36,7 +38,7 @@ def ratio_of_medians(slow: Samples, fast: Samples, *, confidence: float, resampl
     Returns:
         ``ratio``, ``low`` and ``high``; above 1 means that ``fast`` is the faster one.
     """
-    ratios = _resampled(slow, fast, np.random.Generator(np.random.Philox(seed)), resamples)
+    ratios = _resampled(slow, fast, seeded_generator(seed), resamples)
     return _interval(float(np.median(slow) / np.median(fast)), ratios, confidence)
 
 
@@ -59,7 +61,7 @@ def ratio_by_way_of(
     Returns:
         ``ratio``, ``low`` and ``high``; above 1 means that ``fast`` is the faster one.
     """
-    generator = np.random.Generator(np.random.Philox(seed))
+    generator = seeded_generator(seed)
     ratios = _resampled(slow, beside_slow, generator, resamples) * _resampled(beside_fast, fast, generator, resamples)
     middle = np.median(slow) / np.median(beside_slow) * np.median(beside_fast) / np.median(fast)
     return _interval(float(middle), ratios, confidence)

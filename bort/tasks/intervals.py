@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bort.randomness import seeded_generator
 from bort.tasks.metrics import Array, weighted
 from bort.tasks.task import Example, Task
 
@@ -60,7 +61,7 @@ def bootstrap_interval(
         ``low`` and ``high``.
     """
     owners = _units(task.heldout)
-    generator = np.random.Generator(np.random.Philox(seed))
+    generator = seeded_generator(seed)
     scores: list[Array] = []
     count = int(owners.max()) + 1
     # In portions, so that the weights of a large task do not fill the memory.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
+from bort.randomness import named_rank
 from bort.tasks.task import Example
 
 
@@ -51,7 +51,7 @@ def spread(examples: Sequence[Example], strata: Sequence[Hashable], seed: int) -
     ranked: dict[Hashable, list[tuple[str, list[Example]]]] = defaultdict(list)
     for key, members in groups.items():
         members.sort(key=lambda member: (member[0].texts, member[0].options, member[0].label, member[0].index))
-        mark = hashlib.sha256(f"{seed}\x1f{key}".encode()).hexdigest()
+        mark = named_rank(seed, key)
         ranked[members[0][1]].append((mark, [example for example, _ in members]))
     ordered = []
     for members_of_stratum in ranked.values():
@@ -71,7 +71,7 @@ def fewer_options(example: Example, most: int | None, seed: int) -> Example:
         return example
 
     def rank(index: int) -> str:
-        return hashlib.sha256(f"{seed}\x1f{example.identity}\x1f{index}".encode()).hexdigest()
+        return named_rank(seed, example.identity, index)
 
     ordered = sorted(range(len(example.options)), key=rank)
     right = [index for index in ordered if index in example.right][: most - 1]

@@ -31,6 +31,7 @@ from bort.distillation.supernet.weights import Supernet
 from bort.errors import RecordError
 from bort.files import atomic_path, digest, read_json, write_json
 from bort.observer import Observer
+from bort.randomness import seeded_generator
 from bort.record import exclusive
 from bort.runtime import carried_out, make_trainer, quiet_lightning
 from bort.runtime_config import ImplConfig
@@ -97,7 +98,7 @@ class SupernetTraining:
 
     def draw(self, key: Sequence[int]) -> list[Architecture]:
         """Returns the slices of the batch that ``key`` stands for, drawn ones without repetition."""
-        generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, _DRAW_STREAM, *key])))
+        generator = seeded_generator(self.seed, _DRAW_STREAM, *key)
         drawn = generator.choice(len(self.shapes), size=min(self.samples, len(self.shapes)), replace=False)
         return [self.shapes[int(index)] for index in drawn]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bort.errors import ConfigurationError
 from bort.finetuning.encode import evaluation_batches
-from bort.randomness import draw
+from bort.randomness import named_generator
 from bort.tasks.task import Example
 from bort.teacher.config import TeacherConfig
 from bort.teacher.load import load_teacher
@@ -128,7 +128,7 @@ class Contextual:
 
     def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
         """Fills all gaps of one text at once, each from its twelve likeliest words but the one that stood there."""
-        random = draw(seed, self.name, example.texts, number)
+        random = named_generator(seed, self.name, example.texts, number)
         place = int(random.integers(len(example.texts)))
         tokenizer, teacher = self._encoder.tokenizer, self._encoder.teacher
         ids = tokenizer(example.texts[place], truncation=True, max_length=self._encoder.max_length)["input_ids"]

@@ -12,7 +12,7 @@ import numpy as np
 from bort.errors import ConfigurationError
 from bort.finetuning.agora.points import Draft
 from bort.finetuning.agora.retrieval import Pool, Retrieve
-from bort.randomness import draw
+from bort.randomness import named_generator
 from bort.tasks.task import Example, Task
 
 #: From a word to words that may stand in its place, the nearest first; none where it has no known neighbour.
@@ -52,7 +52,7 @@ class WordEdit:
 
     def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
         """Edits one text of the example."""
-        random = draw(seed, self.name, example.texts, number)
+        random = named_generator(seed, self.name, example.texts, number)
         place = int(random.integers(len(example.texts)))
         parts = example.texts[place].split()
         if not parts:
@@ -99,7 +99,7 @@ class Spans:
 
     def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
         """Deletes with even chance, moves otherwise."""
-        random = draw(seed, self.name, example.texts, number)
+        random = named_generator(seed, self.name, example.texts, number)
         place = int(random.integers(len(example.texts)))
         parts = example.texts[place].split()
         if len(parts) < 2:
@@ -129,7 +129,7 @@ class Mix:
 
     def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
         """Mixes each text with the text of the same place of one random train example, cut at the same share of its words."""
-        random = draw(seed, self.name, example.texts, number)
+        random = named_generator(seed, self.name, example.texts, number)
         others = self._train[int(random.integers(len(self._train)))].texts
         until, since = random.random(2)
         made = []

@@ -21,10 +21,9 @@ from bort.finetuning.agora.points import Point, Sieve, label
 from bort.finetuning.agora.prune import PRUNERS
 from bort.finetuning.agora.state import Iteration
 from bort.finetuning.agora.training import Trainer
-from bort.finetuning.search import derived_seed
 from bort.finetuning.train import Diverged
 from bort.observer import Observer
-from bort.randomness import draw
+from bort.randomness import named_generator, named_seed
 from bort.tasks.task import Example, Task
 
 #: How many points more than are wanted are made, since some are dropped.
@@ -237,7 +236,7 @@ def _train_all(
                 workspace = parts.trainer.on(parts.examples(points))
                 targets = parts.targets(points, float(config.distil or 0.0))
             assert targets is not None
-            seed = derived_seed(parts.seed, "training", first + place)
+            seed = named_seed(parts.seed, "training", first + place)
             record, model = {"theta": dict(parts.thetas[index]), "seed": seed, "steps": steps, "diverged": True}, None
             record |= {"processor_seconds": 0.0}
             try:
@@ -309,7 +308,7 @@ def mistakes(parts: Parts, model: Any, number: int) -> list[Example]:
 
 def _random_train(parts: Parts, number: object) -> list[Example]:
     """Returns the train examples in an order that is a function of seed and number."""
-    order: Sequence[int] = draw(parts.seed, "random", number).permutation(len(parts.task.train)).tolist()
+    order: Sequence[int] = named_generator(parts.seed, "random", number).permutation(len(parts.task.train)).tolist()
     return [parts.task.train[place] for place in order]
 
 
@@ -333,7 +332,7 @@ def _grow(
     counts: dict[str, Any] = {"mistakes": len(sources), "made": 0, "kept": 0, "dropped": {}}
     if not sources or not wanted:
         return [], counts
-    drafts = drafts_of(sources, round(wanted * _SURPLUS), parts.generators, derived_seed(parts.seed, "points", number))
+    drafts = drafts_of(sources, round(wanted * _SURPLUS), parts.generators, named_seed(parts.seed, "points", number))
     kept, dropped = sieve.screen(drafts, wanted)
     probabilities = parts.labeller.probabilities([Example("", draft.texts, 0.0) for draft in kept])
     shares = class_shares(parts.task)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.observer import Observer, Quiet
-from bort.randomness import draw
+from bort.randomness import named_generator, named_rank
 from bort.tasks.task import Example
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def sample_sentences(documents: Iterable[str], count: int) -> list[str]:
         found.add(sentence)
         if len(found) == _READ * count:
             break
-    return heapq.nsmallest(count, found, key=lambda one: hashlib.sha256(one.encode()).digest())
+    return heapq.nsmallest(count, found, key=named_rank)
 
 
 def _sentences(documents: Iterable[str]) -> Iterator[str]:
@@ -106,4 +105,4 @@ class Retrieve:
     def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
         """Returns one of the nearest twelve."""
         near = self._pool.nearest(example.texts[0])
-        return (near[int(draw(seed, self.name, example.texts, number).integers(len(near)))],)
+        return (near[int(named_generator(seed, self.name, example.texts, number).integers(len(near)))],)

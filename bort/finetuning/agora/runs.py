@@ -25,10 +25,10 @@ from bort.finetuning.agora.training import Trainer
 from bort.finetuning.config import FinetuningConfig, Impl
 from bort.finetuning.runs import over_seeds
 from bort.finetuning.scoring import lines, predict_from_logits
-from bort.finetuning.search import derived_seed
 from bort.finetuning.train import model_digest
 from bort.finetuning.workspace import Workspace
 from bort.observer import Observer, Quiet
+from bort.randomness import named_seed
 from bort.tasks.metrics import score
 from bort.tasks.task import Task
 
@@ -175,7 +175,7 @@ class Setting:
             self.blind,
             directory=directory,
             encoder=self.encoder,
-            seed=derived_seed(seed, "labeller"),
+            seed=named_seed(seed, "labeller"),
             impl=self.impl,
             even=self.agora.even(self.task),
         )
@@ -218,7 +218,7 @@ def _seed(setting: Setting, number: int, seed: int, home: Path, label: str) -> d
         done: dict[str, Any] = read_json(path)
         return done
     started, processor = time.perf_counter(), time.process_time()
-    own, task = derived_seed(seed, "agora", number), setting.task
+    own, task = named_seed(seed, "agora", number), setting.task
     labeller, record = setting.labeller(folder / "labeller", own)
     found = run_loop(setting.parts(accepted(labeller, record, setting.agora, setting.observer), own), folder)
     best, logits_ = _score_all(setting, found, folder)

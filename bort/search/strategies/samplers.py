@@ -6,8 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from bort.randomness import seeded_generator, seeds
 from bort.search.problem import Candidate, Problem
 from bort.search.study import Ledger, candidate_of, distributions, parameters_of
 
@@ -73,8 +72,8 @@ def valid_sampler(
             return distributions(problem)
 
         def sample_relative(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
-            words = np.random.SeedSequence([seed, trial.number]).generate_state(2)
-            inner = inner_of(int(words[0]))
+            words = seeds(seed, trial.number, count=2)
+            inner = inner_of(words[0])
             # A study remembers its trials until its own ``ask`` is called, which it never is here; a copy remembers none, so the
             # other sampler learns from every trial so far.
             study = copy.copy(study)
@@ -84,7 +83,7 @@ def valid_sampler(
                     if candidate is not None and candidate.index in feasible and not unfinished(candidate):
                         return dict(parameters_of(candidate, problem))
             untried = list(ledger.untried(problem.feasible))
-            drawn = int(np.random.Generator(np.random.Philox(int(words[1]))).integers(len(untried)))
+            drawn = int(seeded_generator(words[1]).integers(len(untried)))
             return dict(parameters_of(untried[drawn], problem))
 
         def _ask(self, inner: Any, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
