@@ -20,8 +20,8 @@ from typing import Any
 
 from bort.errors import BortError, RecordError
 from bort.files import atomic_path, file_digest, read_json, write_json
+from bort.locks import exclusive
 from bort.observer import Observer, Quiet
-from bort.record import exclusive
 
 #: Size and time of every file found right, beside the files: what has not changed since need not be read again.
 STAMP = ".fetched.json"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import platform
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,29 +130,6 @@ def holds(path: Path | str, stage: str, settings: Mapping[str, Any], inputs: Map
         return StageDirectory(path, stage, settings, inputs).done
     except RecordError:
         return False
-
-
-@contextmanager
-def exclusive(directory: Path | str, *, wait: bool = True, name: str = ".lock") -> Iterator[bool]:
-    """Holds a directory's lock for as long as the block lasts; the system lets go of it when the process dies.
-
-    Args:
-        directory: Where the lock file lies.
-        wait: Whether to wait for a process that holds it.
-        name: The lock file's name, where a directory has several locks.
-
-    Yields:
-        Whether the lock is held; without ``wait``, false where another process has it.
-    """
-    path = Path(directory) / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            held = True
-        except BlockingIOError:
-            held = False
-        yield held
 
 
 def _difference(manifest: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

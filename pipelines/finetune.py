@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.errors import ConfigurationError
+from bort.locks import exclusive
 from bort.observer import Observer
-from bort.record import exclusive
 from bort.tracking.tracker import Recording, TrackedRun
 from pipelines import tables
 from pipelines.agora import draw_ledgers, sentence_sources, sentences_of, with_teacher

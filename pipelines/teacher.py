@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bort.errors import ConfigurationError
 from bort.files import digest
-from bort.record import exclusive
+from bort.locks import exclusive
 from pipelines import tables
 from pipelines.app.main import entry
 from pipelines.engine.inputs import open_corpus, open_teacher, target_config, teacher_sources

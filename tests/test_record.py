@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 
 import pytest
 
 from bort.errors import RecordError
 from bort.files import read_json, write_json
-from bort.record import MANIFEST, RESULT, StageDirectory, exclusive
+from bort.record import MANIFEST, RESULT, StageDirectory
 
 
 def directory(path: Path, seed: int = 0, corpus: str = "aa") -> StageDirectory:
@@ -64,26 +63,3 @@ def test_a_broken_manifest_is_named(tmp_path: Path) -> None:
         manifest.write_bytes(whole[:length])
         with pytest.raises(RecordError, match=r"manifest\.json"):
             directory(tmp_path)
-
-
-def _hold(path: Path, ready: object, release: object) -> None:
-    with exclusive(path):
-        ready.set()  # type: ignore[attr-defined]
-        release.wait(30)  # type: ignore[attr-defined]
-
-
-def test_a_lock_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    ready, release = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path, ready, release))
-    other.start()
-    try:
-        assert ready.wait(60)
-        with exclusive(tmp_path, wait=False) as held:
-            assert not held
-        release.set()
-        with exclusive(tmp_path) as held:
-            assert held
-    finally:
-        release.set()
-        other.join(30)

@@ -20,6 +20,7 @@ BASE = {
     "curve",
     "errors",
     "files",
+    "locks",
     "observer",
     "optuna_storage",
     "randomness",

@@ -24,9 +24,9 @@ from bort.finetuning.agora.training import Trainer
 from bort.finetuning.config import FinetuningConfig, Impl
 from bort.finetuning.train import Trained, model_digest
 from bort.finetuning.workspace import Workspace
+from bort.locks import exclusive
 from bort.observer import Observer, Quiet
 from bort.randomness import named_seed
-from bort.record import exclusive
 from bort.tasks.config import TaskConfig
 from bort.tasks.intervals import seed_interval
 from bort.tasks.load import load_task

@@ -24,8 +24,8 @@ from bort.corpus.sources import bytes_of, commits_of, describe
 from bort.corpus.tokenizer import bare_tokenizer, special_ids, tokenizer_digest, word_marks
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.files import atomic_path, digest, read_json, write_json
+from bort.locks import exclusive
 from bort.observer import Observer, Quiet
-from bort.record import exclusive
 
 #: Settings of a source that say where its text is, not what it is.
 _PLACES = ("name", "path", "pattern", "streaming")

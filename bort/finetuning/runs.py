@@ -18,9 +18,9 @@ from bort.finetuning.scoring import lines, predict_from_logits
 from bort.finetuning.search import best_theta, search_theta
 from bort.finetuning.train import Diverged, model_digest, teacher_of, train_classifier
 from bort.finetuning.workspace import Workspace
+from bort.locks import exclusive
 from bort.observer import Observer, Quiet
 from bort.randomness import named_seed
-from bort.record import exclusive
 from bort.tasks.intervals import bootstrap_interval, seed_interval
 from bort.tasks.metrics import majority_baseline
 from bort.tasks.task import Task

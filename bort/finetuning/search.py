@@ -12,9 +12,9 @@ from typing import Any
 from bort.errors import BortError, ConfigurationError
 from bort.files import drop_torn_line
 from bort.finetuning.config import FinetuningConfig, check_value
+from bort.locks import exclusive
 from bort.optuna_storage import name_objectives, open_database, stumbled
 from bort.randomness import named_seed
-from bort.record import exclusive
 from bort.redaction import redact
 
 _FLOATS = ("learning_rate", "weight_decay", "warmup", "dropout", "head_rate", "layer_rate")

@@ -14,6 +14,7 @@ import numpy as np
 from bort.architecture import POSITIONS, VOCABULARY, Architecture
 from bort.errors import ConfigurationError, RecordError
 from bort.files import read_json, write_json
+from bort.locks import exclusive
 from bort.measure.backends import Forms
 from bort.measure.config import BenchmarkConfig
 from bort.measure.environment import BUSY, Occupation, environment, processors
@@ -23,7 +24,6 @@ from bort.measure.series import Maker, without_pooler
 from bort.measure.statistics import summary
 from bort.observer import Observer, Quiet
 from bort.randomness import keyed_generator
-from bort.record import exclusive
 
 if TYPE_CHECKING:
     from bort.measure.backends import Converter

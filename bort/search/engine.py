@@ -11,8 +11,8 @@ from typing import Protocol
 from bort.architecture import Architecture
 from bort.candidate import Estimator, Evaluation, Theta
 from bort.errors import BortError
+from bort.locks import exclusive
 from bort.observer import Observer
-from bort.record import exclusive
 
 
 @dataclass(frozen=True)

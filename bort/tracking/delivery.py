@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bort.errors import RecordError
 from bort.files import digest, read_json, write_json
+from bort.locks import exclusive
 from bort.observer import Observer
 from bort.redaction import redact
 from bort.tracking.config import TrackingConfig
@@ -98,7 +97,8 @@ class Delivery:
         """Delivers what is pending; see :meth:`bort.tracking.Tracker.sync`."""
         if not self.left():
             return SyncReport()
-        with self._alone() as alone:
+        # Workers of one stage end together, and each would create the run that is missing.
+        with exclusive(self._spool.path.parent, wait=LOCK_SECONDS, name="delivery.lock") as alone:
             if not alone:
                 return SyncReport(error=f"another process is delivering from {self._spool.path.parent}")
             trouble: Exception = StoreDownError("")
@@ -194,22 +194,6 @@ class Delivery:
         store["store"] = redact(self._config.absolute_uri())
         states = {**self._all_states(), self._store(): {**store, **state}}
         write_json(self._cursor, {"schema": 1, "stores": states})
-
-    @contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Holds the directory: workers of one stage end together, and both would make the run that is missing."""
-        deadline = time.monotonic() + LOCK_SECONDS
-        with self._spool.path.with_name("delivery.lock").open("w") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        yield False
-                        return
-                    time.sleep(0.1)
-            yield True
 
 
 def _sound(state: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from bort.errors import RecordError
 from bort.files import read_json
+from bort.locks import exclusive
 from bort.observer import Observer, Quiet
 from bort.redaction import redact
 from bort.tracking.config import TrackingConfig
@@ -70,13 +70,8 @@ def deliver(found: Waiting, observer: Observer, *, uri: str | None = None) -> Sy
 @contextmanager
 def held(spool: Path) -> Iterator[bool]:
     """Holds a spool, as the worker that writes it does; yields whether nobody else did."""
-    with spool.with_suffix(".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    with exclusive(spool.parent, wait=False, name=spool.with_suffix(".lock").name) as free:
+        yield free
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bort.record import exclusive
+from bort.locks import exclusive
 from bort.redaction import redact
 from bort.tracking.config import TrackingConfig
 from bort.tracking.errors import StoreDownError, StoreReplacedError

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bort.errors import ConfigurationError
-from bort.record import StageDirectory, exclusive, holds
+from bort.locks import exclusive
+from bort.record import StageDirectory, holds
 from bort.tracking.pending import deliver_left, first_free
 from bort.tracking.tracker import Recording, TrackedRun, Tracker
 from pipelines.app.console import ConsoleObserver, console

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bort.errors import RecordError
 from bort.files import digest, file_digest
-from bort.record import exclusive
+from bort.locks import exclusive
 from pipelines.engine.schema import Config
 from pipelines.engine.stage import Run
 

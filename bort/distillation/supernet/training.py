@@ -30,9 +30,9 @@ from bort.distillation.student import StudentModel
 from bort.distillation.supernet.weights import Supernet
 from bort.errors import RecordError
 from bort.files import atomic_path, digest, read_json, write_json
+from bort.locks import exclusive
 from bort.observer import Observer
 from bort.randomness import seeded_generator
-from bort.record import exclusive
 from bort.runtime import carried_out, make_trainer, quiet_lightning
 from bort.runtime_config import ImplConfig
 

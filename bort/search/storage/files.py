@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from bort.errors import BortError, ConfigurationError
 from bort.files import drop_torn_line, parse_json
+from bort.locks import FileLock
 from bort.optuna_storage import open_database, stumbled
 
 
@@ -28,18 +29,18 @@ class FileLocks:
     def __init__(self, path: Path, study: str) -> None:
         self._path = path
         self._claims = path.with_name(path.name + ".claims") / study
-        self._held: dict[int, IO[bytes]] = {}
+        self._held: dict[int, FileLock] = {}
         self._claims.mkdir(parents=True, exist_ok=True)
-        self._lock = path.with_name(path.name + ".lock-study").open("ab")
+        self._lock = FileLock(path.with_name(path.name + ".lock-study"))
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Holds the study."""
-        _lock(self._lock, wait=True)
+        self._lock.acquire()
         try:
             yield
         finally:
-            _unlock(self._lock)
+            self._lock.release()
 
     def claim(self, number: int) -> bool:
         """Takes the candidate's lock file."""
@@ -47,20 +48,20 @@ class FileLocks:
             return True
         # The last worker to leave takes the folder with it.
         self._claims.mkdir(parents=True, exist_ok=True)
-        file = (self._claims / f"{number}").open("ab")
-        if _lock(file, wait=False):
-            self._held[number] = file
+        lock = FileLock(self._claims / f"{number}")
+        if lock.acquire(wait=False):
+            self._held[number] = lock
             return True
-        file.close()
+        lock.close()
         return False
 
     def release(self, number: int) -> None:
         """Removes the candidate's lock file: nobody else looks at it now, as the study is held."""
-        file = self._held.pop(number, None)
-        if file is not None:
+        lock = self._held.pop(number, None)
+        if lock is not None:
             with suppress(FileNotFoundError):
                 (self._claims / f"{number}").unlink()
-            file.close()
+            lock.close()
 
     def close(self) -> None:
         """Gives every candidate back and closes the lock."""
@@ -153,22 +154,6 @@ def _reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error)
-
-
-def _lock(file: IO[bytes], *, wait: bool) -> bool:
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _unlock(file: IO[bytes]) -> None:
-    import fcntl
-
-    fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _check_journal(path: Path) -> None:
