@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.errors import BortError, ConfigurationError
-from pipelines import export as shipping
 from pipelines import tables
 from pipelines.app.main import entry
 from pipelines.engine.inputs import model_sources, task_sources
@@ -17,52 +16,6 @@ from pipelines.engine.stage import Run, Stage
 if TYPE_CHECKING:
     from bort.export.gate import Gate
     from bort.export.lineage import Made
-
-
-def work(run: Run) -> dict[str, Any]:
-    """Exports the fine-tuned model, or the one that was named."""
-    from bort.export.lineage import card_facts, lineage
-    from bort.export.models import export_model
-
-    config = run.config.export
-    model = Path(run.config.evaluate.model or run.inputs["finetune"]["model"])
-    made = lineage(model)
-    result = export_model(
-        model,
-        run.directory,
-        config=config,
-        facts=card_facts(model, made, {"teacher": config.teacher_licence, "corpus": config.corpus_licence}),
-        gate=shipping.gate(run, model),
-        observer=run.observer,
-    )
-    shipping.record(run, result)
-    if config.mlflow:
-        result["mlflow"] = shipping.ship(run, result, model, made)
-    return {**result, "model": str(model)}
-
-
-def sources(config: Config) -> dict[str, str]:
-    """Returns the digests of a model that was named, and of the data that judges it."""
-    named = config.evaluate.model
-    judges = task_sources(config) if named and shipping.judged(config) else {}
-    return {**model_sources("model", named), **judges}
-
-
-STAGE = Stage(
-    name="export",
-    work=work,
-    settings=lambda config: ("export", "evaluate", *(["task"] if config.evaluate.model and shipping.judged(config) else [])),
-    needs=lambda config: () if config.evaluate.model else ("finetune",),
-    sources=sources,
-    show=tables.export,
-    headline=tables.export_headline,
-    check=shipping.check,
-)
-
-main = entry("export")
-
-if __name__ == "__main__":
-    main()
 
 
 def check(config: Config) -> None:
@@ -164,3 +117,49 @@ def record(run: Run, result: Mapping[str, Any]) -> None:
     run.tracked.metrics(form_metrics(result))
     for name in folders_beside(result, served=run.config.export.mlflow):
         run.tracked.artifact(run.directory / name)
+
+
+def work(run: Run) -> dict[str, Any]:
+    """Exports the fine-tuned model, or the one that was named."""
+    from bort.export.lineage import card_facts, lineage
+    from bort.export.models import export_model
+
+    config = run.config.export
+    model = Path(run.config.evaluate.model or run.inputs["finetune"]["model"])
+    made = lineage(model)
+    result = export_model(
+        model,
+        run.directory,
+        config=config,
+        facts=card_facts(model, made, {"teacher": config.teacher_licence, "corpus": config.corpus_licence}),
+        gate=gate(run, model),
+        observer=run.observer,
+    )
+    record(run, result)
+    if config.mlflow:
+        result["mlflow"] = ship(run, result, model, made)
+    return {**result, "model": str(model)}
+
+
+def sources(config: Config) -> dict[str, str]:
+    """Returns the digests of a model that was named, and of the data that judges it."""
+    named = config.evaluate.model
+    judges = task_sources(config) if named and judged(config) else {}
+    return {**model_sources("model", named), **judges}
+
+
+STAGE = Stage(
+    name="export",
+    work=work,
+    settings=lambda config: ("export", "evaluate", *(["task"] if config.evaluate.model and judged(config) else [])),
+    needs=lambda config: () if config.evaluate.model else ("finetune",),
+    sources=sources,
+    show=tables.export,
+    headline=tables.export_headline,
+    check=check,
+)
+
+main = entry("export")
+
+if __name__ == "__main__":
+    main()
