@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 _HERE, _EXCHANGE = -100, 2
 #: Half of a character, as JSON can spell it; no file or database takes such a text.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-#: What numpy says where the system took less than it was given.
+#: numpy's message when the system wrote less than requested.
 _CUT_SHORT = re.compile(r"\d+ requested and \d+ written")
 
 
@@ -56,6 +56,39 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def disk_full(error: BaseException) -> bool:
+    """Return whether an error of the system, safetensors, numpy, torch or ONNX Runtime reports a full disk or quota."""
+    text = str(error)
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or bool(_CUT_SHORT.search(text))
+
+
+def disk_full_message(path: Path | str | None) -> str:
+    """Return the sentence on a full disk.
+
+    Args:
+        path: The file or directory that could not be written, if known.
+    """
+    return f"{f'{path}: the' if path else 'The'} disk is full. Make room, then re-run the same command to resume."
+
+
+@contextmanager
+def translate_disk_full(path: Path | str) -> Iterator[None]:
+    """Turn the many errors of a full disk into one.
+
+    Args:
+        path: The file or directory written in this block.
+
+    Raises:
+        BortError: The disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, BortError) or not disk_full(error):
+            raise
+        raise BortError(disk_full_message(path)) from error
 
 
 def write_text(target: Path | str, text: str) -> None:
@@ -211,12 +244,8 @@ def drop_torn_line(path: Path) -> None:
 
 
 def _no_room(error: Exception, folder: Path) -> bool:
-    """Tells whether a write failed on a full disk: safetensors, numpy, torch and ONNX Runtime each say it in a way of their own."""
-    told = str(error)
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in told or _CUT_SHORT.search(told):
-        return True
-    # Some only say that they could not write. Whatever else went wrong, without any room the next attempt will not do better.
-    return not isinstance(error, BortError) and os.statvfs(folder).f_bavail == 0
+    # Some libraries only report that they could not write. With no space at all, a retry would fail as well.
+    return disk_full(error) or (not isinstance(error, BortError) and os.statvfs(folder).f_bavail == 0)
 
 
 def _flush(path: Path) -> None:

@@ -6,7 +6,6 @@ documents are put into a seeded order, freed of duplicates, split and packed (:m
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
@@ -23,7 +22,7 @@ from bort.corpus.shards import write_parts
 from bort.corpus.sources import bytes_of, commits_of, describe
 from bort.corpus.tokenizer import bare_tokenizer, special_ids, tokenizer_digest, word_marks
 from bort.errors import BortError, ConfigurationError, RecordError
-from bort.files import atomic_path, digest, read_json, write_json
+from bort.files import atomic_path, digest, read_json, translate_disk_full, write_json
 from bort.locks import exclusive
 from bort.observer import Observer, Quiet
 
@@ -66,14 +65,10 @@ def build_corpus(
         "tokenizer": tokenizer_digest(tokenizer, bare),
     }
     try:
-        with exclusive(directory):
+        with translate_disk_full(directory), exclusive(directory):
             if (directory / RECORD).exists():
                 return _finished(directory, plan)
             return _build(config, tokenizer, bare, special, directory, plan, workers, observer)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise BortError(f"The disk of {directory} is full; make room there and run again: what is written is used.") from error
     finally:
         if {path.name for path in directory.glob("*")} <= {".lock"}:
             shutil.rmtree(directory, ignore_errors=True)

@@ -12,12 +12,12 @@ from bort.corpus.order import BlockOrder
 from bort.curve import Point
 from bort.distillation.config import ENDING_SCHEDULES, LossConfig, StudentConfig, TrainConfig
 from bort.distillation.data import BatchSource, LiveTargets
-from bort.distillation.loop import CURVE, Ended, Loop, disk_full_in_words
+from bort.distillation.loop import CURVE, Ended, Loop
 from bort.distillation.objective import Objective
 from bort.distillation.student import StudentModel, build_student, student_parameters
 from bort.distillation.utilisation import PeakMemory, flops_per_token, peak_flops
 from bort.errors import BortError, ConfigurationError
-from bort.files import atomic_path, digest
+from bort.files import atomic_path, digest, translate_disk_full
 from bort.observer import Observer, Quiet
 from bort.runtime import carried_out, make_trainer, quiet_lightning
 from bort.runtime_config import ImplConfig
@@ -203,7 +203,7 @@ def distill(
         finally:
             teacher.to(before)
     if trainer.global_rank == 0:
-        with disk_full_in_words(directory):
+        with translate_disk_full(directory):
             _save(model.to("cpu"), teacher.tokenizer, directory)
     tokens = ended.steps * train.batch_size * corpus.block_length
     flops = flops_per_token(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from bort.distillation.data import Batch, BatchSource, TrainingBatches
 from bort.distillation.objective import Objective
 from bort.distillation.student import StudentModel
 from bort.errors import BortError
+from bort.files import translate_disk_full
 from bort.observer import Observer
 from bort.randomness import seeds
 from bort.runtime import quiet_lightning
@@ -226,7 +225,7 @@ class Loop:
         tokens_per_step = self.order.batch_size * self.source.corpus.block_length
         module = DistillationModule(self.student, self.objective, self.train, self.steps, self.seed, resumed)
         module.kept = lambda: next(reversed(self.checkpoints.steps()), None)
-        with disk_full_in_words(self.directory):
+        with translate_disk_full(self.directory):
             curve = Curve(self.directory / CURVE, first) if rank == 0 else None
             try:
                 recorder = Recorder(
@@ -287,19 +286,3 @@ class Loop:
     def _moved(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         device = self._device
         return batch if device.type == "cpu" else {name: tensor.to(device) for name, tensor in batch.items()}
-
-
-@contextmanager
-def disk_full_in_words(directory: Path) -> Iterator[None]:
-    """Turns the many errors of a full disk into one sentence; what was whole before stays."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            raise BortError(
-                f"The disk that holds {directory} is full: make room and give the same command again; "
-                "it goes on from the last checkpoint."
-            ) from error
-        raise

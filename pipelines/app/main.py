@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bort.files import disk_full
 from bort.redaction import redact
 from pipelines.app.guard import refuse_code
-from pipelines.app.messages import CONF, disk_full, sentence
+from pipelines.app.messages import CONF, sentence
 from pipelines.app.overrides import expand, register_resolvers
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import re
 from pathlib import Path
 
 from bort.errors import BortError
+from bort.files import disk_full, disk_full_message
 from bort.redaction import redact
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -26,9 +26,8 @@ def _sentence(error: BaseException) -> str:
     if isinstance(error, BortError):
         # A list of expected files keeps its lines.
         return str(error) if "\n  " in str(error) else _one_line(str(error))
-    if isinstance(error, OSError) and disk_full(error):
-        where = f" that holds {error.filename}" if error.filename else ""
-        return _one_line(f"The disk{where} is full: make room and give the same command again; what is finished is kept.")
+    if disk_full(error):
+        return _one_line(disk_full_message(getattr(error, "filename", None)))
     override = getattr(error, "override", None)
     if override is not None:
         return _unreadable(str(override))
@@ -46,11 +45,6 @@ def _sentence(error: BaseException) -> str:
     # A wrapped error says what was being done; what lies beneath it says why that failed.
     told = list(dict.fromkeys(_one_line(str(part)) for part in _chain(error)))
     return ": ".join(part for part in told if part) or type(error).__name__
-
-
-def disk_full(error: BaseException) -> bool:
-    """Whether a write failed for want of room."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

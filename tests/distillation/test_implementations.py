@@ -197,7 +197,7 @@ def test_a_full_disk_is_one_sentence_and_what_was_whole_stays(world, tmp_path: P
     arguments = {**world.arguments(PAPER, train=TrainConfig(batch_size=4, schedule="constant")), "directory": tmp_path}
     distill(SHAPE, **arguments, steps=4)
     monkeypatch.setattr(safetensors.torch, "save_file", full)
-    with pytest.raises(BortError, match="is full: make room"):
+    with pytest.raises(BortError, match="the disk is full"):
         distill(SHAPE, **arguments, steps=8)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000004.safetensors"]
     monkeypatch.undo()

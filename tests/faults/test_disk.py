@@ -22,13 +22,14 @@ from bort.corpus.config import CorpusConfig
 from bort.distillation.config import LossConfig
 from bort.distillation.distill import distill
 from bort.errors import BortError
+from bort.files import disk_full
 from bort.observer import Quiet
 from bort.search.config import JournalStorageConfig, OseConfig, SqliteStorageConfig
 from bort.search.worker import run_search
 from bort.teacher.build import build_targets
 from bort.teacher.config import TargetConfig
 from bort.tracking.spool import Spool
-from pipelines.app.messages import disk_full, sentence
+from pipelines.app.messages import sentence
 from tests.distillation.conftest import World, make_world
 from tests.faults.small_disk import SmallDisk
 from tests.faults.training import comparable, problem

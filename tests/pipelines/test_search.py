@@ -117,7 +117,7 @@ def test_a_full_disk_is_one_sentence_wherever_it_is_met(search: Any, monkeypatch
     monkeypatch.setattr("bort.search.table.write_text", full)
     status, told, folder = search("error=proxy")
     assert status == 1
-    assert "candidates.csv is full: make room and give the same command again" in told
+    assert "candidates.csv: the disk is full" in told
     assert "not foreseen" not in told
     monkeypatch.undo()
     status, told, _ = search("error=proxy")

@@ -13,7 +13,7 @@ from bort.candidate import Evaluation, SharedCost, Theta
 from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
 from bort.distillation.estimator import ANSWERS, Answers, check_measure
 from bort.errors import BortError
-from bort.files import digest
+from bort.files import digest, translate_disk_full
 from bort.observer import Observer
 from bort.runtime_config import ImplConfig
 
@@ -139,7 +139,6 @@ class SupernetEstimator:
     def _measure(self, supernet: Supernet, architecture: Architecture, directory: Path) -> tuple[dict[str, float], str]:
         from bort.distillation.data import BatchSource
         from bort.distillation.distill import STUDENT
-        from bort.distillation.loop import disk_full_in_words
         from bort.distillation.objective import Objective
         from bort.runtime import carried_out
 
@@ -150,7 +149,7 @@ class SupernetEstimator:
         with carried_out(self.impl):
             batches = source.heldout_batches(self.train.batch_size, self.train.heldout_blocks)
             figures = objective.figures(supernet.eval().network(architecture), batches)
-        with disk_full_in_words(directory):
+        with translate_disk_full(directory):
             supernet.extract(architecture).save(directory / STUDENT, self.teacher.tokenizer)
         return figures, str(directory / STUDENT)
 

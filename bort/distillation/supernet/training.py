@@ -24,12 +24,12 @@ from bort.corpus.order import BlockOrder
 from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
 from bort.distillation.data import Batch, BatchSource
 from bort.distillation.distill import CHECKPOINTS, training_identity
-from bort.distillation.loop import Ended, Loop, disk_full_in_words
+from bort.distillation.loop import Ended, Loop
 from bort.distillation.objective import Objective
 from bort.distillation.student import StudentModel
 from bort.distillation.supernet.weights import Supernet
 from bort.errors import RecordError
-from bort.files import atomic_path, digest, read_json, write_json
+from bort.files import atomic_path, digest, read_json, translate_disk_full, write_json
 from bort.locks import exclusive
 from bort.observer import Observer
 from bort.randomness import seeded_generator
@@ -159,7 +159,7 @@ def _trained(
     ended = _run(training, supernet, directory, checkpoints, impl, checkpoint_every, memory, observer)
     tokens = ended.steps * training.networks * training.train.batch_size * training.corpus.block_length
     cost = SharedCost(ended.steps * training.networks, tokens, ended.processor_seconds, ended.seconds)
-    with disk_full_in_words(directory):
+    with translate_disk_full(directory):
         _save(supernet, directory / WEIGHTS)
         # Last, since what it says must hold.
         write_json(record, {"fingerprint": fingerprint, "steps": ended.steps, "cost": asdict(cost), "largest": ended.figures})
