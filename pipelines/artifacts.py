@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.engine.stage import Run
+from .engine.stage import Run
 
 CANDIDATES, FRONT, CERTIFICATE, FIGURES = "candidates.csv", "front.csv", "certificate.json", "figures"
 _COLUMNS = (

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from bort.files import digest, file_digest
-from pipelines import benchmark_tables
-from pipelines.app.main import entry
-from pipelines.engine.inputs import model_sources, teacher_sources
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run, Stage
+
+from . import benchmark_tables
+from .app.main import entry
+from .engine.inputs import model_sources, teacher_sources
+from .engine.schema import Config
+from .engine.stage import Run, Stage
 
 #: What can be measured, and the module (and primary configuration) of the stage that does it; the chain knows ``latency`` alone.
 KINDS = {
@@ -105,7 +106,7 @@ def main() -> None:
     if kind == "latency":
         entry("benchmark")()
     else:
-        importlib.import_module(f"pipelines.{KINDS[kind]}").main()
+        importlib.import_module(f".{KINDS[kind]}", __package__).main()
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from typing import Any
 
 from bort.errors import ConfigurationError
 from bort.tasks.config import TaskConfig
-from pipelines import benchmark_tables
-from pipelines.agora import sentence_sources, sentences_of, with_teacher
-from pipelines.app.main import entry
-from pipelines.app.messages import CONF
-from pipelines.engine.inputs import model_sources, task_sources, teacher_sources
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run, Stage
+
+from . import benchmark_tables
+from .agora import sentence_sources, sentences_of, with_teacher
+from .app.main import entry
+from .app.messages import CONF
+from .engine.inputs import model_sources, task_sources, teacher_sources
+from .engine.schema import Config
+from .engine.stage import Run, Stage
 
 
 def tasks_of(config: Config) -> dict[str, TaskConfig]:
@@ -53,11 +54,12 @@ def work(run: Run) -> dict[str, Any]:
     """
     from bort.benchmarks.agora import run_benchmark
     from bort.report.agora import worth
-    from pipelines.engine.workers import beside, share
+
+    from .engine.workers import beside, share
 
     config = run.config
     student = Path(config.student.path or run.inputs["distill"]["student"])
-    with beside(run, "benchmark agora"):
+    with beside(run, "benchmark_agora"):
         result = run_benchmark(
             student,
             tasks_of(config),

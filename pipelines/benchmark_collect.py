@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.errors import ConfigurationError
-from pipelines import benchmark_tables
-from pipelines.app.main import entry
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run, Stage
+
+from . import benchmark_tables
+from .app.main import entry
+from .engine.schema import Config
+from .engine.stage import Run, Stage
 
 if TYPE_CHECKING:
     from bort.benchmarks.collect import Collection

@@ -12,10 +12,11 @@ from bort.errors import ConfigurationError
 from bort.files import file_digest
 from bort.search.config import OseConfig
 from bort.search.estimator_config import DistillErrorConfig
-from pipelines import benchmark_tables, estimators
-from pipelines.app.main import entry
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run, Stage
+
+from . import benchmark_tables, estimators
+from .app.main import entry
+from .engine.schema import Config
+from .engine.stage import Run, Stage
 
 if TYPE_CHECKING:
     from bort.benchmarks.cost import Work

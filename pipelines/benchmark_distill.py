@@ -6,11 +6,11 @@ import functools
 from dataclasses import asdict
 from typing import Any
 
-from pipelines import benchmark_tables
-from pipelines.app.main import entry
-from pipelines.engine.inputs import teacher_sources
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run, Stage
+from . import benchmark_tables
+from .app.main import entry
+from .engine.inputs import teacher_sources
+from .engine.schema import Config
+from .engine.stage import Run, Stage
 
 
 def work(run: Run) -> dict[str, Any]:

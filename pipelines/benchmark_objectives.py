@@ -8,10 +8,11 @@ from typing import Any
 from bort.errors import ConfigurationError
 from bort.files import digest, file_digest, read_json
 from bort.record import MANIFEST, RESULT
-from pipelines import benchmark_tables
-from pipelines.app.main import entry
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run, Stage
+
+from . import benchmark_tables
+from .app.main import entry
+from .engine.schema import Config
+from .engine.stage import Run, Stage
 
 #: The settings of a distillation in which the runs may differ.
 _VARIED = ("loss", "seed")

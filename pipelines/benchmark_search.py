@@ -6,10 +6,11 @@ import functools
 from typing import Any
 
 from bort.errors import ConfigurationError
-from pipelines import benchmark_tables, candidates, estimators
-from pipelines.app.main import entry
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run, Stage
+
+from . import benchmark_tables, candidates, estimators
+from .app.main import entry
+from .engine.schema import Config
+from .engine.stage import Run, Stage
 
 
 def work(run: Run) -> dict[str, Any]:

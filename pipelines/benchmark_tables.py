@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from pipelines.tables import score, table
+from .tables import score, table
 
 #: Hours of a day.
 _DAY = 24.0

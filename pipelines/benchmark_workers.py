@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines import benchmark_tables
-from pipelines.app.main import entry
-from pipelines.engine.stage import Run, Stage
+from . import benchmark_tables
+from .app.main import entry
+from .engine.stage import Run, Stage
 
 
 def work(run: Run) -> dict[str, Any]:

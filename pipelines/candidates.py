@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from bort.architecture import POSITIONS, Architecture
 from bort.errors import ConfigurationError
 from bort.search.estimator_config import MeasuredLatencyConfig, OperationsLatencyConfig, ProxyErrorConfig, TableErrorConfig
-from pipelines import estimators, latencies
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run
+
+from . import estimators, latencies
+from .engine.schema import Config
+from .engine.stage import Run
 
 if TYPE_CHECKING:
     from bort.search.candidates import CandidateRecord

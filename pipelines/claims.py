@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipelines.app.main import guarded
+from .app.main import guarded
 
 _RECORDS = Path("docs/measurements")
 

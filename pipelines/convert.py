@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipelines.app.main import guarded
+from .app.main import guarded
 
 
 def main() -> None:
@@ -21,7 +21,8 @@ def main() -> None:
 
 def _convert(options: argparse.Namespace) -> None:
     from bort.export.originals import convert_original
-    from pipelines.app.console import console
+
+    from .app.console import console
 
     directory = convert_original(options.source, options.directory, heads=options.heads, tokenizer=options.tokenizer)
     console.print(f"{directory} holds the encoder. Its masked-LM head was never published: distil or fine-tune from it, but do not")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines import tables
-from pipelines.app.main import entry
-from pipelines.engine.inputs import corpus_sources, kept
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run, Stage
+from . import tables
+from .app.main import entry
+from .engine.inputs import corpus_sources, kept
+from .engine.schema import Config
+from .engine.stage import Run, Stage
 
 
 def work(run: Run) -> dict[str, Any]:

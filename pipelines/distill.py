@@ -9,11 +9,12 @@ from typing import Any
 from bort.architecture import Architecture
 from bort.observer import Observer
 from bort.tracking.tracker import TrackedRun
-from pipelines import tables
-from pipelines.app.main import entry
-from pipelines.engine.inputs import open_corpus, open_targets, open_teacher
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run, Stage
+
+from . import tables
+from .app.main import entry
+from .engine.inputs import open_corpus, open_targets, open_teacher
+from .engine.schema import Config
+from .engine.stage import Run, Stage
 
 _FIGURES = (
     "tokens",

@@ -10,9 +10,10 @@ from bort.architecture import Architecture
 from bort.distillation.config import LossConfig
 from bort.errors import ConfigurationError
 from bort.search.estimator_config import DistillErrorConfig, ErrorConfig, ProxyErrorConfig, SupernetErrorConfig, TableErrorConfig
-from pipelines.engine.inputs import open_corpus, open_targets, open_teacher
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run
+
+from .engine.inputs import open_corpus, open_targets, open_teacher
+from .engine.schema import Config
+from .engine.stage import Run
 
 #: Where the weight-sharing student lies in the search's directory.
 SUPERNET = "supernet"
@@ -64,7 +65,7 @@ def estimator(run: Run, space: Any) -> Any:
     config, error = run.config, run.config.error
     if not isinstance(error, (DistillErrorConfig, SupernetErrorConfig)):
         return untrained(config, space)
-    from pipelines.engine.workers import for_candidate
+    from .engine.workers import for_candidate
 
     corpus, teacher = open_corpus(run), open_teacher(run)
     given: dict[str, Any] = {

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.errors import BortError, ConfigurationError
-from pipelines import tables
-from pipelines.app.main import entry
-from pipelines.engine.inputs import model_sources, task_sources
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run, Stage
+
+from . import tables
+from .app.main import entry
+from .engine.inputs import model_sources, task_sources
+from .engine.schema import Config
+from .engine.stage import Run, Stage
 
 if TYPE_CHECKING:
     from bort.export.gate import Gate

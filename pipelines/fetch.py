@@ -7,8 +7,9 @@ from pathlib import Path
 
 from bort.errors import ConfigurationError
 from bort.fetch import DEMO, fetch, missing
-from pipelines.app.console import ConsoleObserver, console
-from pipelines.app.main import guarded
+
+from .app.console import ConsoleObserver, console
+from .app.main import guarded
 
 _USAGE = """usage: bort fetch [cache=FOLDER]
 

@@ -12,13 +12,14 @@ from bort.errors import ConfigurationError
 from bort.locks import exclusive
 from bort.observer import Observer
 from bort.tracking.tracker import Recording, TrackedRun
-from pipelines import tables
-from pipelines.agora import draw_ledgers, sentence_sources, sentences_of, with_teacher
-from pipelines.app.main import entry
-from pipelines.engine.inputs import model_sources, task_sources
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run, Stage
-from pipelines.engine.workers import beside, share
+
+from . import tables
+from .agora import draw_ledgers, sentence_sources, sentences_of, with_teacher
+from .app.main import entry
+from .engine.inputs import model_sources, task_sources
+from .engine.schema import Config
+from .engine.stage import Run, Stage
+from .engine.workers import beside, share
 
 if TYPE_CHECKING:
     from bort.tasks.task import Task

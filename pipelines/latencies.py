@@ -11,8 +11,9 @@ from bort.architecture import Architecture
 from bort.errors import ConfigurationError
 from bort.search.estimator_config import GpuLatencyConfig, MeasuredLatencyConfig, OnnxLatencyConfig
 from bort.teacher.shape import TeacherShape
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run
+
+from .engine.schema import Config
+from .engine.stage import Run
 
 FILE = "latencies.json"
 PERCENTILES = ("p50_ms", "p90_ms", "p99_ms")

@@ -8,11 +8,12 @@ from typing import Any
 from bort.errors import ConfigurationError
 from bort.files import digest, file_digest, read_json
 from bort.record import MANIFEST, RESULT
-from pipelines import tables
-from pipelines.app.main import entry
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run, Stage
-from pipelines.reproduce import SECTIONS, summary
+
+from . import tables
+from .app.main import entry
+from .engine.schema import Config
+from .engine.stage import Run, Stage
+from .reproduce import SECTIONS, summary
 
 #: Stages that the chain does not run, and that a report draws where they have left a result.
 APART = ("benchmark_search",)

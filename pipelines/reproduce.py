@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines import tables
-from pipelines.app.main import entry
-from pipelines.app.overrides import command
-from pipelines.engine.schema import Config, plain
-from pipelines.engine.stage import Run, Stage
+from . import tables
+from .app.main import entry
+from .app.overrides import command
+from .engine.schema import Config, plain
+from .engine.stage import Run, Stage
 
 #: The stages whose results a report can draw, in the order of the chain.
 SECTIONS = ("corpus", "teacher", "search", "distill", "finetune", "export", "benchmark")

@@ -6,17 +6,18 @@ import sys
 from contextlib import ExitStack
 from typing import Any
 
-from pipelines import artifacts, candidates, estimators, tables
-from pipelines.app.main import entry
-from pipelines.engine import engines
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run, Stage
+from . import artifacts, candidates, estimators, tables
+from .app.main import entry
+from .engine import engines
+from .engine.schema import Config
+from .engine.stage import Run, Stage
 
 
 def work(run: Run) -> dict[str, Any]:
     """Runs the strategy on the space until its budget is spent."""
     from bort.search.worker import run_search
-    from pipelines.engine.workers import beside
+
+    from .engine.workers import beside
 
     config = run.config
     # While nobody trains yet.
@@ -83,7 +84,7 @@ STAGE = Stage(
 def main() -> None:
     """Searches, or says how far the search is: ``bort search status``."""
     if sys.argv[1:2] == ["status"]:
-        from pipelines import search_status
+        from . import search_status
 
         del sys.argv[1]
         search_status.main()

@@ -18,8 +18,8 @@ def main() -> None:
     """Reads the study that `bort search` with the same overrides works on, and writes nothing."""
     # A tenth of the command's time went into looking for garbage, of which a process of a second has none worth finding.
     gc.disable()
-    from pipelines.app.console import console
-    from pipelines.app.main import guarded
+    from .app.console import console
+    from .app.main import guarded
 
     guarded(lambda: console.print(_shown(_status(sys.argv[1:]))))
 
@@ -30,9 +30,10 @@ def _status(overrides: list[str]) -> Status:
     from omegaconf import open_dict
 
     from bort.search.storage.status import study_status
-    from pipelines.app.messages import CONF
-    from pipelines.app.overrides import expand, register_resolvers
-    from pipelines.engine.schema import register_schema, typed
+
+    from .app.messages import CONF
+    from .app.overrides import expand, register_resolvers
+    from .engine.schema import register_schema, typed
 
     register_schema()
     register_resolvers()

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from pipelines.app.main import guarded
-from pipelines.tables import table
+from .app.main import guarded
+from .tables import table
 
 _USAGE = "usage: bort size ARCHITECTURE|MODEL|DIRECTORY …    e.g. bort size 4-8-1024-768 bert-large outputs/demo/distill/student"
 _WIDTH = 172

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from bort.errors import ConfigurationError
 from bort.files import digest
 from bort.locks import exclusive
-from pipelines import tables
-from pipelines.app.main import entry
-from pipelines.engine.inputs import open_corpus, open_teacher, target_config, teacher_sources
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run, Stage
+
+from . import tables
+from .app.main import entry
+from .engine.inputs import open_corpus, open_teacher, target_config, teacher_sources
+from .engine.schema import Config
+from .engine.stage import Run, Stage
 
 if TYPE_CHECKING:
     from bort.corpus.dataset import Corpus

@@ -9,8 +9,9 @@ from pathlib import Path
 from bort.errors import BortError
 from bort.redaction import redact
 from bort.tracking.pending import deliver, waiting
-from pipelines.app.console import ConsoleObserver, console
-from pipelines.app.main import guarded
+
+from .app.console import ConsoleObserver, console
+from .app.main import guarded
 
 
 def main() -> None:

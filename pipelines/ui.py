@@ -14,8 +14,9 @@ from pathlib import Path
 from bort.errors import BortError
 from bort.optuna_storage import newer_journal
 from bort.tracking.schema import unreadable
-from pipelines.app.main import guarded
-from pipelines.engine.processes import stop
+
+from .app.main import guarded
+from .engine.processes import stop
 
 _HOST = "127.0.0.1"
 #: Seconds that a server has to end by itself; then it is killed.

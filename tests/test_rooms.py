@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ import pytest
 import bort
 
 LIBRARY = Path(bort.__file__).parent
+PIPELINES = LIBRARY.parent / "pipelines"
+#: The one module of the library that runs the commands: the console script.
+LAUNCHER = LIBRARY / "__main__.py"
 #: What every room may know: it holds no room's knowledge.
 BASE = {
     "architecture",
@@ -61,7 +66,7 @@ def room(file: Path) -> str:
     return file.relative_to(LIBRARY).parts[0].removesuffix(".py")
 
 
-FILES = [file for file in sorted(LIBRARY.rglob("*.py")) if room(file) != "__init__"]
+FILES = [file for file in sorted(LIBRARY.rglob("*.py")) if room(file) != "__init__" and file != LAUNCHER]
 
 
 def nodes(file: Path) -> Iterator[ast.AST]:
@@ -74,8 +79,9 @@ def imported(file: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports name their module in full"
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+            package = "." * node.level and resolve_name("." * node.level, ".".join(file.relative_to(LIBRARY.parent).parts[:-1]))
+            module = ".".join(part for part in (package, node.module) if part)
+            yield from (f"{module}.{name.name}" for name in node.names)
 
 
 @pytest.mark.parametrize("name", sorted({room(file) for file in FILES}))
@@ -87,6 +93,27 @@ def test_a_room_knows_only_whom_it_may(name: str):
             top, _, rest = module.partition(".")
             assert top != "bort" or rest.partition(".")[0] in allowed, f"{file} imports {module}"
             assert name in OUTSIDE.get(top, {name}), f"{file} imports {module}"
+
+
+def test_the_library_names_its_modules_in_full_and_the_commands_theirs_relatively():
+    # The commands are `pipelines` in a clone and `bort._pipelines` in an installation.
+    for file in sorted([*LIBRARY.rglob("*.py"), *PIPELINES.rglob("*.py")]):
+        for node in nodes(file):
+            if isinstance(node, ast.ImportFrom):
+                assert not node.level or file.is_relative_to(PIPELINES), f"{file}:{node.lineno}"
+                assert node.level or f"{node.module}.".partition(".")[0] != "pipelines", f"{file}:{node.lineno}"
+            elif isinstance(node, ast.Import):
+                assert not any(f"{name.name}.".startswith("pipelines.") for name in node.names), f"{file}:{node.lineno}"
+
+
+def test_only_the_launcher_names_the_commands():
+    for file in sorted(LIBRARY.rglob("*.py")):
+        named = [
+            node.value
+            for node in nodes(file)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.match(r"(bort\._)?pipelines(\.|$)", node.value)
+        ]
+        assert bool(named) == (file == LAUNCHER), f"{file} names {named}"
 
 
 def test_what_every_room_may_know_knows_no_room():
@@ -104,7 +131,7 @@ def test_the_library_prints_nothing():
 
 def modules() -> dict[str, Path]:
     """Returns every module of the library and of the commands by its dotted name."""
-    roots = {"bort": LIBRARY, "pipelines": LIBRARY.parent / "pipelines"}
+    roots = {"bort": LIBRARY, "pipelines": PIPELINES}
     return {
         ".".join([top, *file.relative_to(root).with_suffix("").parts]).removesuffix(".__init__"): file
         for top, root in roots.items()
@@ -115,7 +142,7 @@ def modules() -> dict[str, Path]:
 def test_no_modules_import_each_other_in_a_circle():
     known = modules()
     graph = {
-        name: {module if module in known else module.rpartition(".")[0] for module in imported(file)} & known.keys() - {name}
+        name: {module if module in known else module.rpartition(".")[0] for module in imported(file)} & known.keys()
         for name, file in known.items()
     }
     try:

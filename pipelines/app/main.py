@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from bort.files import disk_full
 from bort.redaction import redact
-from pipelines.app.guard import refuse_code
-from pipelines.app.messages import CONF, sentence
-from pipelines.app.overrides import expand, register_resolvers
+
+from .guard import refuse_code
+from .messages import CONF, sentence
+from .overrides import expand, register_resolvers
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -33,8 +34,8 @@ def entry(stage: str) -> Callable[[], None]:
     def main() -> None:
         import hydra
 
-        from pipelines.app.sweeps import Job, tell_of_sweep
-        from pipelines.engine.schema import register_schema
+        from ..engine.schema import register_schema
+        from .sweeps import Job, tell_of_sweep
 
         # Hydra otherwise prints its own version of an error and leaves; with this it raises, and the sentence is ours.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -62,8 +63,8 @@ def entry(stage: str) -> Callable[[], None]:
 def _run(stage: str, composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
-    from pipelines.engine.chain import Chain
-    from pipelines.engine.schema import typed
+    from ..engine.chain import Chain
+    from ..engine.schema import typed
 
     Chain(typed(composed), stage, Path(HydraConfig.get().runtime.output_dir)).run()
 

@@ -10,6 +10,7 @@ from bort.errors import BortError
 from bort.files import disk_full, disk_full_message
 from bort.redaction import redact
 
+#: Hydra's configuration: it lies beside this package, in a clone and in an installation.
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
@@ -110,7 +111,7 @@ def _groups() -> list[str]:
 def _known_keys() -> list[str]:
     from dataclasses import fields, is_dataclass
 
-    from pipelines.engine.schema import Config
+    from ..engine.schema import Config
 
     keys: list[str] = []
 

@@ -8,13 +8,15 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from importlib.util import resolve_name
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from bort.redaction import redact
-from pipelines.app.environment import from_environment
-from pipelines.app.messages import CONF
+
+from .environment import from_environment
+from .messages import CONF
 
 #: What Hydra reads as a number or a truth value where no quotes say otherwise.
 _READ = re.compile(r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.IGNORECASE)
@@ -161,6 +163,11 @@ def _branch() -> str:
 
 
 def register_resolvers() -> None:
-    """Registers ``${bort.branch:}``, the folder below a run's name that its overrides give it, and ``${bort.environment:NAME}``."""
+    """Register the resolvers of ``conf/``.
+
+    ``${bort.branch:}`` is the folder below a run's name that its overrides give it, ``${bort.environment:NAME}`` a variable of the
+    environment, and ``${bort.module:NAME}`` the full name of a module of this package, which an installation holds within ``bort``.
+    """
     OmegaConf.register_new_resolver("bort.branch", _branch, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("bort.environment", from_environment, replace=True, use_cache=False)
+    OmegaConf.register_new_resolver("bort.module", lambda name: resolve_name(f"..{name}", __package__), replace=True)

@@ -18,10 +18,11 @@ from hydra.types import RunMode
 from bort.errors import BortError
 from bort.files import read_json, write_json, write_text
 from bort.redaction import redact
-from pipelines.app.console import console
-from pipelines.app.overrides import FIXED, fixed, quoted, register_resolvers
-from pipelines.engine.processes import stop
-from pipelines.engine.ranks import follows
+
+from ..engine.processes import command_line, stop
+from ..engine.ranks import follows
+from .console import console
+from .overrides import FIXED, fixed, quoted, register_resolvers
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -88,7 +89,7 @@ class Job:
     def _apart(self, directory: Path, word: dict[str, Any]) -> str:
         """Runs the stage in a process of its own; returns what went wrong, if anything."""
         overrides = [*HydraConfig.get().overrides.task, f"hydra.run.dir={quoted(str(directory))}"]
-        command = [sys.executable, "-m", f"pipelines.{self.stage}", *overrides]
+        command = command_line(self.stage, overrides)
         environment = {name: value for name, value in os.environ.items() if name != FOLDER}
         started = time.monotonic()
         with (directory / LOG).open("ab") as log:

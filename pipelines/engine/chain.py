@@ -12,11 +12,12 @@ from bort.locks import exclusive
 from bort.record import StageDirectory, holds
 from bort.tracking.pending import deliver_left, first_free
 from bort.tracking.tracker import Recording, TrackedRun, Tracker
-from pipelines.app.console import ConsoleObserver, console
-from pipelines.app.overrides import command, overridden, swept
-from pipelines.engine.ranks import companions, follows
-from pipelines.engine.schema import Config, chosen
-from pipelines.engine.stage import Run, Stage, load
+
+from ..app.console import ConsoleObserver, console
+from ..app.overrides import command, overridden, swept
+from .ranks import companions, follows
+from .schema import Config, chosen
+from .stage import Run, Stage, load
 
 #: Parameters that stages record by themselves, under names that are also those of choices.
 _OWN_PARAMETERS = ("seed", "teacher", "task", "strategy")

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from bort.search.config import MemoryStorageConfig
 from bort.tracking.config import TrackingConfig
 from bort.tracking.tracker import Recording, Tracker
-from pipelines import estimators
-from pipelines.app.console import ConsoleObserver
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run
+
+from .. import estimators
+from ..app.console import ConsoleObserver
+from .schema import Config
+from .stage import Run
 
 if TYPE_CHECKING:
     from bort.architecture import Architecture

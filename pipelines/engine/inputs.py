@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from bort.errors import RecordError
 from bort.files import digest, file_digest
 from bort.locks import exclusive
-from pipelines.engine.schema import Config
-from pipelines.engine.stage import Run
+
+from .schema import Config
+from .stage import Run
 
 if TYPE_CHECKING:
     from bort.corpus.dataset import Corpus

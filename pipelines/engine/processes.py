@@ -1,12 +1,18 @@
-"""How processes that this one has started are ended."""
+"""Start further processes of a command, and end them."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 
 #: Seconds that a process which was told to stop is given.
 _GRACE_SECONDS = 10.0
+
+
+def command_line(stage: str, overrides: Sequence[str]) -> list[str]:
+    """Return the command line of a process that runs a stage, wherever the package is installed."""
+    return [sys.executable, "-m", "bort", *stage.split("_"), *overrides]
 
 
 def stop(processes: Iterable[subprocess.Popen[bytes]], grace: float = _GRACE_SECONDS) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bort.errors import BortError
+
+from .processes import command_line
 
 #: Where launchers say which of all processes this one is: torchrun, Slurm, and what starts processes on one machine alone.
 _NUMBERS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
@@ -41,7 +42,7 @@ def companions(stage: str, devices: int, directory: Path) -> Iterator[None]:
         return
     from hydra.core.hydra_config import HydraConfig
 
-    from pipelines.app.overrides import quoted
+    from ..app.overrides import quoted
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -50,7 +51,7 @@ def companions(stage: str, devices: int, directory: Path) -> Iterator[None]:
     own, before = ("RANK", "LOCAL_RANK"), dict(os.environ)
     # The command line of this run, or of this job of a sweep.
     overrides = [*HydraConfig.get().overrides.task, f"hydra.run.dir={quoted(str(directory))}"]
-    command = [sys.executable, "-m", "pipelines", stage, *overrides]
+    command = command_line(stage, overrides)
     others = [
         subprocess.Popen(command, env=before | shared | dict.fromkeys(own, str(rank)), stdout=subprocess.DEVNULL)
         for rank in range(1, devices)

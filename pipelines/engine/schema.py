@@ -24,7 +24,8 @@ from bort.search import estimator_config as quantity
 from bort.tasks.config import TaskConfig
 from bort.teacher.config import TargetConfig, TeacherConfig
 from bort.tracking.config import TrackingConfig
-from pipelines.app.type_check import check_types
+
+from ..app.type_check import check_types
 
 #: The groups whose answers have settings of their own, each with its schema by name.
 VARIANTS: dict[str, dict[str, type]] = {

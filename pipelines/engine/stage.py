@@ -11,8 +11,9 @@ from typing import Any
 from rich.console import RenderableType
 
 from bort.tracking.tracker import Recording, TrackedRun, Tracker
-from pipelines.app.console import ConsoleObserver
-from pipelines.engine.schema import Config
+
+from ..app.console import ConsoleObserver
+from .schema import Config
 
 #: Every stage, in the order in which the chain runs them; each lives in the module of its name.
 STAGES = (
@@ -94,5 +95,5 @@ class Stage:
 
 def load(name: str) -> Stage:
     """Returns the stage of that name; only its own module is imported."""
-    stage: Stage = importlib.import_module(f"pipelines.{name}").STAGE
+    stage: Stage = importlib.import_module(f"..{name}", __package__).STAGE
     return stage

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,9 +11,10 @@ from dataclasses import replace
 from hydra.core.hydra_config import HydraConfig
 
 from bort.runtime_config import ImplConfig
-from pipelines.app.overrides import quoted
-from pipelines.engine.processes import stop
-from pipelines.engine.stage import Run
+
+from ..app.overrides import quoted
+from .processes import command_line, stop
+from .stage import Run
 
 
 def share(impl: ImplConfig) -> ImplConfig:
@@ -60,8 +60,6 @@ def for_candidate(impl: ImplConfig) -> ImplConfig:
 def beside(run: Run, stage: str) -> Iterator[None]:
     """Keeps ``impl.workers`` − 1 further workers at a stage for as long as the block lasts.
 
-    ``stage`` is what the command line has before its overrides: ``search``, ``benchmark agora``.
-
     Each writes what it says to ``worker-<number>.log`` in the stage's folder. One that fails leaves its candidate to the
     others; the user is told where to read why.
     """
@@ -86,7 +84,7 @@ def _start(run: Run, stage: str, number: int, gpu: Mapping[str, str]) -> subproc
     impl, hydra = share(run.config.impl), HydraConfig.get()
     settings = {"impl.workers": 1, "impl.threads": impl.threads, "root": run.config.root, "hydra.run.dir": run.directory}
     overrides = [f"{key}={quoted(str(value))}" for key, value in settings.items()]
-    command = [sys.executable, "-m", "pipelines", *stage.split(), *hydra.overrides.task, *overrides]
+    command = command_line(stage, [*hydra.overrides.task, *overrides])
     run.directory.mkdir(parents=True, exist_ok=True)
     with (run.directory / _log(number)).open("ab") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **gpu})

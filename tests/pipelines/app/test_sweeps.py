@@ -246,7 +246,7 @@ def test_a_job_that_cannot_leave_word_fails_loudly(apart: Any, monkeypatch: pyte
 def test_the_command_of_a_job_names_its_folder(apart: Any, tmp_path: Path) -> None:
     apart('printf "%s\\n" "$@" > ' + str(tmp_path / "arguments"))
     arguments = (tmp_path / "arguments").read_text().splitlines()
-    assert arguments[:3] == ["-m", "pipelines.search", "seed=1"]
+    assert arguments[:4] == ["-m", "bort", "search", "seed=1"]
     assert arguments[-1] == f"hydra.run.dir={tmp_path / 'job'}"
 
 

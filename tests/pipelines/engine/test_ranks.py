@@ -60,7 +60,7 @@ def test_companions_run_the_same_command_with_numbers_of_their_own(
     assert [env["LOCAL_RANK"] for _, env in started] == [env["RANK"] for _, env in started] == ["1", "2"]
     assert len({env["MASTER_PORT"] for _, env in started}) == 1
     for command, _ in started:
-        assert command[1:] == ["-m", "pipelines", "distill", "seed=1", f"hydra.run.dir={tmp_path}"]
+        assert command[1:] == ["-m", "bort", "distill", "seed=1", f"hydra.run.dir={tmp_path}"]
 
 
 def test_nothing_is_started_for_one_device_or_beside_a_launcher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,1 +1,0 @@
-"""Hydra's configuration: a folder for every choice a user makes, a file for every answer."""
