@@ -12,7 +12,7 @@ from bort.tracking.tracker import TrackedRun
 
 from . import tables
 from .app.main import entry
-from .engine.inputs import open_corpus, open_targets, open_teacher
+from .engine.inputs import open_setup
 from .engine.schema import Config
 from .engine.stage import Run, Stage
 
@@ -37,8 +37,7 @@ class Students:
 
     def __init__(self, run: Run) -> None:
         self._run, self._config = run, run.config
-        self._corpus, self._teacher = open_corpus(run), open_teacher(run)
-        self._targets = open_targets(run, self._teacher, self._corpus)
+        self._setup = open_setup(run)
         shape = run.config.student.architecture
         self._architecture = Architecture.parse(run.inputs["search"]["winner"]["name"] if shape == "winner" else shape)
 
@@ -46,7 +45,7 @@ class Students:
         """Trains the student by the loss that was asked for."""
         run, config = self._run, self._config
         run.tracked.params({"architecture": str(self._architecture), "objective": "+".join(config.loss.terms)})
-        result = self._train(run.directory, run.observer, loss=config.loss, student=config.student, train=config.train)
+        result = self._train(run.directory, run.observer)
         run.tracked.params({"steps": result["steps"]})
         _record(run.tracked, result)
         # The pass is made once, for every student that reads these blocks; its cost is told beside each of them.
@@ -74,25 +73,8 @@ class Students:
     def _train(self, directory: Path, observer: Observer, **differing: Any) -> dict[str, Any]:
         from bort.distillation.distill import distill
 
-        config = self._config
-        tokens_per_step = differing["train"].batch_size * self._corpus.block_length
-        return dict(
-            distill(
-                self._architecture,
-                teacher=self._teacher,
-                corpus=self._corpus,
-                targets=self._targets,
-                masking=config.masking,
-                steps=config.budget.length(tokens_per_step),
-                seconds=config.budget.seconds,
-                checkpoint_every=config.budget.checkpoint_every,
-                impl=config.impl,
-                seed=config.seed,
-                directory=directory,
-                observer=observer,
-                **differing,
-            )
-        )
+        config, setup = self._config, replace(self._setup, **differing)
+        return dict(distill(self._architecture, setup, config.budget, directory, impl=config.impl, observer=observer))
 
 
 def _record(tracked: TrackedRun, result: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from bort.distillation.config import LossConfig
 from bort.errors import ConfigurationError
 from bort.search.estimator_config import DistillErrorConfig, ErrorConfig, ProxyErrorConfig, SupernetErrorConfig, TableErrorConfig
 
-from .engine.inputs import open_corpus, open_targets, open_teacher
+from .engine.inputs import open_setup
 from .engine.schema import Config
 from .engine.stage import Run
 
@@ -67,27 +68,17 @@ def estimator(run: Run, space: Any) -> Any:
         return untrained(config, space)
     from .engine.workers import for_candidate
 
-    corpus, teacher = open_corpus(run), open_teacher(run)
-    given: dict[str, Any] = {
-        "measure": error.measure,
-        "teacher": teacher,
-        "corpus": corpus,
-        "targets": open_targets(run, teacher, corpus),
-        "masking": config.masking,
-        "loss": loss(config, error),
-        "train": config.train,
-        "student": config.student,
-        "impl": for_candidate(config.impl),
-        "seed": config.seed,
-    }
+    setup, impl = replace(open_setup(run), loss=loss(config, error)), for_candidate(config.impl)
     if isinstance(error, DistillErrorConfig):
         from bort.distillation.estimator import DistillEstimator
 
-        return DistillEstimator(rungs=error.rung_steps(), **given)
+        return DistillEstimator(setup, error.rung_steps(), error.measure, impl)
     from bort.distillation.supernet.estimator import SupernetEstimator
+    from bort.distillation.supernet.training import SupernetTraining
 
-    own = {name: getattr(error, name) for name in ("steps", "samples", "sandwich", "checkpoint_every")}
-    return SupernetEstimator(list(space), directory=Path(run.directory) / SUPERNET, **own, **given)
+    training = SupernetTraining(setup, list(space), error.steps, error.samples, error.sandwich)
+    directory = Path(run.directory) / SUPERNET
+    return SupernetEstimator(training, error.measure, directory, impl=impl, checkpoint_every=error.checkpoint_every)
 
 
 def loss(config: Config, error: DistillErrorConfig | SupernetErrorConfig) -> LossConfig:

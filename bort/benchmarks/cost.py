@@ -61,15 +61,15 @@ def fleet_cost(work: Work, teacher: TeacherShape, fleet: FleetConfig) -> dict[st
     theirs = teacher_flops(teacher, work)
     flop = {
         "teacher": theirs * work.candidate_tokens,
-        "search": sum(student_flops(shape, teacher, work, live=False) for shape in work.shapes) * work.candidate_tokens,
-        "distill": student_flops(Architecture.parse(fleet.student), teacher, work, live=True) * work.distill_tokens,
+        "search": sum(student_flops(shape, teacher, work, online=False) for shape in work.shapes) * work.candidate_tokens,
+        "distill": student_flops(Architecture.parse(fleet.student), teacher, work, online=True) * work.distill_tokens,
     }
     rows = []
     for name, device in fleet.devices.items():
         for job, amount in (("search", flop["search"] + flop["teacher"]), ("distill", flop["distill"])):
             beside = [len(work.shapes) * seconds / 3600.0 for seconds in fleet.candidate_seconds] if job == "search" else [0.0] * 3
             rows.append({"device": name, "job": job, **_row(amount, beside, device, job, fleet)})
-    implied = student_flops(Architecture.parse(fleet.student), teacher, work, live=True)
+    implied = student_flops(Architecture.parse(fleet.student), teacher, work, online=True)
     return {
         "flop": flop,
         "candidates": len(work.shapes),
@@ -113,11 +113,11 @@ def with_measured(fleet: FleetConfig) -> FleetConfig:
     return replace(fleet, devices={**fleet.devices, f"{found['device']} here": device})
 
 
-def student_flops(shape: Architecture, teacher: TeacherShape, work: Work, *, live: bool) -> float:
+def student_flops(shape: Architecture, teacher: TeacherShape, work: Work, *, online: bool) -> float:
     """Returns the FLOP of training on one token: of the student, and of the teacher as far as it runs along."""
     from bort.distillation.utilisation import flops_per_token
 
-    return flops_per_token(shape, teacher.vocab_size, work.block_length, work.masked, work.loss, teacher, live=live)
+    return flops_per_token(shape, teacher.vocab_size, work.block_length, work.masked, work.loss, teacher, online=online)
 
 
 def teacher_flops(teacher: TeacherShape, work: Work) -> float:

@@ -21,12 +21,13 @@ from bort.corpus.dataset import Blocks, Corpus
 from bort.corpus.masking import mask_blocks
 from bort.corpus.order import BlockOrder
 from bort.corpus.tokenizer import special_ids
-from bort.distillation.config import LossConfig, SpeedConfig, StudentConfig, TrainConfig
-from bort.distillation.data import LiveTargets
+from bort.distillation.config import BudgetConfig, LossConfig, SpeedConfig, StudentConfig, TrainConfig
 from bort.distillation.distill import distill
 from bort.distillation.loop import make_optimizer
 from bort.distillation.losses import masked_lm_cross_entropy, soft_cross_entropy
+from bort.distillation.setup import DistillationSetup
 from bort.distillation.student import build_student
+from bort.distillation.targets import OnlineTargets
 from bort.distillation.utilisation import PeakMemory, flops_per_token, peak_flops
 from bort.observer import Quiet
 from bort.randomness import seeded_generator
@@ -109,7 +110,7 @@ class _World:
         record = build_targets(self.teacher, self.corpus, self.masking, self.targets, folder)
         return {key: record[key] for key in ("seconds", "processor_seconds", "tokens", "bytes")}
 
-    def facts(self, memory: PeakMemory, idle: int, live: bool, impl: ImplConfig) -> dict[str, Any]:
+    def facts(self, memory: PeakMemory, idle: int, online: bool, impl: ImplConfig) -> dict[str, Any]:
         """Returns what is to be known of a variant that has run."""
         length, teacher = self.config.block_length, self.teacher
         positions = self.masking.positions(length)
@@ -119,7 +120,7 @@ class _World:
             "peak_memory_bytes": memory.process(),
             "idle_memory_bytes": idle,
             "peak_device_memory_bytes": memory.on_device(),
-            "flops_per_token": flops_per_token(self.student, teacher.vocab_size, length, positions, LOSS, teacher, live=live),
+            "flops_per_token": flops_per_token(self.student, teacher.vocab_size, length, positions, LOSS, teacher, online=online),
             "peak_flops": peak,
             "peak_flops_source": source,
             "implementation": f"{impl.precision}{', compiled' if impl.compile else ''}",
@@ -194,36 +195,25 @@ def _usual(connection: Connection, world: _World, impl: ImplConfig, idle: int) -
 
 def _engine(connection: Connection, world: _World, name: str, impl: ImplConfig, folder: Path, idle: int) -> None:
     """This package's own loop, from a teacher that runs along or from its stored outputs."""
-    live = name == "masked"
+    online = name == "masked"
     if name == "compiled":
         impl = _at_its_best(impl)
-    targets: Targets | LiveTargets
+    targets: Targets | OnlineTargets
     turns = _Turns(connection, PeakMemory(world.device))
-    if live:
-        targets = LiveTargets(world.teacher, world.corpus, world.masking, world.targets)
+    if online:
+        targets = OnlineTargets(world.teacher, world.corpus, world.masking, world.targets)
         turns.watch_teacher(world.teacher, world.device)
     else:
         targets = Targets.open(folder, {})
     connection.send({})
     turns.wait()
-    result = distill(
-        world.student,
-        teacher=world.teacher,
-        corpus=world.corpus,
-        targets=targets,
-        masking=world.masking,
-        loss=LOSS,
-        train=world.train,
-        student=StudentConfig(),
-        steps=len(world.corpus.train) // world.config.batch_size,
-        directory=folder / name,
-        impl=impl,
-        seed=world.config.seed,
-        checkpoint_every=1 << 30,
-        observer=turns,
+    setup = DistillationSetup(
+        world.teacher, world.corpus, targets, world.masking, LOSS, world.train, StudentConfig(), world.config.seed
     )
+    budget = BudgetConfig(steps=len(world.corpus.train) // world.config.batch_size, checkpoint_every=1 << 30)
+    result = distill(world.student, setup, budget, folder / name, impl=impl, observer=turns)
     # The last turn ends with the run; what is asked then is what there is to know.
-    facts = world.facts(turns.memory, idle, live, impl)
+    facts = world.facts(turns.memory, idle, online, impl)
     connection.send({**facts, "peak_memory_bytes": turns.peak, "data_wait": result["data_wait"]})
     connection.recv()
 

@@ -16,103 +16,11 @@ from torch.utils.data import IterableDataset
 
 from bort.corpus.masking import mask_blocks
 from bort.corpus.order import BlockOrder
-from bort.distillation.config import LossConfig
-from bort.errors import ConfigurationError
-from bort.teacher.sparse import check_temperature
-from bort.teacher.targets import targets_identity
+from bort.distillation.setup import DistillationSetup
+from bort.distillation.targets import OnlineTargets, RelationMemory
 
 if TYPE_CHECKING:
-    from bort.corpus.config import MaskingConfig
-    from bort.corpus.dataset import Corpus
-    from bort.distillation.config import LossConfig
-    from bort.runtime_config import ImplConfig
-    from bort.teacher.config import TargetConfig
-    from bort.teacher.model import Teacher
     from bort.teacher.sparse import SparseLogits
-    from bort.teacher.targets import Targets
-
-
-class LiveTargets:
-    """Stands where soft targets on disk would stand, for the same blocks and the same masks.
-
-    A run is the same with either, up to the rounding of what is kept: blocks and epochs are limited as on disk.
-
-    Args:
-        teacher: Is run at every step, on the device that batches lie on.
-        corpus: The blocks.
-        masking: How they are masked.
-        config: The kind of outputs, the blocks, and the epochs after which the masks come round again.
-
-    Raises:
-        BortError: Teacher, corpus and settings do not go together.
-    """
-
-    def __init__(self, teacher: Teacher, corpus: Corpus, masking: MaskingConfig, config: TargetConfig) -> None:
-        identity = targets_identity(teacher, corpus, masking, config)
-        self.teacher, self.kind = teacher, str(identity["kind"])
-        self.record: dict[str, Any] = {"identity": identity}
-        self.epochs: int = identity.get("epochs", 0)
-        self.blocks: int = identity["blocks"]
-        self.heldout_blocks: int = identity["heldout_blocks"]
-
-    def complete(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the batch with what the teacher makes of it, under the names that stored outputs have."""
-        found = []
-        if self.kind != "logits" and "input_ids" in batch:
-            found.append(self.teacher.targets_of(batch["input_ids"]))
-        if self.kind != "representation" and "masked_ids" in batch:
-            found.append(self.teacher.targets_of(batch["masked_ids"], batch["positions"]))
-        made = {name: value for targets in found for name, value in vars(targets).items() if value is not None}
-        return {**batch, **made}
-
-
-class RelationMemory:
-    """Computes each training block's relation inputs once, where otherwise every candidate's every step would.
-
-    A block's products are taken for that block alone, so that they do not depend on the company in which it was first asked for:
-    a candidate that is resumed with an empty memory gets the same bits.
-
-    Args:
-        teacher: Its last layer gives queries, keys and values.
-        targets: Representations of the training blocks.
-        length: Tokens of a block.
-    """
-
-    def __init__(self, teacher: Teacher, targets: Targets, length: int) -> None:
-        self.teacher, self.targets = teacher, targets
-        # Pages are taken from the system only as they are written: blocks that are never asked for cost nothing.
-        self._kept = torch.empty(targets.blocks, 3, length, teacher.architecture.hidden)
-        self._known = np.zeros(targets.blocks, dtype=bool)
-
-    @staticmethod
-    def bytes_needed(teacher: Teacher, targets: Targets, length: int) -> int:
-        """Returns the memory that all training blocks of ``targets`` take, in bytes."""
-        return targets.blocks * 3 * length * teacher.architecture.hidden * 4
-
-    def take(self, indices: NDArray[np.int64]) -> Tensor:
-        """Returns the relation inputs of training blocks, [3, B, S, H]: queries, keys and values."""
-        missing = np.unique(indices[~self._known[indices]])
-        if len(missing):
-            layer_input = self.targets.batch("train", missing).layer_input
-            assert layer_input is not None, "a memory is made for representations only"
-            with torch.no_grad():
-                for row, index in enumerate(missing):
-                    parts = self.teacher.relation_inputs(layer_input[row : row + 1].to(self.teacher.device))
-                    self._kept[int(index)] = torch.cat(parts).cpu()
-            self._known[missing] = True
-        return self._kept[torch.from_numpy(indices)].transpose(0, 1)
-
-
-def memory_for(
-    teacher: Teacher, targets: Targets | LiveTargets | None, length: int, loss: LossConfig, impl: ImplConfig
-) -> RelationMemory | None:
-    """Returns a memory where the loss compares relations, their source is on disk, and they fit into ``impl.memory_megabytes``."""
-    from bort.teacher.targets import Targets
-
-    if not isinstance(targets, Targets) or not loss.relations > 0:
-        return None
-    fits = RelationMemory.bytes_needed(teacher, targets, length) <= impl.memory_megabytes << 20
-    return RelationMemory(teacher, targets, length) if fits else None
 
 
 #: Tensors by name: ``input_ids`` [B, S]; ``masked_ids`` [B, S], ``positions`` and ``labels`` [B, K]; the targets' own names, and
@@ -127,36 +35,20 @@ _VARIANCE_BLOCKS = 64
 
 
 class BatchSource:
-    """Makes batches of either split, with what a loss needs of masks and targets.
+    """Batches of either split, with the masks and targets that the loss needs.
+
+    Held-out batches carry all targets, whether or not the loss uses them. With an online teacher, batches hold
+    only its inputs: whoever reads them computes the outputs.
 
     Args:
-        corpus: The blocks.
-        masking: How they are masked.
-        loss: Says which tensors are needed for training.
-        targets: The teacher's outputs; absent for masked LM alone. Held-out batches carry them whether or not the loss uses them.
-            Live ones are left to whoever uses the batch: batches then hold only what the teacher reads.
-        memory: Gives the teacher's relations of training blocks, where there is one.
-
-    Raises:
-        ConfigurationError: The loss needs targets that are not there, or the corpus has no mask token for a loss that masks.
+        setup: Corpus, masking, loss and targets.
+        memory: Cache of the teacher's relations of training blocks.
     """
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        masking: MaskingConfig,
-        loss: LossConfig,
-        targets: Targets | LiveTargets | None,
-        memory: RelationMemory | None = None,
-    ) -> None:
-        self.corpus, self.masking, self.loss, self.targets = corpus, masking, loss, targets
-        self.memory = memory if loss.relations > 0 else None
-        kind = targets.kind if targets is not None else None
-        if loss.targets is not None and kind not in (loss.targets, "both"):
-            there = f"the targets at hand are of kind {kind}" if kind else "there are none"
-            raise ConfigurationError("loss", "+".join(loss.terms), f"it needs targets of kind {loss.targets}, and {there}")
-        if loss.soft_targets > 0 and targets is not None:
-            check_temperature(targets.record["identity"], loss.temperature)
+    def __init__(self, setup: DistillationSetup, memory: RelationMemory | None = None) -> None:
+        self.setup, self.corpus, self.masking = setup, setup.corpus, setup.masking
+        self.loss, self.targets = setup.loss, setup.targets
+        self.memory = memory if setup.loss.relations > 0 else None
 
     def count(self, split: str, limit: int | None) -> int:
         """Returns how many blocks of ``split`` are used: all, those with targets where there are targets, and at most ``limit``."""
@@ -179,7 +71,7 @@ class BatchSource:
             world: Processes that share the work.
         """
         count = self.count("heldout", limit)
-        kind = self.targets.kind if self.targets is not None else None
+        kind = self.setup.kind
         masked, whole = self.loss.masked or kind in ("logits", "both"), kind in ("representation", "both")
         for first in range(rank * batch_size, count, world * batch_size):
             indices = np.arange(first, min(first + batch_size, count), dtype=np.int64)
@@ -211,7 +103,7 @@ class BatchSource:
             batch["teacher_relations"] = self.memory.take(indices)
             # What the memory stands for need not be read.
             targets = self.loss.hidden > 0 or self.loss.soft_targets > 0
-        if targets and self.targets is not None and not isinstance(self.targets, LiveTargets):
+        if targets and self.targets is not None and not isinstance(self.targets, OnlineTargets):
             there = self.targets.batch(split, indices, epochs)
             for name in ("hidden", "layer_input", "transformed"):
                 value = getattr(there, name)

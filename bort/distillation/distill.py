@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 from bort.architecture import Architecture
 from bort.checkpoints import CheckpointFolder
 from bort.corpus.order import BlockOrder
 from bort.curve import Point
-from bort.distillation.config import ENDING_SCHEDULES, LossConfig, StudentConfig, TrainConfig
-from bort.distillation.data import BatchSource, LiveTargets
-from bort.distillation.loop import CURVE, Ended, Loop
+from bort.distillation.config import ENDING_SCHEDULES, BudgetConfig
+from bort.distillation.data import BatchSource
+from bort.distillation.loop import Ended, Loop
 from bort.distillation.objective import Objective
+from bort.distillation.setup import DistillationSetup
 from bort.distillation.student import StudentModel, build_student, student_parameters
+from bort.distillation.targets import RelationMemory
 from bort.distillation.utilisation import PeakMemory, flops_per_token, peak_flops
-from bort.errors import BortError, ConfigurationError
 from bort.files import atomic_path, digest, translate_disk_full
 from bort.observer import Observer, Quiet
 from bort.runtime import carried_out, make_trainer, quiet_lightning
 from bort.runtime_config import ImplConfig
-
-if TYPE_CHECKING:
-    from bort.corpus.config import MaskingConfig
-    from bort.corpus.dataset import Corpus
-    from bort.distillation.data import RelationMemory
-    from bort.teacher.model import Teacher
-    from bort.teacher.targets import Targets
-
-__all__ = ["CHECKPOINTS", "CURVE", "PROJECTION", "STUDENT", "DistillResult", "distill", "training_identity"]
 
 STUDENT = "student"
 CHECKPOINTS = "checkpoints"
@@ -102,75 +93,55 @@ class DistillResult(Costs):
 
 def distill(
     architecture: Architecture,
-    *,
-    teacher: Teacher,
-    corpus: Corpus,
-    targets: Targets | LiveTargets | None,
-    masking: MaskingConfig,
-    loss: LossConfig,
-    train: TrainConfig,
-    student: StudentConfig,
-    steps: int | None,
+    setup: DistillationSetup,
+    budget: BudgetConfig,
     directory: Path | str,
+    *,
     impl: ImplConfig,
-    seed: int,
-    seconds: float | None = None,
-    checkpoint_every: int = 200,
     keep_checkpoints: int = 2,
     memory: RelationMemory | None = None,
     observer: Observer | None = None,
 ) -> DistillResult:
-    """Trains a student of ``architecture`` for ``steps`` steps, going on from the last good checkpoint in ``directory``.
+    """Train a student of ``architecture``, resuming from the last good checkpoint in ``directory``.
 
     Killed at any moment and called again with the same arguments, it ends with the same weights, optimizer state and curve, bit for
-    bit on one machine's processor with the same number of threads. Called again with more steps and a constant rate, it goes on.
-    With ``seconds`` instead of ``steps`` the clock ends the run, and no two runs are the same.
+    bit on one machine's processor with the same number of threads. Called again with more steps and a constant learning rate, it
+    resumes. With a budget in seconds no two runs are the same.
 
-    Several processes share each step's blocks where ``impl`` has several devices: each calls this function with the same arguments,
-    and the environment says which one it is, as torchrun sets it. The first writes; the others return no curve.
+    Several processes share each step's blocks if ``impl`` has several devices: each calls this function with the same arguments, in
+    an environment as torchrun sets it. The first writes; the others return no curve.
 
     Args:
         architecture: The student's shape.
-        teacher: Gives tokenizer, family and vocabulary, and turns stored targets into relations and logits.
-        corpus: The blocks.
-        targets: The teacher's outputs; absent for masked LM alone. Held-out figures are computed from them also where the loss does
-            not use them, so that a student trained without the teacher can be compared, on the same training blocks.
-        masking: How blocks are masked.
-        loss: The terms of the loss.
-        train: The optimizer and the batches.
-        student: Initialisation and dropout; its ``architecture`` is not looked at.
-        steps: Steps in all; none where ``seconds`` are given.
-        directory: Gets ``student/``, ``curve.jsonl``, ``checkpoints/`` and, where hidden states are compared, the projection.
+        setup: Teacher, data, loss and optimizer.
+        budget: The length of the training, and the steps between two checkpoints; there is always one at the last step.
+        directory: Gets ``student/``, ``curve.jsonl``, ``checkpoints/`` and, if hidden states are compared, the projection.
         impl: Device, precision and threads.
-        seed: Seeds weights, order and dropout.
-        seconds: Wall seconds of training, over all starts, where the clock shall end it.
-        checkpoint_every: Steps between two checkpoints; there is always one at the last step.
-        keep_checkpoints: How many of the newest are kept.
-        memory: The teacher's relations of training blocks, kept between calls; changes the speed only.
-        observer: Told of progress, curve and damaged checkpoints.
+        keep_checkpoints: How many of the newest checkpoints are kept.
+        memory: Cache of the teacher's relations, shared between calls; changes the speed only.
+        observer: Notified of progress, curve and damaged checkpoints.
 
     Raises:
-        BortError: Settings do not fit each other, or training diverged (as :class:`bort.distillation.loop.DivergenceError`).
+        BortError: Settings do not go together, or training diverged (as :class:`bort.distillation.loop.DivergenceError`).
         RecordError: ``directory`` holds checkpoints of other settings.
     """
     listener: Observer = observer or Quiet()
-    loss.check()
-    train.check()
-    train.check_parts(impl.devices * impl.nodes)
-    _check(architecture, teacher, corpus, loss, steps, seconds)
-    source = BatchSource(corpus, masking, loss, targets, memory)
+    budget.check()
+    setup.check(architecture, impl.devices * impl.nodes)
+    teacher, corpus, loss, train = setup.teacher, setup.corpus, setup.loss, setup.train
+    steps, seconds = budget.length(setup.tokens_per_step), budget.seconds
+    source = BatchSource(setup, memory)
     count = source.count("train", train.blocks)
-    order = BlockOrder(count, train.batch_size, seed)
+    order = BlockOrder(count, train.batch_size, setup.seed)
     directory = Path(directory)
     fingerprint = digest(
         {
             "architecture": str(architecture),
-            "identity": training_identity(teacher, corpus, targets, masking, loss, train, student, seed),
+            "identity": setup.identity(),
             "length": (steps or seconds) if train.schedule in ENDING_SCHEDULES else None,
         }
     )
     checkpoints = CheckpointFolder(directory / CHECKPOINTS, fingerprint, keep_checkpoints)
-    live = targets if isinstance(targets, LiveTargets) else None
     with carried_out(impl) as kind:
         with quiet_lightning():
             trainer = make_trainer(impl, kind, train.accumulate, unused=not loss.masked)
@@ -178,11 +149,11 @@ def distill(
         memory_use = PeakMemory(str(device))
         teacher.to(device)
         try:
-            model = build_student(architecture, teacher, student, seed=seed, project=loss.hidden > 0).to(device)
+            model = build_student(architecture, teacher, setup.student, seed=setup.seed, project=loss.hidden > 0).to(device)
             if impl.compile:
                 # In place: names of weights stay as they are.
                 model.encoder.compile(backend=impl.compile_backend)
-            objective = Objective(loss, teacher, live)
+            objective = Objective(setup)
             loop = Loop(
                 model,
                 objective,
@@ -191,9 +162,9 @@ def distill(
                 train,
                 steps,
                 seconds,
-                seed,
+                setup.seed,
                 checkpoints,
-                checkpoint_every,
+                budget.checkpoint_every,
                 directory,
                 trainer,
                 listener,
@@ -205,15 +176,15 @@ def distill(
     if trainer.global_rank == 0:
         with translate_disk_full(directory):
             _save(model.to("cpu"), teacher.tokenizer, directory)
-    tokens = ended.steps * train.batch_size * corpus.block_length
+    tokens = ended.steps * setup.tokens_per_step
     flops = flops_per_token(
         architecture,
         teacher.vocab_size,
         corpus.block_length,
-        masking.positions(corpus.block_length),
+        setup.masking.positions(corpus.block_length),
         loss,
         teacher,
-        live=live is not None,
+        online=setup.online is not None,
     )
     return DistillResult(
         architecture=str(architecture),
@@ -250,53 +221,6 @@ def _costs(ended: Ended, tokens: int, flops: float, peak: tuple[float | None, st
         peak_memory_bytes=memory.process(),
         peak_device_memory_bytes=memory.on_device(),
     )
-
-
-def training_identity(
-    teacher: Teacher,
-    corpus: Corpus,
-    targets: Targets | LiveTargets | None,
-    masking: MaskingConfig,
-    loss: LossConfig,
-    train: TrainConfig,
-    student: StudentConfig,
-    seed: int,
-) -> dict[str, Any]:
-    """Returns everything that fixes what a training gives, its architecture and length apart, as plain values.
-
-    Whether the teacher's outputs were kept or come from a teacher that runs along makes no difference to it.
-    """
-    return {
-        "teacher": teacher.digest,
-        "corpus": corpus.digest,
-        "targets": targets.record["identity"] if targets is not None else None,
-        "masking": asdict(masking),
-        "loss": asdict(loss),
-        "train": asdict(train),
-        "student": {name: getattr(student, name) for name in ("initialisation", "dropout", "initializer_range")},
-        "seed": seed,
-    }
-
-
-def _check(
-    architecture: Architecture, teacher: Teacher, corpus: Corpus, loss: LossConfig, steps: int | None, seconds: float | None
-) -> None:
-    if (steps is None) == (seconds is None):
-        raise BortError("A training needs either steps or seconds, and only one of them.")
-    if steps is not None and steps < 1:
-        raise ConfigurationError("budget.steps", steps, "a whole number of at least 1 is needed")
-    if corpus.tokenizer_digest != teacher.tokenizer_digest:
-        raise BortError(
-            f"The corpus in {corpus.directory} was not tokenised with the tokenizer of the teacher {teacher.path}: build it again."
-        )
-    if corpus.block_length > teacher.positions:
-        accepted = f"teacher and student read at most {teacher.positions} tokens"
-        raise ConfigurationError("corpus.block_length", corpus.block_length, accepted)
-    if loss.soft_targets > 0 and not teacher.has_head:
-        raise ConfigurationError(
-            "loss.soft_targets", loss.soft_targets, f"the teacher {teacher.path} has no masked-LM head; use loss=representation"
-        )
-    loss.check_widths(architecture.hidden, teacher.architecture.hidden)
 
 
 def _save(student: StudentModel, tokenizer: Any, directory: Path) -> None:

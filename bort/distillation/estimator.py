@@ -12,18 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from bort.architecture import Architecture
 from bort.candidate import Evaluation, Theta
-from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
+from bort.distillation.config import BudgetConfig, LossConfig, TrainConfig
+from bort.distillation.setup import DistillationSetup
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.files import digest, read_json, write_json
 from bort.observer import Observer
 from bort.runtime_config import ImplConfig
 
 if TYPE_CHECKING:
-    from bort.corpus.config import MaskingConfig
-    from bort.corpus.dataset import Corpus
-    from bort.distillation.data import LiveTargets, RelationMemory
-    from bort.teacher.model import Teacher
-    from bort.teacher.targets import Targets
+    from bort.distillation.targets import RelationMemory
 
 
 ANSWERS = "evaluations.json"
@@ -84,17 +81,10 @@ class DistillEstimator:
     and student, and the answers already given; at the last rung the checkpoint goes.
 
     Args:
-        rungs: Step counts that can be asked for.
-        measure: The held-out figure that is the error e: a key of :data:`MEASURES`.
-        teacher: The teacher.
-        corpus: The blocks.
-        targets: The teacher's outputs, or none for masked LM alone.
-        masking: How blocks are masked.
-        loss: The terms of the loss.
-        train: The settings of training, of which a candidate's θ replaces some.
-        student: Initialisation and dropout.
-        impl: How training is carried out.
-        seed: One seed for all candidates.
+        setup: Everything that the trainings share; a candidate's θ replaces some settings of its ``train``.
+        rungs: Step counts at which an error can be requested.
+        measure: The held-out metric that is the error e: a key of :data:`MEASURES`.
+        impl: Device, precision and threads.
 
     Raises:
         ConfigurationError: There are no rungs, or the measure does not go with loss and targets.
@@ -102,45 +92,19 @@ class DistillEstimator:
 
     name = "distill"
 
-    def __init__(
-        self,
-        rungs: Sequence[int],
-        measure: str,
-        *,
-        teacher: Teacher,
-        corpus: Corpus,
-        targets: Targets | LiveTargets | None,
-        masking: MaskingConfig,
-        loss: LossConfig,
-        train: TrainConfig,
-        student: StudentConfig,
-        impl: ImplConfig,
-        seed: int,
-    ) -> None:
+    def __init__(self, setup: DistillationSetup, rungs: Sequence[int], measure: str, impl: ImplConfig) -> None:
         self.rungs: Sequence[int] = tuple(sorted(set(rungs)))
         if not self.rungs or self.rungs[0] < 1:
             raise ConfigurationError("error.rungs", list(rungs), "whole numbers of at least 1 are needed")
-        self.measure = measure
-        self.teacher, self.corpus, self.targets, self.masking = teacher, corpus, targets, masking
-        self.loss, self.train, self.student, self.impl, self.seed = (
-            loss,
-            replace(train, schedule="constant", evaluate_every=0),
-            student,
-            impl,
-            seed,
-        )
+        self.setup = replace(setup, train=replace(setup.train, schedule="constant", evaluate_every=0))
+        self.measure, self.impl = measure, impl
         self._memory: RelationMemory | None = None
-        check_measure(measure, loss, targets.kind if targets is not None else None)
+        check_measure(measure, setup.loss, setup.kind)
 
     @property
     def fingerprint(self) -> str:
         """Identifies everything that fixes the answers, the architecture, θ and the rungs apart."""
-        from bort.distillation.distill import training_identity
-
-        identity = training_identity(
-            self.teacher, self.corpus, self.targets, self.masking, self.loss, self.train, self.student, self.seed
-        )
-        return digest({"estimator": self.name, "measure": self.measure, **identity})
+        return digest({"estimator": self.name, "measure": self.measure, **self.setup.identity()})
 
     def evaluate(self, architecture: Architecture, theta: Theta, steps: int, directory: Path, observer: Observer) -> Evaluation:
         """Returns the error of a candidate after ``steps`` steps; NaN where its training diverged.
@@ -158,7 +122,7 @@ class DistillEstimator:
         """
         if steps not in self.rungs:
             raise BortError(f"There is no rung of {steps} steps; the rungs are {', '.join(str(rung) for rung in self.rungs)}.")
-        train = replace(self.train.with_theta(theta), schedule="constant", evaluate_every=0)
+        train = replace(self.setup.train.with_theta(theta), schedule="constant", evaluate_every=0)
         owner = digest({"fingerprint": self.fingerprint, "architecture": str(architecture), "theta": dict(theta)})
         answers = Answers(directory / ANSWERS, owner)
         if steps in answers.known:
@@ -191,18 +155,10 @@ class DistillEstimator:
         try:
             result = distill(
                 architecture,
-                teacher=self.teacher,
-                corpus=self.corpus,
-                targets=self.targets,
-                masking=self.masking,
-                loss=self.loss,
-                train=train,
-                student=self.student,
-                steps=steps,
-                directory=directory,
+                replace(self.setup, train=train),
+                BudgetConfig(steps=steps, checkpoint_every=steps),
+                directory,
                 impl=self.impl,
-                seed=self.seed,
-                checkpoint_every=steps,
                 keep_checkpoints=1,
                 memory=self._relation_memory(),
                 observer=observer,
@@ -218,11 +174,9 @@ class DistillEstimator:
         )
 
     def _relation_memory(self) -> RelationMemory | None:
-        """Makes the memory with the first candidate, where there is something to keep and it fits."""
-        from bort.distillation.data import memory_for
-
+        """Return the cache that the candidates share, created with the first of them."""
         if self._memory is None:
-            self._memory = memory_for(self.teacher, self.targets, self.corpus.block_length, self.loss, self.impl)
+            self._memory = self.setup.relation_memory(self.impl.memory_megabytes)
         return self._memory
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from bort.distillation.config import LossConfig
-from bort.distillation.data import Batch, LiveTargets
+from bort.distillation.data import Batch
 from bort.distillation.losses import (
     hidden_mse,
     hidden_variance,
@@ -20,23 +18,19 @@ from bort.distillation.losses import (
     sparse_kl_divergence,
     sparse_soft_cross_entropy,
 )
+from bort.distillation.setup import DistillationSetup
 from bort.distillation.student import Relations, StudentModel
-
-if TYPE_CHECKING:
-    from bort.teacher.model import Teacher
 
 
 class Objective:
     """The loss of a student on a batch.
 
     Args:
-        loss: Weights and settings of the terms.
-        teacher: Turns stored targets back into relations and logits. It lies on the device that batches lie on.
-        live: Where the teacher runs along, what completes a batch with its outputs.
+        setup: Weights and settings of the terms; the teacher, on the device of the batches; the targets.
     """
 
-    def __init__(self, loss: LossConfig, teacher: Teacher, live: LiveTargets | None = None) -> None:
-        self.loss, self.teacher, self.live = loss, teacher, live
+    def __init__(self, setup: DistillationSetup) -> None:
+        self.loss, self.teacher, self.online = setup.loss, setup.teacher, setup.online
         self._variance: Tensor | None = None
 
     def measure_variance(self, sample: Batch) -> None:
@@ -106,7 +100,7 @@ class Objective:
         return sums.figures()
 
     def _completed(self, batch: Batch) -> Batch:
-        return batch if self.live is None else self.live.complete(batch)
+        return batch if self.online is None else self.online.complete(batch)
 
     def _teacher_relations(self, batch: Batch) -> Relations:
         if "teacher_relations" in batch:

@@ -43,7 +43,7 @@ def flops_per_token(
     loss: LossConfig,
     teacher: Teacher | TeacherShape,
     *,
-    live: bool,
+    online: bool,
 ) -> float:
     """Returns the floating-point operations that a training step needs for each token of its blocks.
 
@@ -57,7 +57,7 @@ def flops_per_token(
         masked: Masked positions of a block.
         loss: The terms that are computed.
         teacher: Turns stored outputs into logits and relations, or runs as a whole.
-        live: Whether the teacher runs at every step.
+        online: Whether the teacher runs at every step.
     """
     shape, passes = teacher.architecture, int(loss.masked) + int(loss.whole)
     student = float(passes * architecture.operations(block_length))
@@ -71,7 +71,7 @@ def flops_per_token(
         theirs += 3 * block_length * shape.hidden * (block_length + shape.hidden)
     if loss.soft_targets > 0:
         theirs += masked * shape.hidden * vocab_size
-    if live and loss.targets:
+    if online and loss.targets:
         theirs += (int(loss.soft_targets > 0) + int(loss.whole)) * shape.operations(block_length)
         theirs += masked * shape.hidden**2 if loss.soft_targets > 0 else 0
     return 2.0 * (3.0 * student + theirs) / block_length

@@ -16,7 +16,8 @@ from .stage import Run
 
 if TYPE_CHECKING:
     from bort.corpus.dataset import Corpus
-    from bort.distillation.data import LiveTargets
+    from bort.distillation.setup import DistillationSetup
+    from bort.distillation.targets import OnlineTargets
     from bort.teacher.config import TargetConfig
     from bort.teacher.model import Teacher
     from bort.teacher.targets import Targets
@@ -87,12 +88,12 @@ def open_corpus(run: Run) -> Corpus:
     return Corpus.open(made["directory"])
 
 
-def open_targets(run: Run, teacher: Teacher, corpus: Corpus) -> Targets | LiveTargets | None:
-    """Opens the soft targets that the teacher stage made, or has the teacher run along; none where no stage needs any.
+def open_targets(run: Run, teacher: Teacher, corpus: Corpus) -> Targets | OnlineTargets | None:
+    """Return the cached targets of the teacher stage, or those of an online teacher; ``None`` if no stage needs any.
 
-    Shards that were damaged since are computed again, and that is said.
+    Damaged shards are computed again, with a warning.
     """
-    from bort.distillation.data import LiveTargets
+    from bort.distillation.targets import OnlineTargets
     from bort.teacher.build import build_targets
     from bort.teacher.targets import Targets, targets_identity
 
@@ -100,7 +101,7 @@ def open_targets(run: Run, teacher: Teacher, corpus: Corpus) -> Targets | LiveTa
         return None
     settings = target_config(run.config)
     if not run.config.impl.cache:
-        return LiveTargets(teacher, corpus, run.config.masking, settings)
+        return OnlineTargets(teacher, corpus, run.config.masking, settings)
     expected = targets_identity(teacher, corpus, run.config.masking, settings)
     directory = Path(run.inputs["teacher"]["directory"])
     with exclusive(directory):
@@ -110,6 +111,15 @@ def open_targets(run: Run, teacher: Teacher, corpus: Corpus) -> Targets | LiveTa
             run.observer.warn(f"{error} The teacher computes what is missing again.")
             build_targets(teacher, corpus, run.config.masking, settings, directory, observer=run.observer)
         return Targets.open(directory, expected)
+
+
+def open_setup(run: Run) -> DistillationSetup:
+    """Return everything that fixes a student's training: the inputs that earlier stages wrote, and the settings."""
+    from bort.distillation.setup import DistillationSetup
+
+    config, corpus, teacher = run.config, open_corpus(run), open_teacher(run)
+    targets = open_targets(run, teacher, corpus)
+    return DistillationSetup(teacher, corpus, targets, config.masking, config.loss, config.train, config.student, config.seed)
 
 
 @cache

@@ -14,6 +14,7 @@ from bort.benchmarks import speed, speed_variants
 from bort.benchmarks.cost import PAPER_TOKENS
 from bort.distillation.config import SpeedConfig
 from bort.errors import BortError, ConfigurationError
+from bort.observer import Quiet
 from bort.runtime_config import ImplConfig
 from bort.teacher.config import TeacherConfig
 
@@ -44,9 +45,9 @@ class Threads(speed._Processes):
         return self._ready(speed._Worker(thread, mine))
 
 
-def test_all_variants_train_the_same_student(monkeypatch: pytest.MonkeyPatch, listener) -> None:
+def test_all_variants_train_the_same_student(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "_Processes", Threads)
-    found = speed.compare_speed(TINY, TeacherConfig(), ImplConfig("cpu", threads=1), observer=listener)
+    found = speed.compare_speed(TINY, TeacherConfig(), ImplConfig("cpu", threads=1), observer=Quiet())
     variants = found["variants"]
     assert list(variants) == TINY.variants
     for variant in variants.values():

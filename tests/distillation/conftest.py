@@ -14,6 +14,7 @@ from bort.corpus.config import MaskingConfig
 from bort.corpus.dataset import Blocks, Corpus
 from bort.corpus.tokenizer import special_ids, tokenizer_digest
 from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
+from bort.distillation.setup import DistillationSetup
 from bort.runtime_config import ImplConfig
 from bort.teacher.build import build_targets
 from bort.teacher.config import TargetConfig
@@ -21,6 +22,7 @@ from bort.teacher.model import Teacher
 from bort.teacher.targets import Targets
 
 VOCABULARY, LENGTH = 60, 12
+IMPL = ImplConfig(device="cpu", threads=1)
 BERT_SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
 ROBERTA_SPECIAL = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
 
@@ -85,10 +87,10 @@ class World:
     representation: Targets
     logits: Targets
 
-    def arguments(self, loss: LossConfig, **changes: Any) -> dict[str, Any]:
-        """What ``distill`` needs, for the targets that the loss asks for."""
+    def setup(self, loss: LossConfig, **changes: Any) -> DistillationSetup:
+        """A setup with the targets that the loss needs."""
         targets = {"representation": self.representation, "logits": self.logits, None: None}.get(loss.targets)
-        return {
+        settings = {
             "teacher": self.teacher,
             "corpus": self.corpus,
             "targets": targets,
@@ -96,10 +98,13 @@ class World:
             "loss": loss,
             "train": TrainConfig(batch_size=4, learning_rate=5e-3, warmup_steps=2, log_every=2, heldout_blocks=None),
             "student": StudentConfig(architecture="1-2-8-12"),
-            "impl": ImplConfig(device="cpu", threads=1),
             "seed": 3,
-            **changes,
         }
+        return DistillationSetup(**{**settings, **changes})
+
+    def arguments(self, loss: LossConfig, impl: ImplConfig = IMPL, **changes: Any) -> dict[str, Any]:
+        """What ``distill`` takes beside shape, budget and folder, for the targets that the loss needs."""
+        return {"setup": self.setup(loss, **changes), "impl": impl}
 
 
 def make_world(directory: Path, family: str = "bert") -> World:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from bort.architecture import Architecture
 from bort.curve import read_curve
-from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
+from bort.distillation.config import BudgetConfig, LossConfig, StudentConfig, TrainConfig
 from bort.distillation.distill import distill
 from bort.distillation.loop import DivergenceError
 from bort.errors import BortError, ConfigurationError, RecordError
@@ -47,7 +47,7 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     ids=["representation", "paper", "masked_lm", "mixed"],
 )
 def test_each_loss_learns_and_reports_what_applies(world, listener, tmp_path: Path, loss: LossConfig, figures: set[str]) -> None:
-    result = distill(SHAPE, **world.arguments(loss), steps=30, directory=tmp_path, observer=listener)
+    result = distill(SHAPE, **world.arguments(loss), budget=BudgetConfig(steps=30), directory=tmp_path, observer=listener)
     assert set(result["heldout"]) == figures
     assert all(math.isfinite(value) for value in result["heldout"].values())
     curve = [point for point in result["curve"] if "loss" in point]
@@ -71,7 +71,7 @@ def test_the_student_is_read_by_transformers_alone(family: str, request: pytest.
 
     world = request.getfixturevalue("world" if family == "bert" else "roberta_world")
     loss = REPRESENTATION if family == "bert" else PAPER
-    result = distill(SHAPE, **world.arguments(loss), steps=3, directory=tmp_path)
+    result = distill(SHAPE, **world.arguments(loss), budget=BudgetConfig(steps=3), directory=tmp_path)
     model, report = AutoModelForMaskedLM.from_pretrained(result["student"], output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
@@ -87,7 +87,7 @@ def test_the_student_is_read_by_transformers_alone(family: str, request: pytest.
 
 def test_an_undistilled_twin_is_measured_by_the_same_targets(world, tmp_path: Path) -> None:
     arguments = world.arguments(MASKED_LM, targets=world.representation)
-    result = distill(SHAPE, **arguments, steps=3, directory=tmp_path)
+    result = distill(SHAPE, **arguments, budget=BudgetConfig(steps=3), directory=tmp_path)
     assert set(result["heldout"]) == {"mlm_accuracy", "cross_entropy", "relation_kl", "relation_cross_entropy"}
 
 
@@ -96,25 +96,26 @@ def test_the_same_call_gives_the_same_bits_and_leaves_the_global_generator(world
     expected = torch.randn(3)
     torch.manual_seed(11)
     arguments = world.arguments(REPRESENTATION, student=StudentConfig(dropout=0.2))
-    results = [distill(SHAPE, **arguments, steps=6, directory=tmp_path / name) for name in ("a", "b")]
+    results = [distill(SHAPE, **arguments, budget=BudgetConfig(steps=6), directory=tmp_path / name) for name in ("a", "b")]
     assert torch.equal(torch.randn(3), expected)
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
     assert results[0]["curve"] == results[1]["curve"]
     for change in ({"seed": 4}, {"student": StudentConfig(dropout=0.0)}):
-        other = distill(SHAPE, **{**arguments, **change}, steps=6, directory=tmp_path / str(len(list(tmp_path.iterdir()))))
+        setup, folder = replace(arguments["setup"], **change), tmp_path / str(len(list(tmp_path.iterdir())))
+        other = distill(SHAPE, setup, BudgetConfig(steps=6), folder, impl=arguments["impl"])
         assert other["curve"] != results[0]["curve"]
 
 
 def test_more_steps_go_on_from_where_it_stopped(world, listener, tmp_path: Path) -> None:
     train = TrainConfig(batch_size=4, schedule="constant", log_every=2, heldout_blocks=None)
     arguments = world.arguments(REPRESENTATION, train=train)
-    whole = distill(SHAPE, **arguments, steps=12, directory=tmp_path / "whole")
-    distill(SHAPE, **arguments, steps=4, directory=tmp_path / "parts")
-    parts = distill(SHAPE, **arguments, steps=12, directory=tmp_path / "parts", observer=listener)
+    whole = distill(SHAPE, **arguments, budget=BudgetConfig(steps=12), directory=tmp_path / "whole")
+    distill(SHAPE, **arguments, budget=BudgetConfig(steps=4), directory=tmp_path / "parts")
+    parts = distill(SHAPE, **arguments, budget=BudgetConfig(steps=12), directory=tmp_path / "parts", observer=listener)
     assert listener.steps == list(range(5, 13))
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
     assert [point for point in parts["curve"] if "loss" in point] == [point for point in whole["curve"] if "loss" in point]
-    again = distill(SHAPE, **arguments, steps=12, directory=tmp_path / "parts")
+    again = distill(SHAPE, **arguments, budget=BudgetConfig(steps=12), directory=tmp_path / "parts")
     assert again["curve"] == parts["curve"]
     assert again["heldout"] == parts["heldout"]
 
@@ -122,7 +123,7 @@ def test_more_steps_go_on_from_where_it_stopped(world, listener, tmp_path: Path)
 def test_threads_change_nothing_beyond_rounding(world, tmp_path: Path) -> None:
     before = torch.get_num_threads()
     results = [
-        distill(SHAPE, **world.arguments(PAPER, impl=ImplConfig("cpu", threads=n)), steps=10, directory=tmp_path / str(n))
+        distill(SHAPE, world.setup(PAPER), BudgetConfig(steps=10), tmp_path / str(n), impl=ImplConfig("cpu", threads=n))
         for n in (1, 2)
     ]
     assert torch.get_num_threads() == before
@@ -133,16 +134,21 @@ def test_threads_change_nothing_beyond_rounding(world, tmp_path: Path) -> None:
 def test_a_diverging_run_stops_with_its_step_and_keeps_the_last_good_checkpoint(world, tmp_path: Path) -> None:
     train = TrainConfig(batch_size=4, learning_rate=1e30, warmup_steps=0, clip=0.0, heldout_blocks=None)
     with pytest.raises(DivergenceError, match=r"diverged at step \d+ .*learning_rate") as caught:
-        distill(SHAPE, **world.arguments(REPRESENTATION, train=train), steps=20, directory=tmp_path, checkpoint_every=1)
+        distill(
+            SHAPE,
+            **world.arguments(REPRESENTATION, train=train),
+            budget=BudgetConfig(steps=20, checkpoint_every=1),
+            directory=tmp_path,
+        )
     kept = sorted((tmp_path / "checkpoints").iterdir())
     assert f"{caught.value.step - 1:09d}" in kept[-1].name
     assert not (tmp_path / "student").exists()
 
 
 def test_settings_of_another_run_are_refused(world, tmp_path: Path) -> None:
-    distill(SHAPE, **world.arguments(REPRESENTATION), steps=2, directory=tmp_path)
+    distill(SHAPE, **world.arguments(REPRESENTATION), budget=BudgetConfig(steps=2), directory=tmp_path)
     with pytest.raises(RecordError, match="other settings"):
-        distill(SHAPE, **world.arguments(REPRESENTATION, seed=9), steps=2, directory=tmp_path)
+        distill(SHAPE, **world.arguments(REPRESENTATION, seed=9), budget=BudgetConfig(steps=2), directory=tmp_path)
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(world, tmp_path: Path) -> None:
@@ -156,7 +162,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(world, tmp_path
     ]
     for arguments, message in cases:
         with pytest.raises(BortError, match=message):
-            distill(SHAPE, **arguments, steps=2, directory=tmp_path / "out")
+            distill(SHAPE, **arguments, budget=BudgetConfig(steps=2), directory=tmp_path / "out")
     with pytest.raises(ConfigurationError, match=r"budget\.steps"):
-        distill(SHAPE, **world.arguments(REPRESENTATION), steps=0, directory=tmp_path / "out")
+        distill(SHAPE, **world.arguments(REPRESENTATION), budget=BudgetConfig(steps=0), directory=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -12,8 +12,8 @@ import torch
 
 from bort.architecture import Architecture
 from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
-from bort.distillation.data import RelationMemory
 from bort.distillation.estimator import DistillEstimator
+from bort.distillation.targets import RelationMemory
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.runtime_config import ImplConfig
 
@@ -22,7 +22,7 @@ LOSS = LossConfig(hidden=1.0, relations=1.0, relation_heads=2)
 
 
 def estimator(world, measure: str = "relation_kl", loss: LossConfig = LOSS, rungs=(4, 8), **changes) -> DistillEstimator:
-    return DistillEstimator(rungs, measure, **world.arguments(loss, **changes))
+    return DistillEstimator(rungs=rungs, measure=measure, **world.arguments(loss, **changes))
 
 
 def test_climbing_a_rung_costs_the_difference_and_ends_where_a_straight_climb_does(world, tmp_path: Path, listener) -> None:
@@ -103,8 +103,7 @@ def test_what_does_not_go_together_is_refused_at_once(world, measure: str, loss:
 def test_the_fingerprint_holds_what_fixes_the_answers_and_nothing_else(world) -> None:
     base = estimator(world).fingerprint
     assert estimator(world, rungs=(2, 4)).fingerprint == base
-    faster = estimator(world)
-    faster.impl.threads = 2
+    faster = estimator(world, impl=ImplConfig("cpu", threads=2))
     assert faster.fingerprint == base
     assert estimator(world, seed=4).fingerprint != base
     for change in ({"initialisation": "teacher"}, {"dropout": 0.1}, {"initializer_range": 0.01}):

@@ -15,6 +15,7 @@ from bort.candidate import Estimator
 from bort.distillation.config import LossConfig
 from bort.distillation.estimator import DistillEstimator
 from bort.distillation.supernet.estimator import SupernetEstimator
+from bort.distillation.supernet.training import SupernetTraining
 from bort.errors import BortError
 from bort.observer import Quiet
 from bort.search.config import BoundConfig, JournalStorageConfig, OseConfig, SearchConfig
@@ -23,6 +24,7 @@ from bort.search.estimators import ProxyEstimator, TableEstimator
 from bort.search.problem import Problem
 from bort.search.space import SearchSpace
 from bort.search.worker import run_search
+from tests.distillation.conftest import IMPL
 
 SPACE = SearchSpace([1, 2], [2], [8, 16], [12])
 LOSS = LossConfig(relations=1.0, relation_heads=2)
@@ -33,13 +35,11 @@ Make = Callable[[Path, int], Estimator]
 @pytest.fixture(params=["distill", "supernet", "table", "proxy"])
 def make(request: pytest.FixtureRequest, world: Any) -> Make:
     def distill(folder: Path, seed: int) -> Estimator:
-        return DistillEstimator((2, 4), "relation_kl", **world.arguments(LOSS, seed=seed))
+        return DistillEstimator(rungs=(2, 4), measure="relation_kl", **world.arguments(LOSS, seed=seed))
 
     def supernet(folder: Path, seed: int) -> Estimator:
-        return SupernetEstimator(
-            list(SPACE), steps=4, samples=1, sandwich=True, checkpoint_every=2, measure="relation_kl", directory=folder / "shared",
-            **world.arguments(LOSS, seed=seed),
-        )  # fmt: skip
+        training = SupernetTraining(world.setup(LOSS, seed=seed), list(SPACE), steps=4, samples=1, sandwich=True)
+        return SupernetEstimator(training, "relation_kl", folder / "shared", impl=IMPL, checkpoint_every=2)
 
     def table(folder: Path, seed: int) -> Estimator:
         rows = ["depth,heads,hidden,intermediate,steps,error"]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from bort.architecture import Architecture
 from bort.curve import read_curve
-from bort.distillation.config import LossConfig, StudentConfig
+from bort.distillation.config import BudgetConfig, LossConfig, StudentConfig
 from bort.distillation.distill import distill
 from tests.distillation.conftest import Listener, World, make_world
 
@@ -30,10 +30,9 @@ def run(world: World, directory: Path, observer: Listener) -> dict:
     arguments = world.arguments(
         LossConfig(masked_lm=0.5, hidden=1.0, relations=1.0, relation_heads=2), student=StudentConfig(dropout=0.1)
     )
-    arguments["train"].accumulate = 2
-    arguments["train"].log_every = 3
-    arguments["train"].evaluate_every = 5
-    return distill(SHAPE, **arguments, steps=STEPS, directory=directory, checkpoint_every=EVERY, observer=observer)
+    train = arguments["setup"].train
+    train.accumulate, train.log_every, train.evaluate_every = 2, 3, 5
+    return distill(SHAPE, **arguments, budget=BudgetConfig(STEPS, checkpoint_every=EVERY), directory=directory, observer=observer)
 
 
 class Killer(Listener):

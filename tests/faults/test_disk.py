@@ -19,7 +19,7 @@ from safetensors import safe_open
 from bort.corpus import shards as parts
 from bort.corpus.build import build_corpus
 from bort.corpus.config import CorpusConfig
-from bort.distillation.config import LossConfig
+from bort.distillation.config import BudgetConfig, LossConfig
 from bort.distillation.distill import distill
 from bort.errors import BortError
 from bort.files import disk_full
@@ -158,7 +158,9 @@ def distillation(world: World) -> Callable[[Path], Any]:
 
     def work(folder: Path) -> Any:
         arguments = world.arguments(LossConfig(hidden=1.0, relations=1.0, relation_heads=2))
-        result = distill(Architecture(1, 2, 8, 12), **arguments, steps=6, directory=folder, checkpoint_every=2, observer=Quiet())
+        result = distill(
+            Architecture(1, 2, 8, 12), **arguments, budget=BudgetConfig(6, checkpoint_every=2), directory=folder, observer=Quiet()
+        )
         curve = [{key: value for key, value in point.items() if "second" not in key} for point in result["curve"]]
         return result["heldout"], curve, (folder / "student" / "model.safetensors").read_bytes()
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bort.architecture import Architecture
-from bort.distillation.config import LossConfig, TrainConfig
+from bort.distillation.config import BudgetConfig, LossConfig, TrainConfig
 from bort.distillation.distill import distill
 from bort.observer import Observer, Quiet
 from bort.tracking.config import TrackingConfig
@@ -81,7 +81,8 @@ def recording_costs(folder: Path, steps: int, rounds: int) -> dict[str, Any]:
             place = folder / f"{number}-{name}"
             tracker = Tracker(TrackingConfig(uri=proxy.uri, timeout=2), place)
             observer = Turns(Recording(tracker.run("distill", key="distill")))
-            distill(Architecture(2, 2, 32, 64), **arguments, steps=steps, directory=place / "student", observer=observer)
+            shape, budget = Architecture(2, 2, 32, 64), BudgetConfig(steps)
+            distill(shape, **arguments, budget=budget, directory=place / "student", observer=observer)
             turns[name].append(observer.seconds)
             began = time.perf_counter()
             assert tracker.sync().error

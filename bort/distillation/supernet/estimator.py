@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from bort.architecture import Architecture
 from bort.candidate import Evaluation, SharedCost, Theta
-from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
 from bort.distillation.estimator import ANSWERS, Answers, check_measure
 from bort.errors import BortError
 from bort.files import digest, translate_disk_full
@@ -18,13 +17,8 @@ from bort.observer import Observer
 from bort.runtime_config import ImplConfig
 
 if TYPE_CHECKING:
-    from bort.corpus.config import MaskingConfig
-    from bort.corpus.dataset import Corpus
-    from bort.distillation.data import LiveTargets
     from bort.distillation.supernet.training import SupernetTraining
     from bort.distillation.supernet.weights import Supernet
-    from bort.teacher.model import Teacher
-    from bort.teacher.targets import Targets
 
 
 class SupernetEstimator:
@@ -35,66 +29,34 @@ class SupernetEstimator:
     transformers model.
 
     Args:
-        shapes: The search space.
-        steps: Steps of the shared training.
-        samples: Slices that are drawn in each step.
-        sandwich: Whether the largest and the smallest slice are in every step.
-        checkpoint_every: Steps between two checkpoints of the shared training.
-        measure: The held-out figure that is the error e: a key of :data:`bort.distillation.estimator.MEASURES`.
+        training: The shared training.
+        measure: The held-out metric that is the error e: a key of :data:`bort.distillation.estimator.MEASURES`.
         directory: Where the weight-sharing student is kept; the same for all workers.
-        teacher: The teacher.
-        corpus: The blocks.
-        targets: The teacher's outputs, or none for masked LM alone.
-        masking: How blocks are masked.
-        loss: The terms of the loss.
-        train: The settings of training.
-        student: Initialisation and dropout.
-        impl: How training is carried out.
-        seed: Seeds the shared training.
+        impl: Device, precision and threads.
+        checkpoint_every: Steps between two checkpoints of the shared training.
 
     Raises:
-        ConfigurationError: The relation heads do not divide a hidden size, or the measure does not go with
-            loss and targets.
+        ConfigurationError: The relation heads do not divide a hidden size, or the measure does not go with loss and targets.
     """
 
     name = "supernet"
     rungs: Sequence[int] = (0,)
 
     def __init__(
-        self,
-        shapes: Sequence[Architecture],
-        *,
-        steps: int,
-        samples: int,
-        sandwich: bool,
-        checkpoint_every: int,
-        measure: str,
-        directory: Path,
-        teacher: Teacher,
-        corpus: Corpus,
-        targets: Targets | LiveTargets | None,
-        masking: MaskingConfig,
-        loss: LossConfig,
-        train: TrainConfig,
-        student: StudentConfig,
-        impl: ImplConfig,
-        seed: int,
+        self, training: SupernetTraining, measure: str, directory: Path, *, impl: ImplConfig, checkpoint_every: int
     ) -> None:
-        loss.check()
-        check_measure(measure, loss, targets.kind if targets is not None else None)
-        for hidden in sorted({shape.hidden for shape in shapes}):
-            loss.check_widths(hidden, teacher.architecture.hidden)
-        self.shapes, self.steps, self.samples, self.sandwich = list(shapes), steps, samples, sandwich
-        self.checkpoint_every, self.measure, self.directory = checkpoint_every, measure, Path(directory)
-        self.teacher, self.corpus, self.targets, self.masking = teacher, corpus, targets, masking
-        self.loss, self.train, self.student = loss, replace(train, evaluate_every=0), student
-        self.impl, self.seed = impl, seed
+        setup = training.setup
+        check_measure(measure, setup.loss, setup.kind)
+        for shape in {shape.hidden: shape for shape in training.shapes}.values():
+            setup.check(shape)
+        self.training = replace(training, setup=replace(setup, train=replace(setup.train, evaluate_every=0)))
+        self.measure, self.directory, self.impl, self.checkpoint_every = measure, Path(directory), impl, checkpoint_every
         self._trained: tuple[Supernet, SharedCost] | None = None
 
     @property
     def fingerprint(self) -> str:
         """Identifies everything that fixes the answers."""
-        return digest({"estimator": self.name, "measure": self.measure, "training": self._training().fingerprint})
+        return digest({"estimator": self.name, "measure": self.measure, "training": self.training.fingerprint})
 
     def shared_cost(self) -> SharedCost:
         """Returns what the shared training has cost, over all its starts."""
@@ -142,47 +104,28 @@ class SupernetEstimator:
         from bort.distillation.objective import Objective
         from bort.runtime import carried_out
 
-        source = BatchSource(self.corpus, self.masking, self.loss, self.targets)
-        objective = Objective(self.loss, self.teacher)
-        if self.loss.hidden > 0:
+        setup = self.training.setup
+        source, objective = BatchSource(setup), Objective(setup)
+        if setup.loss.hidden > 0:
             objective.measure_variance(source.sample())
         with carried_out(self.impl):
-            batches = source.heldout_batches(self.train.batch_size, self.train.heldout_blocks)
+            batches = source.heldout_batches(setup.train.batch_size, setup.train.heldout_blocks)
             figures = objective.figures(supernet.eval().network(architecture), batches)
         with translate_disk_full(directory):
-            supernet.extract(architecture).save(directory / STUDENT, self.teacher.tokenizer)
+            supernet.extract(architecture).save(directory / STUDENT, setup.teacher.tokenizer)
         return figures, str(directory / STUDENT)
 
-    def _training(self) -> SupernetTraining:
-        from bort.distillation.supernet.training import SupernetTraining
-
-        return SupernetTraining(
-            self.shapes,
-            self.steps,
-            self.samples,
-            self.sandwich,
-            self.teacher,
-            self.corpus,
-            self.targets,
-            self.masking,
-            self.loss,
-            self.train,
-            self.student,
-            self.seed,
-        )
-
     def _supernet(self, observer: Observer | None) -> tuple[Supernet, SharedCost]:
-        from bort.distillation.data import memory_for
         from bort.distillation.supernet.training import train_supernet
         from bort.observer import Quiet
 
         if self._trained is None:
             self._trained = train_supernet(
-                self._training(),
+                self.training,
                 self.directory,
                 impl=self.impl,
                 checkpoint_every=self.checkpoint_every,
-                memory=memory_for(self.teacher, self.targets, self.corpus.block_length, self.loss, self.impl),
+                memory=self.training.setup.relation_memory(self.impl.memory_megabytes),
                 observer=observer or Quiet(),
             )
         return self._trained

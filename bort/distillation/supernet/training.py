@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,13 +21,14 @@ from bort.architecture import Architecture
 from bort.candidate import SharedCost
 from bort.checkpoints import CheckpointFolder
 from bort.corpus.order import BlockOrder
-from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
 from bort.distillation.data import Batch, BatchSource
-from bort.distillation.distill import CHECKPOINTS, training_identity
+from bort.distillation.distill import CHECKPOINTS
 from bort.distillation.loop import Ended, Loop
 from bort.distillation.objective import Objective
+from bort.distillation.setup import DistillationSetup
 from bort.distillation.student import StudentModel
 from bort.distillation.supernet.weights import Supernet
+from bort.distillation.targets import RelationMemory
 from bort.errors import RecordError
 from bort.files import atomic_path, digest, read_json, translate_disk_full, write_json
 from bort.locks import exclusive
@@ -35,13 +36,6 @@ from bort.observer import Observer
 from bort.randomness import seeded_generator
 from bort.runtime import carried_out, make_trainer, quiet_lightning
 from bort.runtime_config import ImplConfig
-
-if TYPE_CHECKING:
-    from bort.corpus.config import MaskingConfig
-    from bort.corpus.dataset import Corpus
-    from bort.distillation.data import LiveTargets, RelationMemory
-    from bort.teacher.model import Teacher
-    from bort.teacher.targets import Targets
 
 WEIGHTS = "supernet.safetensors"
 RECORD = "supernet.json"
@@ -55,32 +49,18 @@ class SupernetTraining:
     """Everything that fixes a shared training.
 
     Args:
+        setup: Teacher, data, loss and optimizer.
         shapes: The space.
         steps: Steps; each trains ``samples`` slices and, with ``sandwich``, the largest and the smallest.
         samples: Slices that are drawn in each step.
         sandwich: Whether the largest and the smallest slice are in every step.
-        teacher: The teacher.
-        corpus: The blocks.
-        targets: The teacher's outputs.
-        masking: How blocks are masked.
-        loss: The terms of the loss.
-        train: The optimizer and the batches.
-        student: Initialisation and dropout.
-        seed: Seeds weights, order, dropout and draws.
     """
 
+    setup: DistillationSetup
     shapes: Sequence[Architecture]
     steps: int
     samples: int
     sandwich: bool
-    teacher: Teacher
-    corpus: Corpus
-    targets: Targets | LiveTargets | None
-    masking: MaskingConfig
-    loss: LossConfig
-    train: TrainConfig
-    student: StudentConfig
-    seed: int
 
     @property
     def networks(self) -> int:
@@ -90,15 +70,12 @@ class SupernetTraining:
     @property
     def fingerprint(self) -> str:
         """Identifies the training, all its settings and the space."""
-        identity = training_identity(
-            self.teacher, self.corpus, self.targets, self.masking, self.loss, self.train, self.student, self.seed
-        )
         own = {"steps": self.steps, "samples": self.samples, "sandwich": self.sandwich}
-        return digest({"supernet": own, "shapes": sorted(map(str, self.shapes)), **identity})
+        return digest({"supernet": own, "shapes": sorted(map(str, self.shapes)), **self.setup.identity()})
 
     def draw(self, key: Sequence[int]) -> list[Architecture]:
         """Returns the slices of the batch that ``key`` stands for, drawn ones without repetition."""
-        generator = seeded_generator(self.seed, _DRAW_STREAM, *key)
+        generator = seeded_generator(self.setup.seed, _DRAW_STREAM, *key)
         drawn = generator.choice(len(self.shapes), size=min(self.samples, len(self.shapes)), replace=False)
         return [self.shapes[int(index)] for index in drawn]
 
@@ -147,7 +124,8 @@ def _trained(
     observer: Observer,
 ) -> tuple[Supernet, SharedCost]:
     fingerprint = training.fingerprint
-    supernet = Supernet(training.shapes, training.teacher, training.student, seed=training.seed, project=training.loss.hidden > 0)
+    setup = training.setup
+    supernet = Supernet(training.shapes, setup.teacher, setup.student, seed=setup.seed, project=setup.loss.hidden > 0)
     record = directory / RECORD
     if record.exists():
         known = read_json(record)
@@ -157,7 +135,7 @@ def _trained(
         return supernet, SharedCost(**known["cost"])
     checkpoints = CheckpointFolder(directory / CHECKPOINTS, fingerprint)
     ended = _run(training, supernet, directory, checkpoints, impl, checkpoint_every, memory, observer)
-    tokens = ended.steps * training.networks * training.train.batch_size * training.corpus.block_length
+    tokens = ended.steps * training.networks * setup.tokens_per_step
     cost = SharedCost(ended.steps * training.networks, tokens, ended.processor_seconds, ended.seconds)
     with translate_disk_full(directory):
         _save(supernet, directory / WEIGHTS)
@@ -177,12 +155,10 @@ def _run(
     memory: RelationMemory | None,
     observer: Observer,
 ) -> Ended:
-    from bort.distillation.data import LiveTargets
-
-    train, teacher, targets = training.train, training.teacher, training.targets
-    source = _Source(training.corpus, training.masking, training.loss, targets, memory)
-    order = BlockOrder(source.count("train", train.blocks), train.batch_size, training.seed)
-    live = targets if isinstance(targets, LiveTargets) else None
+    setup = training.setup
+    train, teacher = setup.train, setup.teacher
+    source = _Source(setup, memory)
+    order = BlockOrder(source.count("train", train.blocks), train.batch_size, setup.seed)
     with carried_out(impl) as kind:
         with quiet_lightning():
             trainer = make_trainer(impl, kind, train.accumulate)
@@ -192,13 +168,13 @@ def _run(
             supernet.to(trainer.strategy.root_device)
             return Loop(
                 student=cast(StudentModel, supernet),
-                objective=_Sandwich(training, live),
+                objective=_Sandwich(training),
                 source=source,
                 order=order,
                 train=train,
                 steps=training.steps,
                 budget=None,
-                seed=training.seed,
+                seed=setup.seed,
                 checkpoints=checkpoints,
                 checkpoint_every=checkpoint_every,
                 directory=directory,
@@ -221,8 +197,8 @@ class _Source(BatchSource):
 class _Sandwich(Objective):
     """The mean loss of a step's slices."""
 
-    def __init__(self, training: SupernetTraining, live: LiveTargets | None) -> None:
-        super().__init__(training.loss, training.teacher, live)
+    def __init__(self, training: SupernetTraining) -> None:
+        super().__init__(training.setup)
         self.training = training
 
     def terms(self, student: StudentModel, batch: Batch) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from bort.distillation.supernet.training import SupernetTraining, train_supernet
 from bort.distillation.supernet.weights import Extent, Supernet
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.observer import Quiet
+from tests.distillation.conftest import IMPL
 
 SHAPES = [Architecture(d, a, h, i) for d in (1, 2, 3) for a in (2, 4) for h in (8, 16) for i in (12, 20)]
 LOSS = LossConfig(hidden=1.0, relations=1.0, relation_heads=2)
@@ -25,14 +26,14 @@ MASKED = LossConfig(soft_targets=1.0)
 
 
 def training(world: Any, loss: LossConfig = LOSS, **changes: Any) -> SupernetTraining:
-    given = {name: value for name, value in world.arguments(loss).items() if name not in ("impl",)}
-    return SupernetTraining(**{"shapes": SHAPES, "steps": 6, "samples": 2, "sandwich": True, **given, **changes})
+    own = {"shapes": SHAPES, "steps": 6, "samples": 2, "sandwich": True}
+    own |= {name: changes.pop(name) for name in own if name in changes}
+    return SupernetTraining(world.setup(loss, **changes), **own)
 
 
 def train(world: Any, directory: Path, loss: LossConfig = LOSS, observer: Any = None, **changes: Any) -> Supernet:
-    impl = world.arguments(loss)["impl"]
     made, _ = train_supernet(
-        training(world, loss, **changes), directory, impl=impl, checkpoint_every=2, memory=None, observer=observer or Quiet()
+        training(world, loss, **changes), directory, impl=IMPL, checkpoint_every=2, memory=None, observer=observer or Quiet()
     )
     return made
 
@@ -133,7 +134,7 @@ def test_training_teaches_every_slice(world, tmp_path: Path) -> None:
         one = estimator(world, tmp_path / "unused")
         return one._measure(bank, shape, tmp_path / "models" / str(shape))[0]["hidden_mse"]
 
-    start = Supernet(SHAPES, world.teacher, world.arguments(LOSS)["student"], seed=3, project=True)
+    start = Supernet(SHAPES, world.teacher, world.setup(LOSS).student, seed=3, project=True)
     trained = train(world, tmp_path / "a", steps=30)
     for shape in (SHAPES[0], SHAPES[7], SHAPES[-1]):
         assert error(trained, shape) < error(start, shape)
@@ -175,7 +176,7 @@ def test_draws_are_a_function_of_seed_and_batch(world) -> None:
     drawn = {shape for number in range(60) for shape in one.draw([0, number])}
     assert drawn == set(SHAPES)
     assert all(len(set(one.draw([1, number]))) == 3 for number in range(20))
-    assert [one.draw([0, n]) for n in range(5)] != [replace(one, seed=4).draw([0, n]) for n in range(5)]
+    assert [one.draw([0, n]) for n in range(5)] != [replace(one, setup=replace(one.setup, seed=4)).draw([0, n]) for n in range(5)]
 
 
 def _ask(world: Any, directory: Path, answers: Any) -> None:
@@ -196,9 +197,9 @@ def test_workers_that_need_it_at_once_train_it_once(world, tmp_path: Path) -> No
     assert (tmp_path / shared.RECORD).exists()
 
 
-def estimator(world: Any, directory: Path, **changes: Any) -> SupernetEstimator:
-    own = {"steps": 6, "samples": 2, "sandwich": True, "checkpoint_every": 2, "measure": "relation_kl"}
-    return SupernetEstimator(SHAPES, directory=directory, **{**own, **world.arguments(LOSS), **changes})
+def estimator(world: Any, directory: Path, measure: str = "relation_kl", **changes: Any) -> SupernetEstimator:
+    loss = changes.pop("loss", LOSS)
+    return SupernetEstimator(training(world, loss, **changes), measure, directory, impl=IMPL, checkpoint_every=2)
 
 
 def test_the_shared_training_is_charged_once_and_candidates_cost_no_steps(world, tmp_path: Path, listener) -> None:
