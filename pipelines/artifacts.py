@@ -19,9 +19,10 @@ _FRONT_COLUMNS = ("name", "depth", "heads", "hidden", "intermediate", "theta", "
 def record(run: Run, result: Mapping[str, Any]) -> None:
     """Writes both tables, and records them with the certificate and, where runs are tracked, the figures of the search."""
     from bort.search.table import TABLE, write_rows
+    from bort.search.w import ranked
 
     folder = Path(run.directory)
-    candidates = sorted(result["candidates"], key=lambda row: (row["w"] is None, -(row["w"] or 0.0), row["number"]))
+    candidates = ranked(result["candidates"])
     # The percentiles of a measured latency have columns of their own.
     percentiles = list(dict.fromkeys(name for row in candidates for name in row["percentiles"]))
     rows = [{**row, **row["percentiles"]} for row in candidates]

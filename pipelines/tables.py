@@ -86,7 +86,9 @@ def teacher(result: dict[str, Any]) -> RenderableType:
 
 def search(result: Mapping[str, Any]) -> RenderableType:
     """The best candidates by W, the winner first."""
-    scored = sorted((item for item in result["candidates"] if item.get("w") is not None), key=lambda item: -item["w"])
+    from bort.search.w import ranked
+
+    scored = ranked(item for item in result["candidates"] if item.get("w") is not None)
     measured = result["latency"]["name"] != "operations"
     rows = [
         (

@@ -47,7 +47,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "finetuning": {"tasks", "teacher"},
     "export": {"measure"},
     "benchmarks": {"corpus", "distillation", "export", "finetuning", "measure", "search", "tasks", "teacher"},
-    "report": {"benchmarks", "measure"},
+    "report": {"benchmarks", "measure", "search"},
 }
 #: Who may import what is outside; nobody in the library reads Hydra's configurations or writes to a console.
 OUTSIDE: dict[str, set[str]] = {

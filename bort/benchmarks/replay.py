@@ -26,8 +26,8 @@ from bort.search.estimator_config import TableErrorConfig
 from bort.search.estimators import TableEstimator
 from bort.search.pareto import kendall_tau
 from bort.search.problem import Problem
-from bort.search.study import usable
 from bort.search.table import read_table
+from bort.search.w import check_winner, precedence, usable
 from bort.search.worker import run_search
 
 Array = npt.NDArray[np.float64]
@@ -227,19 +227,22 @@ class Bench:
         return replace(self.problem, estimator=self._estimator.with_errors(self.draws.draw(seed), f"drawn {seed}"))
 
     def exhaustive(self, problem: Problem) -> list[tuple[float, str]]:
-        """Returns W and name of every candidate that the exhaustive search could choose, the best first.
+        """Return W and name of every candidate that the exhaustive search could choose, the best first.
 
         Raises:
-            BortError: Every training failed.
+            BortError: Every training failed, or no W is above 0 with the scale of the error.
         """
-        last, scored = self._estimator.rungs[-1], []
+        last, errors = self._estimator.rungs[-1], []
         for candidate in problem.feasible:
             error = problem.estimator.evaluate(candidate.architecture, candidate.theta, last, Path(), Quiet()).error
             if usable(error):
-                scored.append((problem.w(candidate, error), str(candidate.architecture)))
-        if not scored:
+                errors.append((candidate, error))
+        if not errors:
             raise BortError(f"{self.table.path} holds no candidate within the limits whose training did not fail.")
-        return sorted(scored, reverse=True)
+        scored = [(problem.w(candidate, error), candidate) for candidate, error in errors]
+        scored.sort(key=lambda row: precedence(row[0], row[1].index))
+        check_winner(scored[0][0], (error for _, error in errors), problem.scale)
+        return [(w, str(candidate.architecture)) for w, candidate in scored]
 
     def replay(self, job: tuple[str, str, int]) -> list[Outcome]:
         """Returns the outcomes of one table, strategy and seed at every budget."""
@@ -255,8 +258,8 @@ class Bench:
             try:
                 found = run_search(problem, config, seed=seed, storage=MemoryStorageConfig(), directory=Path(folder))
             except BortError:
-                # Everything that it trained failed, where there is something that fails.
-                if len(self.exhaustive(problem)) == candidates:
+                # Everything that it trained may have failed, or be worth W = 0.
+                if sum(w > 0 for w, _ in self.exhaustive(problem)) == candidates:
                     raise
                 return Outcome(table, strategy, budget, seed, "", name, 1.0, budget)
         winner = found["winner"]

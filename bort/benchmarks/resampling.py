@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from bort.architecture import Architecture
 from bort.randomness import keyed_generator
-from bort.search.study import usable
 from bort.search.table import ErrorTable
+from bort.search.w import usable
 
 Array = npt.NDArray[np.float64]
 _STREAM = 0x7461626C65

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 
 from bort.errors import RecordError
 from bort.record import SCHEMA
+from bort.search.w import savings, usable, w
 
 Record = Mapping[str, Any]
 
@@ -174,20 +175,20 @@ class Findings:
         return str(_record(self.search, "latency").get("name", "operations")) != "operations"
 
     def savings(self, candidate: Record) -> float | None:
-        """Returns a candidate's size-latency product (p(T) − p)/p(T) · (i(T) − i)/i(T)."""
+        """Return the savings of a candidate, see :func:`bort.search.w.savings`."""
         maximum, latency = self.maximum, candidate.get("latency", candidate.get("operations"))
         if maximum is None or not is_number(latency):
             return None
-        return (maximum[0] - float(candidate["parameters"])) / maximum[0] * ((maximum[1] - float(latency)) / maximum[1])
+        return savings(float(candidate["parameters"]), float(latency), *maximum)
 
     @property
     def reciprocal(self) -> bool:
-        """Whether W = savings / e holds for the winner, so that lines of equal W can be drawn."""
-        w, error = self.winner.get("w"), self.winner.get("error")
-        savings = self.savings(self.winner) if self.winner else None
-        if savings is None or not is_number(w) or not is_number(error) or not error:
+        """Whether W of the winner is that of the reciprocal scale, for which lines of equal W are drawn."""
+        recorded, error = self.winner.get("w"), self.winner.get("error")
+        saved = self.savings(self.winner) if self.winner else None
+        if saved is None or not is_number(recorded) or not is_number(error) or not usable(error):
             return False
-        return math.isclose(float(w), savings / float(error), rel_tol=1e-6)
+        return math.isclose(float(recorded), w(saved, float(error)), rel_tol=1e-6)
 
     # The student.
 

@@ -10,6 +10,7 @@ from bort.report.drawing import Canvas, Drawing, canvas, finish
 from bort.report.formatting import big, figure, percent, tick
 from bort.report.reading import Findings, Record, candidate_curve, is_number
 from bort.report.theme import LIGHT
+from bort.search.w import error_for
 
 #: Keeps a name legible where it lies over dots and lines.
 HALO = {"facecolor": LIGHT["paper"], "edgecolor": "none", "pad": 1.0, "alpha": 0.85}
@@ -160,7 +161,8 @@ def cost(findings: Findings) -> Drawing | None:
         axes.xaxis.set_major_formatter(lambda value, _position: f"{value:,.0f}")
         axes.set_xlabel("training steps spent, over all candidates")
         axes.set_ylabel("best W so far")
-        first = next(row for row in rows if row["w"] == rows[-1]["w"])
+        # Of equal W, a later row names the winner.
+        first = next(row for row in rows if (row["w"], row.get("name")) == (rows[-1]["w"], rows[-1].get("name")))
         share = "."
         if is_number(exhaustive) and exhaustive:
             part = f"{percent(x[-1] / exhaustive)} of what the exhaustive search costs"
@@ -279,14 +281,16 @@ def _clear_side(axes: Any, point: tuple[float, float], letters: int, others: Seq
 
 
 def _equal_w(axes: Any, best: float, box: tuple[float, float, float, float]) -> None:
-    """Draws the rays e = saving / W, the winner's own among them, and names each where it leaves the picture."""
+    """Draw the rays of equal W, the winner's among them, and label each where it leaves the axes."""
     x_low, x_high, y_low, y_high = box
+    x_low = max(x_low, 0.0)
     for share in (0.7, 0.8, 0.9, 1.0, 1.1, 1.2):
         w = best * share
         own = share == 1.0
+        slope = error_for(w, 1.0)
         axes.plot(
             [x_low, x_high],
-            [x_low / w, x_high / w],
+            [x_low * slope, x_high * slope],
             color=LIGHT["student"] if own else LIGHT["faint"],
             linewidth=1.3 if own else 0.8,
             linestyle=(0, (5, 3)) if own else "-",
@@ -294,12 +298,12 @@ def _equal_w(axes: Any, best: float, box: tuple[float, float, float, float]) -> 
             scalex=False,
             scaley=False,
         )
-        end = min(x_high, y_high * w)
-        if x_low < end and y_low < end / w <= y_high:
+        end = min(x_high, y_high / slope)
+        if x_low < end and y_low < end * slope <= y_high:
             inside = end == x_high
             axes.annotate(
                 f"W = {figure(w)}",
-                (end, end / w),
+                (end, end * slope),
                 xytext=(4, 0) if inside else (0, 3),
                 textcoords="offset points",
                 va="center" if inside else "bottom",

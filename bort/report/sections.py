@@ -13,6 +13,7 @@ from bort.report.formatting import figure as digits
 from bort.report.html import Cell, figure, note, paragraph, section, table
 from bort.report.reading import HELDOUT, TITLES, Findings, Record, is_number
 from bort.report.student_figures import ORDER
+from bort.search.w import ranked, share_saved
 
 #: Our names of tasks that the leaderboards call otherwise.
 _NAMES = {"mnli": "mnli_matched"}
@@ -247,15 +248,17 @@ def _why_words(findings: Findings) -> str:
         if space
         else f"{len(findings.candidates)} candidates were trained"
     )
-    words = f"{asked}, and {winner['name']} has the largest W: what it saves in parameters and in latency, divided by its error."
+    complement = (findings.search.get("error") or {}).get("scale") == "complement"
+    factor = "times one minus its error" if complement else "divided by its error"
+    words = f"{asked}, and {winner['name']} has the largest W: what it saves in parameters and in latency, {factor}."
     saved = findings.savings(winner)
     if saved is None or not findings.maximum:
         return words
     p, i = findings.maximum
     top = (findings.search.get("maximum_point") or {}).get("name", "T")
     words += (
-        f" It saves {percent(1 - float(winner['parameters']) / p)} of the parameters and "
-        f"{percent(1 - float(winner['latency']) / i)} of the {'latency' if findings.measured_latency else 'operations'} "
+        f" It saves {percent(share_saved(float(winner['parameters']), p))} of the parameters and "
+        f"{percent(share_saved(float(winner['latency']), i))} of the {'latency' if findings.measured_latency else 'operations'} "
         f"of the maximum point {top}."
     )
     reference = (findings.search.get("correlation") or {}).get("reference") or {}
@@ -294,7 +297,7 @@ def _candidates(findings: Findings) -> str:
     fronts = {row.get("name") for row in findings.search.get("front") or []}
     winner = findings.winner.get("name")
     rows = []
-    for item in sorted(findings.candidates, key=lambda item: -(item.get("w") or 0.0)):
+    for item in ranked(findings.candidates):
         own = item.get("name") == winner
         rows.append(
             [

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bort.architecture import Architecture
 from bort.candidate import Theta
 from bort.search.problem import Problem
-from bort.search.study import Entry, usable
-
-if TYPE_CHECKING:
-    pass
+from bort.search.study import Entry
+from bort.search.w import usable
 
 
 @dataclass(frozen=True)
@@ -23,6 +21,7 @@ class CandidateRecord:
         name: The architecture, as ``D4-A8-H1024-I768``.
         architecture: The shape.
         theta: Its θ.
+        index: Its index in the ordered space, which decides between candidates of equal W.
         number: Its trial's number in the study.
         fingerprint: Digest by which it is known.
         state: ``complete`` (trained to the last rung), ``pruned`` (dropped on the way) or ``failed`` (diverged).
@@ -45,6 +44,7 @@ class CandidateRecord:
     name: str
     architecture: Architecture
     theta: Theta
+    index: int
     number: int
     fingerprint: str
     state: str
@@ -80,6 +80,7 @@ def candidate_record(entry: Entry, problem: Problem) -> CandidateRecord:
         name=str(candidate.architecture),
         architecture=candidate.architecture,
         theta=dict(candidate.theta),
+        index=candidate.index,
         number=entry.number,
         fingerprint=candidate.fingerprint,
         state=entry.state,

@@ -42,7 +42,7 @@ class SearchConfig:
         max_operations: Largest count of multiply-adds allowed; no limit when empty.
         max_latency_ms: Largest measured latency allowed, in milliseconds; no limit when empty. Needs a measured latency.
         thetas: Θ, the hyperparameter sets: training settings that replace the defaults. Each is tried with each architecture.
-        error_scale: How e enters W: ``reciprocal`` 1/e, ``relative`` e(T)/e, or ``complement`` 1 − e.
+        error_scale: How e enters W: ``reciprocal`` 1/e, ``relative`` e(T)/e, or ``complement`` 1 − e, which is 0 for e >= 1.
         maximum_point_error: e(T), for ``relative``.
     """
 

@@ -13,7 +13,7 @@ from bort.errors import BortError
 from bort.files import digest
 from bort.search.config import SearchConfig
 from bort.search.space import SearchSpace, check_dominates
-from bort.search.w import scaled
+from bort.search.w import ErrorScale, savings, w
 
 #: A measured median scatters: a candidate within this share above T's latency counts as being as fast as T.
 LATENCY_TOLERANCE = 0.05
@@ -29,8 +29,7 @@ class Candidate:
         theta: Training settings that replace the defaults.
         parameters: p, exact.
         latency: i, in the unit of the problem's latency.
-        savings: The size-latency product (p(T) − p)/p(T) · (i(T) − i)/i(T), from 0 to 1: all of W but its error. It is 0 where a
-            measured latency lies above T's.
+        savings: The factors of W before the error, see :func:`bort.search.w.savings`.
         fingerprint: Digest by which the candidate is known again.
     """
 
@@ -105,15 +104,20 @@ class Problem:
         return self.parameters(self.maximum_point), self.latency(self.maximum_point)
 
     @cached_property
+    def scale(self) -> ErrorScale:
+        """The last factor of W."""
+        return ErrorScale(self.search.error_scale, self.search.maximum_point_error)
+
+    @cached_property
     def candidates(self) -> list[Candidate]:
         """Every candidate, ordered by (p, i), then by shape, then by θ; the ones beyond the limits included."""
         p_max, i_max = self.maximum
         found: list[Candidate] = []
         for shape in self.space.ordered_by(self.parameters, self.latency):
             p, i = self.parameters(shape), self.latency(shape)
-            savings = (p_max - p) / p_max * (max(0.0, i_max - i) / i_max)
+            saved = savings(p, i, p_max, i_max)
             for theta in self.search.thetas:
-                found.append(Candidate(len(found), shape, dict(theta), p, i, savings, fingerprint(shape, theta)))
+                found.append(Candidate(len(found), shape, dict(theta), p, i, saved, fingerprint(shape, theta)))
         return found
 
     @cached_property
@@ -136,8 +140,8 @@ class Problem:
         return {name: value / limit - 1.0 for name, (value, limit) in figures.items() if limit is not None}
 
     def w(self, candidate: Candidate, error: float) -> float:
-        """Returns the W-coefficient of a candidate with error e, in the scale that the search asks for."""
-        return scaled(candidate.savings, error, scale=self.search.error_scale, e_max=self.search.maximum_point_error)
+        """Return W of a candidate with this error."""
+        return w(candidate.savings, error, self.scale)
 
     def identity(self) -> dict[str, Any]:
         """Returns everything that fixes the answers, by name: a study goes on only where all of it is the same."""

@@ -17,9 +17,10 @@ from bort.search.candidates import candidate_record
 from bort.search.config import StrategyConfig
 from bort.search.pareto import hypervolume, kendall_tau, pareto_front
 from bort.search.problem import Candidate, Problem
+from bort.search.sensitivity import sensitivity
 from bort.search.study import COMPLETE, Entry, Ledger
 from bort.search.table import TABLE, search_rows, write_table
-from bort.search.w import sensitivity
+from bort.search.w import check_winner, precedence
 
 
 def shared_cost(problem: Problem) -> SharedCost:
@@ -100,7 +101,7 @@ def build_result(
     """Returns the result of a finished study, and writes its ``certificate.json`` and, of what was trained, its ``table.csv``.
 
     Raises:
-        BortError: No candidate was trained to the last rung with a usable error.
+        BortError: No candidate was trained to the last rung with a usable error, or no W is above 0 with the scale of the error.
     """
     # By number, not in the order in which a dictionary came by them: the same for every worker.
     entries = [ledger.entries[number] for number in sorted(ledger.entries)]
@@ -108,7 +109,8 @@ def build_result(
     if not complete:
         reasons = "; ".join(sorted({entry.reason for entry in entries if entry.reason})[:3])
         raise BortError(f"All {len(entries)} candidates that were trained failed ({reasons or 'no error was found'}).")
-    best = max(complete, key=lambda entry: (problem.w(entry.candidate, entry.error), -entry.candidate.index))
+    best = min(complete, key=lambda entry: precedence(problem.w(entry.candidate, entry.error), entry.candidate.index))
+    check_winner(problem.w(best.candidate, best.error), (entry.error for entry in complete), problem.scale)
     spent = costs(problem, entries, ledger.rungs)
     winner = candidate_record(best, problem).as_dict()
     history = _history(problem, entries)
@@ -128,11 +130,7 @@ def build_result(
             "value": history[-1]["hypervolume"],
             "reference": dict(zip("pie", (*problem.maximum, _worst(complete)), strict=True)),
         },
-        "sensitivity": sensitivity(
-            [str(entry.candidate.architecture) for entry in complete],
-            [entry.candidate.savings for entry in complete],
-            [entry.error for entry in complete],
-        ),
+        "sensitivity": sensitivity([entry.candidate for entry in complete], [entry.error for entry in complete], problem.scale),
         "correlation": _correlation(problem, complete, ledger.rungs),
         "history": history,
         "certificate": certificate,
@@ -226,14 +224,15 @@ def _correlation(problem: Problem, complete: Sequence[Entry], rungs: Sequence[in
 
 
 def _history(problem: Problem, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Returns the best W so far against what it had cost, a row for each improvement and one for the end."""
+    """Return the best candidate so far against the cost so far: a row for each change and one for the end."""
     bought = sorted(
         ((order, entry, place) for entry in entries for place, order in enumerate(entry.orders)), key=lambda row: row[0]
     )
     worst = _worst([entry for entry in entries if entry.state == COMPLETE])
     rows: list[dict[str, Any]] = []
     front = np.empty((0, 3))
-    steps, seconds, best, name = 0, 0.0, 0.0, ""
+    steps, seconds = 0, 0.0
+    best: tuple[float, Entry] | None = None
     for _, entry, place in bought:
         evaluation = entry.curve[place]
         steps += evaluation.steps - (entry.curve[place - 1].steps if place else 0)
@@ -241,12 +240,16 @@ def _history(problem: Problem, entries: Sequence[Entry]) -> list[dict[str, Any]]
         if entry.state == COMPLETE and place == len(entry.curve) - 1:
             front = _with(front, np.array(_point(problem, entry)))
             w = problem.w(entry.candidate, entry.error)
-            if not name or w > best:
-                best, name = w, str(entry.candidate.architecture)
-                rows.append({"trained_steps": steps, "processor_seconds": seconds, "w": best, "name": name})
-                rows[-1]["hypervolume"] = _volume(front, worst)
-    end = {"trained_steps": steps, "processor_seconds": seconds, "w": best, "name": name}
-    return [*rows, {**end, "hypervolume": _volume(front, worst)}]
+            if best is None or precedence(w, entry.candidate.index) < precedence(best[0], best[1].candidate.index):
+                best = w, entry
+                rows.append(_history_row(steps, seconds, best, _volume(front, worst)))
+    assert best is not None
+    return [*rows, _history_row(steps, seconds, best, _volume(front, worst))]
+
+
+def _history_row(steps: int, seconds: float, best: tuple[float, Entry], volume: float) -> dict[str, Any]:
+    name = str(best[1].candidate.architecture)
+    return {"trained_steps": steps, "processor_seconds": seconds, "w": best[0], "name": name, "hypervolume": volume}
 
 
 def _with(front: npt.NDArray[np.float64], point: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

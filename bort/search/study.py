@@ -12,6 +12,7 @@ from bort.candidate import Evaluation, fingerprint
 from bort.errors import BortError
 from bort.search.problem import Candidate, Problem
 from bort.search.storage.base import CANDIDATE, IDENTITY, RUNG, Coordination
+from bort.search.w import precedence, usable
 
 if TYPE_CHECKING:
     import optuna
@@ -51,11 +52,6 @@ class Entry:
     def error(self) -> float:
         """The latest error; NaN where there is none."""
         return self.curve[-1].error if self.curve else math.nan
-
-
-def usable(error: float) -> bool:
-    """Tells whether an error is one that W can be made of; a diverged training has none."""
-    return math.isfinite(error) and error > 0
 
 
 class Ledger:
@@ -139,7 +135,7 @@ class Ledger:
         entry.state = state
         if state == COMPLETE:
             w = self.problem.w(entry.candidate, entry.error)
-            if self.best is None or (w, -entry.candidate.index) > (self.best[0], -self.best[1].candidate.index):
+            if self.best is None or precedence(w, entry.candidate.index) < precedence(self.best[0], self.best[1].candidate.index):
                 self.best = w, entry
         self.running.pop(entry.number, None)
         self._settled.add(entry.number)

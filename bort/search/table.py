@@ -15,7 +15,8 @@ from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
 from bort.files import write_text
 from bort.search.estimator_config import TableErrorConfig
-from bort.search.study import FAILED, usable
+from bort.search.study import FAILED
+from bort.search.w import usable
 
 if TYPE_CHECKING:
     from bort.search.problem import Problem

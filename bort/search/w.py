@@ -1,105 +1,179 @@
-"""The W-coefficient, its variants, and how far the winner depends on them."""
+"""The W-coefficient: the savings of a candidate, W, its inverse, and the order that W gives.
+
+W = (p(T) - p)/p(T) · (i(T) - i)/i(T) · f(e) is formula 2 of arXiv:2010.10499 as its readers re-implemented it (QHACK2021
+``qose/train_utils.py``); T is the maximum point of arXiv:2010.08512, definition 8. Whether f(e) is 1/e, e(T)/e or 1 - e
+could not be recovered, so each is an :class:`ErrorScale`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
+import numpy.typing as npt
 
-from bort.errors import BortError
+from bort.errors import BortError, ConfigurationError
 from bort.search.config import ERROR_SCALES
 
-#: Exponents of e at which the winner is looked for again: a quarter to four, by quarters of an octave.
-EXPONENTS = tuple(round(2.0 ** (step / 4), 4) for step in range(-8, 9))
+Array = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 
-def w_coefficient(
-    p: float,
-    i: float,
-    e: float,
-    p_max: float,
-    i_max: float,
-    *,
-    scale: str = "reciprocal",
-    e_max: float | None = None,
-    exponent: float = 1.0,
-) -> float:
-    """Returns W = (p(T) − p)/p(T) · (i(T) − i)/i(T) · 1/e, which the search maximises.
-
-    The formula is formula 2 of arXiv:2010.10499 as its readers re-implemented it (QHACK2021 ``qose/train_utils.py``); T is the
-    maximum point of arXiv:2010.08512, definition 8. Whether the last factor is 1/e, e(T)/e or 1 − e could not be recovered, so
-    all are options.
+@dataclass(frozen=True)
+class ErrorScale:
+    """The last factor of W, f(e).
 
     Args:
-        p: Parameters of the candidate.
-        i: Latency of the candidate, in any unit.
-        e: Error of the candidate, positive and finite.
-        p_max: Parameters of T.
-        i_max: Latency of T, in the unit of ``i``.
-        scale: ``reciprocal`` 1/e, ``relative`` e(T)/e, or ``complement`` 1 − e.
-        e_max: e(T), for ``relative``.
-        exponent: Power to which e is raised first; 1 in the paper.
+        name: ``reciprocal`` 1/e, ``relative`` e(T)/e, or ``complement`` 1 - e, which is 0 for e >= 1.
+        e_max: e(T), required by ``relative``.
+        exponent: Power to which e, or e(T)/e, is raised; 1 in the paper.
 
     Raises:
-        BortError: e, p(T) or i(T) is not positive and finite, or the scale is unknown or lacks e(T).
+        BortError: The name is unknown, or ``relative`` lacks e(T).
     """
-    if not p_max > 0 or not i_max > 0:
-        raise BortError(f"W needs a maximum point with parameters and latency above 0, not {p_max} and {i_max}.")
-    return scaled((p_max - p) / p_max * ((i_max - i) / i_max), e, scale=scale, e_max=e_max, exponent=exponent)
+
+    name: str = "reciprocal"
+    e_max: float | None = None
+    exponent: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.name not in ERROR_SCALES:
+            raise BortError(f"error_scale={self.name} is invalid: must be one of {', '.join(ERROR_SCALES)}.")
+        if self.name == "relative" and not (self.e_max or 0.0) > 0:
+            raise BortError(f"e(T)={self.e_max} is invalid: error_scale=relative requires a number > 0.")
 
 
-def scaled(savings: float, e: float, *, scale: str = "reciprocal", e_max: float | None = None, exponent: float = 1.0) -> float:
-    """Returns W of a size-latency product and an error; see :func:`w_coefficient`."""
-    if not (math.isfinite(e) and e > 0):
-        raise BortError(f"W needs an error above 0, not {e}.")
-    if scale == "reciprocal":
-        return savings / e**exponent
-    if scale == "complement":
-        return savings * (1.0 - e**exponent)
-    if scale == "relative":
-        if e_max is None or not e_max > 0:
-            raise BortError("W relative to the maximum point needs its error e(T), above 0.")
-        return savings * (e_max / e) ** exponent
-    raise BortError(f"'{scale}' is not a scale of the error: use one of {', '.join(ERROR_SCALES)}.")
+RECIPROCAL, COMPLEMENT = ErrorScale("reciprocal"), ErrorScale("complement")
 
 
-def sensitivity(names: Sequence[str], savings: Sequence[float], errors: Sequence[float]) -> dict[str, Any]:
-    """Returns the winner under each scale of e and under each power of it.
+def share_saved(value: float, maximum: float) -> float:
+    """Return (maximum - value)/maximum, and 0 for a value above the maximum.
 
-    The size-latency product spans only 0.29 to 0.91 on the paper's space, so the way e is scaled decides much.
+    A measured latency may lie above T's by as much as medians scatter; such a candidate saves nothing.
+
+    Raises:
+        BortError: The maximum is not positive.
+    """
+    if not maximum > 0:
+        raise BortError(f"W needs a maximum point with parameters and latency above 0, not {maximum}.")
+    return max(0.0, maximum - value) / maximum
+
+
+def savings(p: float, i: float, p_max: float, i_max: float) -> float:
+    """Return the product of the shares of parameters and of latency that a candidate saves against T, in [0, 1]."""
+    return share_saved(p, p_max) * share_saved(i, i_max)
+
+
+def usable(error: float) -> bool:
+    """Return whether W is defined for an error: a diverged training has none."""
+    return math.isfinite(error) and error > 0
+
+
+@overload
+def w(savings: float, error: float, scale: ErrorScale = ...) -> float: ...
+@overload
+def w(savings: Array, error: Array, scale: ErrorScale = ...) -> Array: ...
+def w(savings: float | Array, error: float | Array, scale: ErrorScale = RECIPROCAL) -> float | Array:
+    """Return W, elementwise for arrays, whose errors are not checked.
+
+    Raises:
+        BortError: A single error is not usable.
+    """
+    if not isinstance(error, np.ndarray) and not usable(error):
+        raise BortError(f"W needs an error above 0, not {error}.")
+    if scale.name == "reciprocal":
+        return savings / _power(error, scale.exponent)
+    if scale.name == "relative":
+        return savings * _power(_e_max(scale) / error, scale.exponent)
+    complement = 1.0 - _power(error, scale.exponent)
+    return savings * (np.maximum(complement, 0.0) if isinstance(complement, np.ndarray) else max(complement, 0.0))
+
+
+@overload
+def error_for(w: float, savings: float, scale: ErrorScale = ...) -> float: ...
+@overload
+def error_for(w: float, savings: Array, scale: ErrorScale = ...) -> Array: ...
+def error_for(w: float, savings: float | Array, scale: ErrorScale = RECIPROCAL) -> float | Array:
+    """Return the error below which candidates of these savings exceed a W: the inverse of :func:`w`.
+
+    It is 0 if no error suffices: without savings, or with the complement for a W as large as the savings. For W = 0 it is
+    infinite, or 1 with the complement.
+    """
+    saved = np.asarray(savings, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if scale.name == "complement":
+            error = _power(np.maximum(1.0 - w / saved, 0.0), 1.0 / scale.exponent)
+        else:
+            error = _power(saved / w, 1.0 / scale.exponent)
+            if scale.name == "relative":
+                error = _e_max(scale) * error
+    error = np.where(saved > 0, error, 0.0)
+    return error if isinstance(savings, np.ndarray) else float(error)
+
+
+def precedence(w: float, index: int) -> tuple[float, int]:
+    """Return the sort key of a candidate: the largest W comes first, and of equal W the first of the ordered space."""
+    return -w, index
+
+
+def first(values: Array, indices: Integers) -> int:
+    """Return the position of the candidate with the smallest :func:`precedence`.
 
     Args:
-        names: Candidates that were trained to the last rung.
-        savings: Their size-latency products.
-        errors: Their errors.
-
-    Returns:
-        ``scales``: winner by scale, ``None`` where the scale has no meaning for these errors (1 − e needs an error below 1);
-        ``exponents``: list of ``exponent``, ``winner`` and ``w``; ``stable``: the range of exponents around 1 with the same winner.
+        values: W of each candidate, [N].
+        indices: Its index in the ordered space, [N].
     """
-    if not names:
-        return {"scales": dict.fromkeys(ERROR_SCALES), "exponents": [], "stable": None}
-    s, e = np.asarray(savings, dtype=np.float64), np.asarray(errors, dtype=np.float64)
-    rows = []
-    for exponent in EXPONENTS:
-        w = s / e**exponent
-        best = int(np.argmax(w))
-        rows.append({"exponent": exponent, "winner": names[best], "w": float(w[best])})
-    # e(T)/e is 1/e times a constant: the same order, whatever e(T) is.
-    reciprocal = names[int(np.argmax(s / e))]
-    complement = names[int(np.argmax(s * (1.0 - e)))] if float(e.min()) < 1.0 else None
-    scales: Mapping[str, str | None] = {"reciprocal": reciprocal, "relative": reciprocal, "complement": complement}
-    return {"scales": dict(scales), "exponents": rows, "stable": _stable_range(rows)}
+    ties = np.flatnonzero(values == values.max())
+    return int(ties[np.argmin(indices[ties])])
 
 
-def _stable_range(rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Returns the first and last exponent of the unbroken run around 1 that has the winner of exponent 1."""
-    centre = min(range(len(rows)), key=lambda index: abs(rows[index]["exponent"] - 1.0))
-    low = high = centre
-    while low > 0 and rows[low - 1]["winner"] == rows[centre]["winner"]:
-        low -= 1
-    while high < len(rows) - 1 and rows[high + 1]["winner"] == rows[centre]["winner"]:
-        high += 1
-    return [float(rows[low]["exponent"]), float(rows[high]["exponent"])]
+def ranked(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return candidates' records by :func:`precedence`, those without W last.
+
+    Records written before they had an ``index`` keep the order of their trials if their W is equal.
+    """
+
+    def key(record: Mapping[str, Any]) -> tuple[bool, float, int]:
+        value = record.get("w")
+        return value is None, *precedence(value or 0.0, record.get("index", record.get("number", 0)))
+
+    return sorted(records, key=key)
+
+
+def has_winner(best: float, largest_error: float, scale: ErrorScale) -> bool:
+    """Return whether the largest W tells a winner: with the complement, W = 0 ranks nothing if errors reach 1."""
+    return scale.name != "complement" or best > 0 or largest_error < 1.0
+
+
+def check_winner(best: float, errors: Iterable[float], scale: ErrorScale) -> None:
+    """Refuse a search whose largest W is 0 only because the complement is not defined for its errors.
+
+    Args:
+        best: The largest W.
+        errors: The errors of all candidates that have a W.
+        scale: The last factor of W.
+
+    Raises:
+        ConfigurationError: No candidate that saves anything has an error below 1.
+    """
+    known = list(errors)
+    if not has_winner(best, max(known), scale):
+        raise ConfigurationError(
+            "search.error_scale",
+            scale.name,
+            "must be reciprocal or relative if no candidate that saves anything has an error < 1; "
+            f"the smallest is {min(known):.4g}",
+        )
+
+
+def _power(value: Any, exponent: float) -> Any:
+    # Raising 10^5 values to the power of 1 costs as much as all else here.
+    return value if exponent == 1.0 else value**exponent
+
+
+def _e_max(scale: ErrorScale) -> float:
+    assert scale.e_max is not None
+    return scale.e_max

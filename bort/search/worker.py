@@ -20,6 +20,7 @@ from bort.search.problem import Problem
 from bort.search.storage.base import Coordination, open_coordination, pause
 from bort.search.storage.errors import StudyLostError
 from bort.search.study import Entry, Ledger, check_identity, objective_names
+from bort.search.w import has_winner
 
 if TYPE_CHECKING:
     from bort.search.strategies.base import Strategy
@@ -156,6 +157,7 @@ class _Worker:
         #: What the engine was given and has not answered yet, by the number of the trial.
         self._in_hand: dict[int, Job] = {}
         self._told: set[int] = set()
+        self._warned = False
         #: Whether errors come at once, so that letting go of the study between them would only cost time.
         self._immediate = bool(getattr(problem.estimator, "immediate", False))
         with coordination.exclusive():
@@ -276,3 +278,9 @@ class _Worker:
         spent, total, best = self.ledger.trained_steps, self._strategy.budget, self.ledger.best
         note = f"best {best[1].candidate.architecture}, W {best[0]:.4g}" if best else ""
         self._observer.progress("search", min(spent, total), total, note)
+        if best and not self._warned and not has_winner(best[0], best[1].error, self._problem.scale):
+            self._warned = True
+            self._observer.warn(
+                f"W of {best[1].candidate.architecture} is 0: search.error_scale={self._problem.scale.name} requires errors < 1, "
+                f"and its error is {best[1].error:.4g}."
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bort.benchmarks.config import STRATEGIES, ReplayConfig
 from bort.benchmarks.replay import Bench, Outcome, replay, strategy_at, summarise
 from bort.benchmarks.resampling import SeedDraws
 from bort.errors import ConfigurationError
-from bort.search.config import MemoryStorageConfig, SearchConfig
+from bort.search.config import MemoryStorageConfig, OseConfig, SearchConfig
 from bort.search.estimator_config import ProxyErrorConfig, TableErrorConfig
 from bort.search.estimators import ProxyEstimator, TableEstimator
 from bort.search.problem import Problem
@@ -125,6 +126,35 @@ def test_replays_with_one_process_and_with_two_are_the_same(path: Path) -> None:
     best = max((problem := make_problem(path)).candidates, key=lambda one: problem.w(one, error_of(problem, one.architecture)))
     assert described["winner"]["name"] == str(best.architecture)
     assert sum(described["drawn_winners"].values()) == QUICK.seeds
+
+
+def with_errors(one: Bench, error: Callable[[Architecture], float], search: SearchConfig) -> Problem:
+    values = {(shape, steps): error(shape) for shape in one.problem.space for steps in SHORT}
+    estimator = one.problem.estimator.with_errors(values, "made")  # type: ignore[attr-defined]
+    return replace(one.problem, estimator=estimator, search=search)
+
+
+def test_equal_w_goes_to_the_shape_that_the_search_names(path: Path, tmp_path: Path) -> None:
+    """Shapes that differ in their heads alone have equal p, i and here e."""
+    one = bench(path)
+    problem = with_errors(one, lambda shape: 1.0 / shape.depth, SearchConfig())
+    scored = one.exhaustive(problem)
+    assert scored[0][0] == scored[1][0]
+    found = run_search(problem, OseConfig(), storage=MemoryStorageConfig(), directory=tmp_path)
+    assert scored[0][1] == found["winner"]["name"]
+    assert (Architecture.parse(scored[0][1]).heads, Architecture.parse(scored[1][1]).heads) == (2, 4)
+
+
+def test_the_complement_is_replayed_only_where_some_error_is_below_one(path: Path) -> None:
+    one = bench(path, replace(QUICK, budgets=[0.02]))
+    complement = SearchConfig(error_scale="complement")
+    with pytest.raises(ConfigurationError, match=r"search\.error_scale=complement"):
+        one.exhaustive(with_errors(one, lambda shape: 4.0 / shape.depth, complement))
+    good = one.problem.space[20]
+    one.problem = with_errors(one, lambda shape: 0.5 if shape == good else 1.5, complement)
+    assert one.exhaustive(one.problem)[0] == (one.problem.w(one.problem.candidates[20], 0.5), str(good))
+    (outcome,) = one.replay(("measured", "ose", 0))
+    assert (outcome.winner, outcome.best, outcome.regret) == ("", str(good), 1.0)
 
 
 def error_of(problem: Problem, shape: Architecture) -> float:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from bort.errors import RecordError
 from bort.report.reading import Findings, points
+from bort.report.search_figures import why
 from bort.report.sections import search, task
 from bort.report.summary import headline, headline_html, tiles
 from tests.report.example import TEACHER, example_result
@@ -70,6 +72,38 @@ def test_lines_of_equal_w_are_drawn_only_where_w_is_savings_over_error(result: d
     assert Findings.of(result).reciprocal
     winner = {**result["search"]["winner"], "w": 0.5}
     assert not Findings.of({**result, "search": {**result["search"], "winner": winner}}).reciprocal
+
+
+def slower_than_the_maximum_point(result: dict[str, Any]) -> tuple[Findings, dict[str, Any]]:
+    """Returns a result in which one candidate was measured 4 % slower than T, as a search records it: with W = 0."""
+    point = {**result["search"]["maximum_point"], "i": 5.0}
+    candidates = [{**item, "latency": 3.0} for item in result["search"]["candidates"]]
+    slow = next(item for item in candidates if item["w"] is not None and item["name"] != result["winner"]["name"])
+    slow.update(latency=5.2, w=0.0)
+    search = {**result["search"], "maximum_point": point, "latency": {"name": "cpu", "unit": "ms"}, "candidates": candidates}
+    p = point["p"]
+    for item in candidates:
+        if item["w"]:
+            item["w"] = (p - item["parameters"]) / p * (5.0 - 3.0) / 5.0 / item["error"]
+    winner = next(item for item in candidates if item["name"] == result["winner"]["name"])
+    return Findings.of({**result, "search": {**search, "winner": winner}, "winner": winner}), slow
+
+
+def test_a_candidate_slower_than_the_maximum_point_saves_nothing(result: dict[str, Any]) -> None:
+    findings, slow = slower_than_the_maximum_point(result)
+    assert findings.savings(slow) == 0.0
+    assert all((findings.savings(item) or 0.0) >= 0.0 for item in findings.complete)
+    assert findings.reciprocal
+    drawn = why(findings)
+    assert drawn is not None
+
+
+def test_the_words_of_a_winner_slower_than_the_maximum_point_name_no_negative_share(result: dict[str, Any]) -> None:
+    findings, slow = slower_than_the_maximum_point(result)
+    alone = {**findings.search, "winner": slow}
+    words = search(Findings.of({**findings.result, "search": alone, "winner": slow}), {})
+    assert re.search(r"saves [\d.]+ % of the parameters and 0(\.0)? % of the latency", words)
+    assert "−" not in words.split("of the maximum point")[0].rpartition("It saves")[2]
 
 
 def test_the_search_is_explained_in_words(result: dict[str, Any]) -> None:

@@ -33,9 +33,9 @@ from bort.search.config import (
 from bort.search.estimator_config import ProxyErrorConfig
 from bort.search.estimators import ProxyEstimator
 from bort.search.problem import Problem
-from bort.search.w import w_coefficient
 from bort.search.worker import run_search
 from tests.search.synthetic_tables import SHORT, TINY, table_problem
+from tests.search.w_reference import exact_savings, exact_w
 
 STRATEGIES: dict[str, StrategyConfig] = {
     "ose": OseConfig(),
@@ -121,8 +121,8 @@ def test_the_contract(tmp_path: Path, problem: Problem, strategy: str, storage: 
         assert [steps for steps, _ in candidate["curve"]] == list(problem.estimator.rungs)[: len(candidate["curve"])]
         if candidate["state"] == "complete":
             assert candidate["steps"] == last
-            expected = w_coefficient(candidate["parameters"], candidate["latency"], candidate["error"], p_max, i_max)
-            assert candidate["w"] == pytest.approx(expected, rel=1e-12)
+            expected = exact_w(exact_savings(candidate["parameters"], candidate["latency"], p_max, i_max), candidate["error"])
+            assert candidate["w"] == pytest.approx(float(expected), rel=1e-12)
 
     # The winner is the best of those that were trained to the end, and the front is not dominated.
     assert result["winner"]["w"] == max(candidate["w"] for candidate in complete)
@@ -238,12 +238,21 @@ def test_every_theta_is_tried(tmp_path: Path, strategy: str) -> None:
 @pytest.mark.parametrize("scale", ["relative", "complement"])
 def test_other_scales_of_the_error(tmp_path: Path, strategy: str, scale: str) -> None:
     problem = replace(table_problem(tmp_path, TINY, seed=11), search=SearchConfig(error_scale=scale, maximum_point_error=0.25))
+    if scale == "complement":
+        # 1 - e is for errors below 1.
+        estimator: Any = problem.estimator
+        values = {key: 0.1 * error for key, error in estimator._errors.items()}
+        problem = replace(problem, estimator=estimator.with_errors(values, "smaller"))
     result = run_search(problem, STRATEGIES[strategy], seed=3, storage=MemoryStorageConfig(), directory=tmp_path)
     p_max, i_max = problem.maximum
     winner = result["winner"]
-    expected = w_coefficient(winner["parameters"], winner["latency"], winner["error"], p_max, i_max, scale=scale, e_max=0.25)
-    assert winner["w"] == pytest.approx(expected)
+    expected = exact_w(exact_savings(winner["parameters"], winner["latency"], p_max, i_max), winner["error"], scale, 0.25)
+    assert winner["w"] == pytest.approx(float(expected))
     assert winner["w"] == max(c["w"] for c in result["candidates"] if c["w"] is not None)
+    sensitivity = result["sensitivity"]
+    assert sensitivity["scales"][scale] == winner["name"]
+    unscaled = next(row for row in sensitivity["exponents"] if row["exponent"] == 1.0)
+    assert (unscaled["winner"], unscaled["w"]) == (winner["name"], winner["w"])
 
 
 def test_every_strategy_with_the_whole_budget_finds_the_exhaustive_winner(tmp_path: Path) -> None:
@@ -270,11 +279,13 @@ def test_the_public_numbers_of_a_table_search(tmp_path: Path) -> None:
     p_max, i_max = problem.maximum
     best = max(
         rows,
-        key=lambda row: w_coefficient(
-            *(count(Architecture(*(int(row[name]) for name in TINY))) for count in (problem.parameters, problem.latency)),
+        key=lambda row: exact_w(
+            exact_savings(
+                *(count(Architecture(*(int(row[name]) for name in TINY))) for count in (problem.parameters, problem.latency)),
+                p_max,
+                i_max,
+            ),
             float(row["error"]),
-            p_max,
-            i_max,
         ),
     )
     result = run_search(problem, OseConfig(), storage=MemoryStorageConfig(), directory=tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,29 @@ import pytest
 
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
-from bort.search.config import BoundConfig, JournalStorageConfig, MemoryStorageConfig, OseConfig, SearchConfig
+from bort.observer import Quiet
+from bort.search.config import (
+    ERROR_SCALES,
+    BoundConfig,
+    JournalStorageConfig,
+    MemoryStorageConfig,
+    Nsga2Config,
+    OseConfig,
+    RandomConfig,
+    SearchConfig,
+    StrategyConfig,
+    TpeConfig,
+)
 from bort.search.estimator_config import DistillErrorConfig
+from bort.search.estimators import TableEstimator
+from bort.search.problem import Candidate, Problem
+from bort.search.w import ranked
 from bort.search.worker import run_search
 from tests.search.synthetic_tables import TINY, table_problem
+
+EVERY_STRATEGY: list[StrategyConfig] = [
+    OseConfig(), RandomConfig(trials=24), TpeConfig(trials=24), Nsga2Config(trials=24, population=6), BoundConfig(budget=1.0),
+]  # fmt: skip
 
 
 def test_every_candidate_has_its_exact_counts(tmp_path: Path) -> None:
@@ -133,3 +153,86 @@ def test_the_curve_of_a_training_is_halved_or_named() -> None:
     for curve in ([5, 15], [15, 5, 40], [0, 40], [40, 40]):
         with pytest.raises(ConfigurationError, match=r"error\.curve"):
             DistillErrorConfig(steps=40, curve=curve).check()
+
+
+def with_last_errors(problem: Problem, error: Callable[[Candidate], float]) -> Problem:
+    """Returns a problem whose errors are read off a function, the same at every rung."""
+    estimator = problem.estimator
+    assert isinstance(estimator, TableEstimator)
+    values = {(c.architecture, steps): error(c) for c in problem.candidates for steps in estimator.rungs}
+    return replace(problem, estimator=estimator.with_errors(values, "made"))
+
+
+@pytest.mark.parametrize("strategy", EVERY_STRATEGY, ids=lambda config: config.name)
+def test_the_complement_refuses_errors_of_which_none_is_below_one(tmp_path: Path, strategy: StrategyConfig) -> None:
+    problem = table_problem(tmp_path, TINY, search=SearchConfig(error_scale="complement"))
+    problem = with_last_errors(problem, lambda candidate: 8.0 - 4.0 * (1.0 - candidate.savings))
+    with pytest.raises(ConfigurationError, match=r"search\.error_scale=complement .*reciprocal or relative") as refusal:
+        run_search(problem, strategy, storage=MemoryStorageConfig(), directory=tmp_path)
+    assert refusal.value.key == "search.error_scale"
+    assert not (tmp_path / "certificate.json").exists()
+
+
+@pytest.mark.parametrize("strategy", EVERY_STRATEGY, ids=lambda config: config.name)
+def test_the_complement_names_no_winner_of_an_error_above_one(tmp_path: Path, strategy: StrategyConfig) -> None:
+    """1 - e of the smaller ones is negative; multiplied by more savings it was the lowest W, by fewer the highest of those."""
+    problem = table_problem(tmp_path, TINY, search=SearchConfig(error_scale="complement"))
+    problem = with_last_errors(problem, lambda candidate: 1.5 - 0.04 * candidate.index)
+    result = run_search(problem, strategy, storage=MemoryStorageConfig(), directory=tmp_path)
+    complete = [candidate for candidate in result["candidates"] if candidate["w"] is not None]
+    for candidate in complete:
+        saved = problem.by_fingerprint[candidate["fingerprint"]].savings
+        assert candidate["w"] == pytest.approx(saved * max(0.0, 1.0 - candidate["error"]), abs=1e-15)
+    winner = result["winner"]
+    assert winner["error"] < 1.0
+    assert winner["w"] == max(candidate["w"] for candidate in complete) > 0.0
+    assert result["sensitivity"]["scales"]["complement"] == winner["name"]
+
+
+def test_an_error_without_meaning_for_the_complement_is_warned_of(tmp_path: Path) -> None:
+    class Listener(Quiet):
+        def __init__(self) -> None:
+            self.warnings: list[str] = []
+
+        def warn(self, message: str) -> None:
+            self.warnings.append(message)
+
+    problem = table_problem(tmp_path, TINY, search=SearchConfig(error_scale="complement"))
+    for last, count in ((0.5, 0), (1.5, 1)):
+        listener = Listener()
+        constant = with_last_errors(problem, lambda candidate, last=last: last - 0.04 * candidate.index)  # type: ignore[misc]
+        strategy, storage = OseConfig(stride=24), MemoryStorageConfig()
+        try:
+            run_search(constant, strategy, storage=storage, directory=tmp_path, observer=listener)
+        except ConfigurationError:
+            assert count
+        assert len(listener.warnings) == count
+        assert all("search.error_scale=complement requires errors < 1" in message for message in listener.warnings)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("scale", ERROR_SCALES)
+def test_one_rule_decides_between_candidates_of_equal_w(tmp_path: Path, scale: str, seed: int) -> None:
+    """Shapes that differ in their heads alone have equal p, i and here e; the one with fewer heads comes first in the space."""
+    search = SearchConfig(error_scale=scale, maximum_point_error=0.7)
+    problem = table_problem(tmp_path, TINY, search=search)
+    problem = with_last_errors(problem, lambda candidate: 0.9 / candidate.architecture.depth)
+    noted: list[str] = []
+
+    class Listener(Quiet):
+        def progress(self, name: str, done: float, total: float, note: str = "") -> None:
+            noted.append(note)
+
+    strategy, storage = RandomConfig(trials=24), MemoryStorageConfig()
+    result = run_search(problem, strategy, seed=seed, storage=storage, directory=tmp_path, observer=Listener())
+    winner = result["winner"]
+    ties = [candidate for candidate in result["candidates"] if candidate["w"] == winner["w"]]
+    assert [tie["heads"] for tie in sorted(ties, key=lambda tie: tie["index"])] == [2, 4]
+    assert winner["heads"] == 2
+    unscaled = next(row for row in result["sensitivity"]["exponents"] if row["exponent"] == 1.0)
+    assert unscaled == {"exponent": 1.0, "winner": winner["name"], "w": winner["w"]}
+    assert result["sensitivity"]["scales"][scale] == winner["name"]
+    assert result["history"][-1]["name"] == result["history"][-2]["name"] == winner["name"]
+    assert result["certificate"]["winner"] == winner["name"]
+    assert noted[-1].startswith(f"best {winner['name']}, W")
+    assert [row["name"] for row in ranked(result["candidates"])[:2]] == [winner["name"], winner["name"].replace("A2", "A4")]

@@ -26,7 +26,8 @@ from bort.search.config import BoundConfig
 from bort.search.problem import Candidate, Problem
 from bort.search.strategies.planner import SAFETY, Knowledge, Outlook, Planner
 from bort.search.strategies.samplers import chosen_sampler
-from bort.search.study import Ledger, usable
+from bort.search.study import Ledger
+from bort.search.w import usable
 
 if TYPE_CHECKING:
     import optuna
@@ -76,7 +77,7 @@ class BoundStrategy:
             self._rungs if last else [1],
             budget=self.budget,
             confidence=config.confidence,
-            complement=problem.search.error_scale == "complement",
+            scale=problem.scale,
         )
         self._chosen: Candidate | None = None
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bort.search.strategies.surrogate import CurveSurrogate, Observations, Posterior
+from bort.search.w import RECIPROCAL, ErrorScale, error_for, w
 
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -89,13 +90,20 @@ class Planner:
         rungs: Step counts, ascending.
         budget: Steps to spend at most.
         confidence: The search is over when the threats sum up to less than 1 − confidence.
-        complement: Whether W is savings · (1 − e) rather than savings / e.
+        scale: The last factor of W.
     """
 
     def __init__(
-        self, savings: Array, features: Array, rungs: Sequence[int], *, budget: float, confidence: float, complement: bool = False
+        self,
+        savings: Array,
+        features: Array,
+        rungs: Sequence[int],
+        *,
+        budget: float,
+        confidence: float,
+        scale: ErrorScale = RECIPROCAL,
     ) -> None:
-        self.savings, self.rungs, self._complement = savings, list(rungs), complement
+        self.savings, self.rungs, self._scale = savings, list(rungs), scale
         #: Without savings W is nothing, whatever the error.
         self.eligible = savings > 0
         self.steps: Array = np.asarray(self.rungs, dtype=np.float64)
@@ -105,18 +113,13 @@ class Planner:
         self._fitted_to = 0
 
     def hurdles(self, known: Knowledge) -> Array:
-        """Returns the log e below which each candidate would be better than every one that reached the last rung, [N]."""
+        """Return the log e below which each candidate would have a larger W than every one that reached the last rung, [N]."""
         done = np.isfinite(known.errors[:, -1])
         if not done.any():
             return np.full(len(self.savings), np.inf)
-        errors = np.exp(known.errors[done, -1])
-        savings = np.where(self.eligible, self.savings, 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if self._complement:
-                best = float((savings[done] * (1.0 - errors)).max())
-                return np.log(np.maximum(1.0 - best / savings, 0.0))
-            best = float((savings[done] / errors).max())
-            return np.log(savings / best) if best > 0 else np.full(len(savings), np.inf)
+        best = float(w(self.savings[done], np.exp(known.errors[done, -1]), self._scale).max())
+        with np.errstate(divide="ignore"):
+            return np.log(error_for(best, self.savings, self._scale))
 
     def opening(self) -> list[tuple[int, int]]:
         """Returns the first purchases: shapes spread over the space, about as many steps spent at each doubling of the steps.
@@ -144,8 +147,9 @@ class Planner:
         if not count or not len(free):
             return []
         expected = np.exp(look.mean[free])
-        promise = self.savings[free] * (1.0 - expected) if self._complement else self.savings[free] / expected
-        better = free[np.argsort(-promise, kind="stable")][: max(count, (len(free) + 1) // ANCHOR_AMONG)]
+        promise = w(self.savings[free], expected, self._scale)
+        # With the complement, W is 0 wherever an error of 1 or more is expected: then the smallest error is the most promising.
+        better = free[np.lexsort((expected, -promise))][: max(count, (len(free) + 1) // ANCHOR_AMONG)]
         return [(c, len(self.rungs) - 1) for c in self._spread(better, min(count, len(better)), first=0)]
 
     def _spread(self, eligible: Integers, count: int, first: int | None = None) -> list[int]:
@@ -259,8 +263,7 @@ class Planner:
         covariance = posterior.together(shortlist)
         factor = (look.deviation[shortlist] / np.sqrt(np.diag(covariance)))[:, None] * np.linalg.cholesky(covariance)
         draws = look.mean[shortlist] + np.random.default_rng(0).normal(size=(DRAWS, len(shortlist))) @ factor.T
-        savings = self.savings[shortlist]
-        values = savings * (1.0 - np.exp(draws)) if self._complement else np.log(savings) - draws
+        values = w(self.savings[shortlist], np.exp(draws), self._scale)
         better = draws < look.hurdle[shortlist]
         best = np.argmax(np.where(better, values, -np.inf), axis=1)
         wins = np.bincount(best[better.any(axis=1)], minlength=len(shortlist))
