@@ -13,6 +13,7 @@ import torch
 
 from bort.errors import BortError, ConfigurationError
 from bort.runtime_config import ImplConfig
+from bort.settings import check_settings
 
 
 def resolve_device(impl: ImplConfig) -> str:
@@ -32,7 +33,7 @@ def resolve_device(impl: ImplConfig) -> str:
 @contextmanager
 def carried_out(impl: ImplConfig) -> Iterator[str]:
     """Sets the threads for a while and yields the device; what was set before comes back at the end."""
-    impl.check()
+    check_settings(impl, "impl")
     device, threads = resolve_device(impl), torch.get_num_threads()
     if impl.threads is not None:
         torch.set_num_threads(impl.threads)

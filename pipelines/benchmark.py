@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bort.files import digest, file_digest
+from bort.settings import check_settings
 
 from . import benchmark_tables
 from .app.main import entry
@@ -91,7 +92,7 @@ STAGE = Stage(
     needs=lambda config: ("distill",) if "student" in config.benchmark.models else (),
     sources=sources,
     show=benchmark_tables.latency,
-    check=lambda config: config.benchmark.check(),
+    check=lambda config: check_settings(config.benchmark, "benchmark"),
 )
 
 

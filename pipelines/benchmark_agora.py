@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bort.errors import ConfigurationError
+from bort.settings import check_settings
 from bort.tasks.config import TaskConfig
 
 from . import benchmark_tables
@@ -84,9 +85,9 @@ def check(config: Config) -> None:
     from bort.finetuning.agora.config import theta_grid
     from bort.tasks.load import load_task
 
-    config.agora_benchmark.check()
-    config.agora.check()
-    config.finetuning.check()
+    check_settings(config.agora_benchmark, "agora_benchmark")
+    check_settings(config.agora, "agora")
+    check_settings(config.finetuning, "finetuning")
     theta_grid(config.finetuning)
     for name, task in tasks_of(config).items():
         if task.kind != "classification":

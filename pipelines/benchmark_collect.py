@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.errors import ConfigurationError
+from bort.settings import check_settings
 
 from . import benchmark_tables
 from .app.main import entry
@@ -86,7 +87,7 @@ def check(config: Config) -> None:
     from bort.benchmarks.collect import collect
     from bort.files import read_json
 
-    config.collect.check()
+    check_settings(config.collect, "collect")
     collect([Path(folder) for folder in config.collect.searches])
     if config.collect.table:
         beside = Path(config.collect.table).with_name("manifest.json")

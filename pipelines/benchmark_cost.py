@@ -12,6 +12,7 @@ from bort.errors import ConfigurationError
 from bort.files import file_digest
 from bort.search.config import OseConfig
 from bort.search.estimator_config import DistillErrorConfig
+from bort.settings import check_settings
 
 from . import benchmark_tables, estimators
 from .app.main import entry
@@ -65,18 +66,18 @@ def check(config: Config) -> None:
     """Refuses what cannot be reckoned with."""
     from bort.benchmarks.cost import with_measured
 
-    config.fleet.check()
-    config.train.check()
-    config.budget.check()
+    check_settings(config.fleet, "fleet")
+    check_settings(config.train, "train")
+    check_settings(config.budget, "budget")
     if not isinstance(config.error, DistillErrorConfig):
         raise ConfigurationError("error", config.error.name, "what a search costs is known for error=distill")
-    config.error.check()
+    check_settings(config.error, "error")
     if config.budget.seconds is not None:
         raise ConfigurationError(
             "budget.seconds", config.budget.seconds, "the length of the distillation is needed in steps or tokens"
         )
     if config.fleet.teacher is None:
-        config.teacher.check()
+        check_settings(config.teacher, "teacher")
     if config.fleet.measured is not None and not Path(config.fleet.measured).is_file():
         raise ConfigurationError("fleet.measured", config.fleet.measured, "name a result.json of `bort benchmark distill`")
     with_measured(config.fleet)

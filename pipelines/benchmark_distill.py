@@ -6,6 +6,8 @@ import functools
 from dataclasses import asdict
 from typing import Any
 
+from bort.settings import check_settings
+
 from . import benchmark_tables
 from .app.main import entry
 from .engine.inputs import teacher_sources
@@ -31,10 +33,10 @@ def work(run: Run) -> dict[str, Any]:
 
 def check(config: Config) -> None:
     """Refuses settings that cannot be measured."""
-    config.speed.check()
-    config.impl.check()
+    check_settings(config.speed, "speed")
+    check_settings(config.impl, "impl")
     if config.speed.teacher is None:
-        config.teacher.check()
+        check_settings(config.teacher, "teacher")
 
 
 STAGE = Stage(

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from bort.errors import ConfigurationError
+from bort.settings import check_settings
 
 from . import benchmark_tables, candidates, estimators
 from .app.main import entry
@@ -42,7 +43,7 @@ def check(config: Config) -> None:
     """Refuses errors that are not in a table, and replays that cannot be run."""
     if config.latency.name != "operations":
         raise ConfigurationError("latency", config.latency.name, "replays count operations: use latency=operations")
-    config.replay.check()
+    check_settings(config.replay, "replay")
     candidates.error_table(config)
     candidates.table_problem(config).check()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from bort.settings import check_settings
+
 from . import benchmark_tables
 from .app.main import entry
 from .engine.stage import Run, Stage
@@ -27,7 +29,7 @@ STAGE = Stage(
     settings=lambda config: ("scaling",),
     show=benchmark_tables.workers,
     headline=lambda result: f"efficiency at least {min(row['efficiency'] for row in result['rows']):.1%}",
-    check=lambda config: config.scaling.check(),
+    check=lambda config: check_settings(config.scaling, "scaling"),
 )
 main = entry("benchmark_workers")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from bort.settings import check_settings
+
 from . import tables
 from .app.main import entry
 from .engine.inputs import corpus_sources, kept
@@ -34,8 +36,8 @@ def work(run: Run) -> dict[str, Any]:
 
 def check(config: Config) -> None:
     """Refuses settings of the corpus that cannot be used."""
-    config.corpus.check()
-    config.masking.check()
+    check_settings(config.corpus, "corpus")
+    check_settings(config.masking, "masking")
 
 
 STAGE = Stage(

@@ -8,6 +8,7 @@ from typing import Any
 
 from bort.architecture import Architecture
 from bort.observer import Observer
+from bort.settings import check_settings
 from bort.tracking.tracker import TrackedRun
 
 from . import tables
@@ -103,8 +104,8 @@ def needs(config: Config) -> tuple[str, ...]:
 
 def check(config: Config) -> None:
     """Refuses settings of student, loss and training that cannot be used together."""
-    for part in (config.student, config.loss, config.train, config.budget, config.impl):
-        part.check()
+    for key in ("student", "loss", "train", "budget", "impl"):
+        check_settings(getattr(config, key), key)
     config.train.with_theta(config.distill.twin_theta)
     config.train.check_parts(config.impl.devices * config.impl.nodes)
 

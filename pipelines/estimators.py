@@ -11,6 +11,7 @@ from bort.architecture import Architecture
 from bort.distillation.config import LossConfig
 from bort.errors import ConfigurationError
 from bort.search.estimator_config import DistillErrorConfig, ErrorConfig, ProxyErrorConfig, SupernetErrorConfig, TableErrorConfig
+from bort.settings import check_settings
 
 from .engine.inputs import open_setup
 from .engine.schema import Config
@@ -44,7 +45,7 @@ def _check_training(config: Config, error: DistillErrorConfig | SupernetErrorCon
     from bort.distillation.estimator import check_measure
     from bort.teacher.shape import teacher_shape
 
-    error.check()
+    check_settings(error, "error")
     changed, teacher = loss(config, error), teacher_shape(config.teacher).architecture
     for hidden in sorted(set(config.search_space.hidden)):
         changed.check_widths(hidden, teacher.hidden)

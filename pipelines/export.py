@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.errors import BortError, ConfigurationError
+from bort.settings import check_settings
 
 from . import tables
 from .app.main import entry
@@ -25,7 +26,7 @@ def check(config: Config) -> None:
     from bort.measure.runtime import require_opset
     from bort.tasks.load import load_task
 
-    config.export.check()
+    check_settings(config.export, "export")
     if config.evaluate.model is not None:
         kind_of(config.evaluate.model)
     if config.export.onnx:

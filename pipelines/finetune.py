@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bort.errors import ConfigurationError
 from bort.locks import exclusive
 from bort.observer import Observer
+from bort.settings import check_settings
 from bort.tracking.tracker import Recording, TrackedRun
 
 from . import tables
@@ -118,9 +119,9 @@ def check(config: Config) -> None:
     from bort.finetuning.agora.config import check_agora
     from bort.tasks.load import load_task
 
-    config.finetuning.check()
-    config.impl.check()
-    config.student.check()
+    check_settings(config.finetuning, "finetuning")
+    check_settings(config.impl, "impl")
+    check_settings(config.student, "student")
     task = load_task(config.task)
     if config.agora.enabled:
         check_agora(task, config.agora, config.finetuning)

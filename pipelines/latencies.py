@@ -10,6 +10,7 @@ from typing import Any
 from bort.architecture import Architecture
 from bort.errors import ConfigurationError
 from bort.search.estimator_config import GpuLatencyConfig, MeasuredLatencyConfig, OnnxLatencyConfig
+from bort.settings import check_settings
 from bort.teacher.shape import TeacherShape
 
 from .engine.schema import Config
@@ -37,7 +38,7 @@ class Latency:
 def check(config: Config, shape: TeacherShape) -> None:
     """Refuses a latency that cannot be measured on this machine."""
     latency = config.latency
-    latency.check()
+    check_settings(latency, "latency")
     if not isinstance(latency, MeasuredLatencyConfig):
         return
     if latency.sequence_length > shape.positions:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bort.errors import ConfigurationError
 from bort.files import digest
 from bort.locks import exclusive
+from bort.settings import check_settings
 
 from . import tables
 from .app.main import entry
@@ -78,8 +79,8 @@ def fitted_head(run: Run, corpus: Corpus) -> dict[str, Any]:
 
 def check(config: Config) -> None:
     """Refuses settings of the teacher and its targets that cannot be used."""
-    config.teacher.check()
-    config.targets.check()
+    check_settings(config.teacher, "teacher")
+    check_settings(config.targets, "targets")
 
 
 STAGE = Stage(

@@ -33,6 +33,7 @@ BASE = {
     "redaction",
     "runtime",
     "runtime_config",
+    "settings",
 }
 #: The rooms that each room may know beside itself.
 MAY_KNOW: dict[str, set[str]] = {

@@ -27,6 +27,7 @@ from bort.finetuning.workspace import Workspace
 from bort.locks import exclusive
 from bort.observer import Observer, Quiet
 from bort.randomness import named_seed
+from bort.settings import check_settings
 from bort.tasks.config import TaskConfig
 from bort.tasks.intervals import seed_interval
 from bort.tasks.load import load_task
@@ -207,8 +208,8 @@ def run_benchmark(
     Returns:
         ``cells``, and what :func:`bort.benchmarks.agora.compare` makes of them.
     """
-    config.check()
-    agora.check()
+    check_settings(config, "agora_benchmark")
+    check_settings(agora, "agora")
     observer, home = observer or Quiet(), _home(Path(directory), model_dir, config, finetuning, agora, sentences)
     units = [
         Unit(name, size, seed, _drawn(tasks[name], config, size, seed))

@@ -29,6 +29,7 @@ from bort.search.problem import Problem
 from bort.search.table import read_table
 from bort.search.w import check_winner, precedence, usable
 from bort.search.worker import run_search
+from bort.settings import check_settings
 
 Array = npt.NDArray[np.float64]
 
@@ -304,7 +305,7 @@ def replay(
         ConfigurationError: A setting cannot be used, or the errors are not in a table.
         BortError: A strategy cannot be run on the problem.
     """
-    config.check()
+    check_settings(config, "replay")
     observer = observer or Quiet()
     bench = Bench(make_problem(), table, config)
     jobs = [

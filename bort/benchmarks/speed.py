@@ -21,6 +21,7 @@ from bort.errors import BortError
 from bort.observer import Observer, Quiet
 from bort.randomness import seeded_generator
 from bort.runtime_config import ImplConfig
+from bort.settings import check_settings
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -50,7 +51,7 @@ def compare_speed(
     Raises:
         BortError: A process failed; its reason is named.
     """
-    config.check()
+    check_settings(config, "speed")
     listener = observer or Quiet()
     with tempfile.TemporaryDirectory(prefix="bort-speed-") as folder:
         processes = _Processes()

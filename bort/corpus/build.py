@@ -25,6 +25,7 @@ from bort.errors import BortError, ConfigurationError, RecordError
 from bort.files import atomic_path, digest, read_json, translate_disk_full, write_json
 from bort.locks import exclusive
 from bort.observer import Observer, Quiet
+from bort.settings import check_settings
 
 #: Settings of a source that say where its text is, not what it is.
 _PLACES = ("name", "path", "pattern", "streaming")
@@ -57,7 +58,7 @@ def build_corpus(
     """
     observer = observer or Quiet()
     directory = Path(directory)
-    config.check()
+    check_settings(config, "corpus")
     bare, special = bare_tokenizer(tokenizer), special_ids(tokenizer)
     plan = {
         "settings": _settings(config),

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge, Interval
 
 from bort.errors import ConfigurationError
+from bort.settings import OneOf, Rule
 
 #: What is done with text that is not valid UTF-8, or is no text at all.
 INVALID_UTF8 = ("refuse", "skip")
@@ -16,110 +20,92 @@ MARKUP = ("html", "wiki")
 LANGUAGES = ("cs", "da", "de", "el", "en", "es", "fi", "fr", "hu", "it", "nl", "pl", "pt", "ro", "ru", "sv", "tr", "uk")
 
 
+def _compiles(pattern: str) -> bool:
+    try:
+        return bool(re.compile(pattern))
+    except re.error as error:
+        raise ValueError(str(error)) from error
+
+
 @dataclass
 class SourceConfig:
-    """Where unlabelled text comes from and how it is read.
-
-    Args:
-        name: The source's name in records; in a corpus of several sources also that of its folder below ``corpus.path``.
-        path: A file, a folder, or the hub id of a data set (``owner/name``). A folder may hold text files, or be a data set
-            of the datasets library: a copy of a hub repository, or what ``save_to_disk`` wrote.
-        pattern: File name patterns that are read when ``path`` is a folder; empty for every format that can be read.
-        text_column: The column of the text in JSONL, CSV, TSV and parquet files and in data sets.
-        document: For plain text, a regular expression matched against the start of each line: a line that matches begins a
-            document. Without it, blank lines separate documents. ``(?!)``, which never matches, keeps each file whole.
-        rows_per_document: So many rows of a table follow each other in one document: more than 1 where a row is a sentence.
-        markup: What the text is written in, any of ``html`` and ``wiki``; its tags, templates and links are taken out.
-        max_documents: Only so many documents are read, in reading order.
-        revision: For a hub data set, the commit (or branch) that is read.
-        subset: For a data set, the name of its configuration.
-        folder: For a data set, the folder in its repository that is read, where configurations are folders.
-        split: For a data set, the split that is read.
-        streaming: Whether a hub data set is read as it comes; otherwise it is downloaded whole first.
-    """
+    """Where unlabelled text comes from and how it is read."""
 
     name: str = ""
+    """The source's name in records; in a corpus of several sources also that of its folder below
+    ``corpus.path``.
+    """
+
     path: str = ""
+    """A file, a folder, or the hub id of a data set (``owner/name``). A folder may hold text files, or be a
+    data set of the datasets library: a copy of a hub repository, or what ``save_to_disk`` wrote.
+    """
+
     pattern: list[str] = field(default_factory=list)
+    """File name patterns that are read when ``path`` is a folder; empty for every format that can be read."""
+
     text_column: str = "text"
-    document: str | None = None
-    rows_per_document: int = 1
-    markup: list[str] = field(default_factory=list)
-    max_documents: int | None = None
+    """The column of the text in JSONL, CSV, TSV and parquet files and in data sets."""
+
+    document: Annotated[str, Rule("a regular expression", _compiles)] | None = None
+    """For plain text, a regular expression matched against the start of each line: a line that matches begins
+    a document. Without it, blank lines separate documents. ``(?!)``, which never matches, keeps each file
+    whole.
+    """
+
+    rows_per_document: Annotated[int, Ge(1)] = 1
+    """So many rows of a table follow each other in one document: more than 1 where a row is a sentence."""
+
+    markup: list[Annotated[str, OneOf(*MARKUP)]] = field(default_factory=list)
+    """What the text is written in, any of ``html`` and ``wiki``; its tags, templates and links are taken out.
+    """
+
+    max_documents: Annotated[int, Ge(1)] | None = None
+    """Only so many documents are read, in reading order."""
+
     revision: str | None = None
+    """For a hub data set, the commit (or branch) that is read."""
+
     subset: str | None = None
+    """For a data set, the name of its configuration."""
+
     folder: str | None = None
+    """For a data set, the folder in its repository that is read, where configurations are folders."""
+
     split: str = "train"
+    """For a data set, the split that is read."""
+
     streaming: bool = True
-
-    def check_source(self, key: str) -> None:
-        """Checks every value on its own.
-
-        Args:
-            key: The dotted key of this source, e.g. ``corpus`` or ``corpus.sources.0``.
-
-        Raises:
-            ConfigurationError: A value cannot be used.
-        """
-        if not self.path:
-            raise ConfigurationError(f"{key}.path", self.path, "name a file, a folder of text, or the hub id of a data set")
-        if self.rows_per_document < 1:
-            raise ConfigurationError(f"{key}.rows_per_document", self.rows_per_document, "a whole number of at least 1 is accepted")
-        if self.max_documents is not None and self.max_documents < 1:
-            raise ConfigurationError(f"{key}.max_documents", self.max_documents, "null or a whole number of at least 1 is accepted")
-        for kind in self.markup:
-            if kind not in MARKUP:
-                raise ConfigurationError(f"{key}.markup", kind, f"use any of {', '.join(MARKUP)}")
-        if self.document is not None:
-            try:
-                re.compile(self.document)
-            except re.error as error:
-                raise ConfigurationError(
-                    f"{key}.document", self.document, f"a regular expression is needed, and this one has a fault: {error}"
-                ) from error
+    """Whether a hub data set is read as it comes; otherwise it is downloaded whole first."""
 
 
 @dataclass
 class CleaningConfig:
-    """What is taken out of a corpus; each step is off unless asked for, and counts what it removed.
-
-    Args:
-        tables: Whether tables are removed from texts: those of HTML, wiki text and Markdown, and runs of lines with tabs.
-        min_words: Documents of fewer words are left out.
-        language: The language of the documents that are kept, as an ISO 639-1 code; ``null`` keeps all.
-        language_score: The least share of words that are among the commonest of that language.
-        duplicates: Whether only one of equal documents is kept.
-        near_duplicates: The Jaccard similarity, in shingles of words, from which two documents count as one; ``null`` for none.
-        shingle_words: Words of a shingle.
-    """
+    """What is taken out of a corpus; each step is off unless asked for, and counts what it removed."""
 
     tables: bool = False
-    min_words: int = 0
-    language: str | None = None
-    language_score: float = 0.1
+    """Whether tables are removed from texts: those of HTML, wiki text and Markdown, and runs of lines with
+    tabs.
+    """
+
+    min_words: Annotated[int, Ge(0)] = 0
+    """Documents of fewer words are left out."""
+
+    language: Annotated[str, OneOf(*LANGUAGES)] | None = None
+    """The language of the documents that are kept, as an ISO 639-1 code; ``null`` keeps all."""
+
+    language_score: Annotated[float, Interval(gt=0, lt=1)] = 0.1
+    """The least share of words that are among the commonest of that language."""
+
     duplicates: bool = False
-    near_duplicates: float | None = None
-    shingle_words: int = 5
+    """Whether only one of equal documents is kept."""
 
-    def check(self) -> None:
-        """Checks every value on its own.
+    near_duplicates: Annotated[float, Interval(ge=0.3, le=1)] | None = None
+    """The Jaccard similarity, in shingles of words, from which two documents count as one; ``null`` for none.
+    """
 
-        Raises:
-            ConfigurationError: A value cannot be used.
-        """
-        key = "corpus.cleaning"
-        if self.min_words < 0:
-            raise ConfigurationError(f"{key}.min_words", self.min_words, "a whole number of at least 0 is accepted")
-        if self.language is not None and self.language not in LANGUAGES:
-            raise ConfigurationError(f"{key}.language", self.language, f"null or one of {', '.join(LANGUAGES)} is accepted")
-        if not 0.0 < self.language_score < 1.0:
-            raise ConfigurationError(f"{key}.language_score", self.language_score, "a share above 0 and below 1 is accepted")
-        if self.near_duplicates is not None and not 0.3 <= self.near_duplicates <= 1.0:
-            raise ConfigurationError(
-                f"{key}.near_duplicates", self.near_duplicates, "null or a similarity from 0.3 to 1 is accepted, e.g. 0.8"
-            )
-        if not 1 <= self.shingle_words <= 20:
-            raise ConfigurationError(f"{key}.shingle_words", self.shingle_words, "a whole number from 1 to 20 is accepted")
+    shingle_words: Annotated[int, Interval(ge=1, le=20)] = 5
+    """Words of a shingle."""
 
 
 @dataclass
@@ -129,50 +115,43 @@ class CorpusConfig(SourceConfig):
     The settings of a source describe the only one, unless there are several under ``sources``. Then ``path``, where it is given,
     is a folder with local copies: a folder below it that bears a source's name stands for that source, and ``max_documents``
     limits each source that has no limit of its own.
-
-    Args:
-        name: The corpus's name in records and reports.
-        sources: The sources, where there are several; documents of all are mixed evenly.
-        heldout: The share of documents that is held out, from 0 to less than 1.
-        block_length: Tokens of a block, special tokens included.
-        seed: Seeds the order of documents, and with it the split.
-        invalid_utf8: ``refuse`` stops at the first document that is not valid UTF-8 or holds a zero byte, as binary files do;
-            ``skip`` leaves such documents out and counts them.
-        cleaning: What is taken out.
     """
 
     name: str = "local"
+    """The corpus's name in records and reports."""
+
     sources: list[SourceConfig] = field(default_factory=list)
-    heldout: float = 0.05
-    block_length: int = 128
-    seed: int = 0
-    invalid_utf8: str = "refuse"
+    """The sources, where there are several; documents of all are mixed evenly."""
+
+    heldout: Annotated[float, Interval(ge=0, lt=1)] = 0.05
+    """The share of documents that is held out, from 0 to less than 1."""
+
+    block_length: Annotated[int, Ge(8)] = 128
+    """Tokens of a block, special tokens included."""
+
+    seed: Annotated[int, Ge(0)] = 0
+    """Seeds the order of documents, and with it the split."""
+
+    invalid_utf8: Annotated[str, OneOf(*INVALID_UTF8)] = "refuse"
+    """``refuse`` stops at the first document that is not valid UTF-8 or holds a zero byte, as binary files
+    do; ``skip`` leaves such documents out and counts them.
+    """
+
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    """What is taken out."""
 
-    def check(self) -> None:
-        """Checks every value on its own.
-
-        Raises:
-            ConfigurationError: A value cannot be used.
-        """
-        if not 0.0 <= self.heldout < 1.0:
-            raise ConfigurationError("corpus.heldout", self.heldout, "a share from 0 to less than 1 is accepted, e.g. 0.05")
-        if self.block_length < 8:
-            raise ConfigurationError("corpus.block_length", self.block_length, "a whole number of at least 8 is accepted")
-        if self.seed < 0:
-            raise ConfigurationError("corpus.seed", self.seed, "a whole number of at least 0 is accepted")
-        if self.invalid_utf8 not in INVALID_UTF8:
-            raise ConfigurationError("corpus.invalid_utf8", self.invalid_utf8, f"use one of {', '.join(INVALID_UTF8)}")
-        self.cleaning.check()
+    def check(self, key: str) -> None:
+        """Refuse a source without a path, and several sources without distinct names."""
         if self.sources and self.path and not Path(self.path).expanduser().is_dir():
-            raise ConfigurationError(
-                "corpus.path", self.path, "it is no folder; with corpus.sources it names one that holds a folder for each source"
-            )
+            accepted = f"must be a folder that holds a folder for each of {key}.sources"
+            raise ConfigurationError(f"{key}.path", self.path, accepted)
         names = [source.name for source in self.sources]
         if "" in names or len(set(names)) < len(names):
-            raise ConfigurationError("corpus.sources", names, "each source needs a name of its own")
-        for key, source in self.all_sources():
-            source.check_source(key)
+            raise ConfigurationError(f"{key}.sources", names, "must be sources with distinct, non-empty names")
+        for at, source in self.all_sources():
+            if not source.path:
+                accepted = "must be a file, a folder of text, or the hub id of a data set"
+                raise ConfigurationError(f"{at}.path", source.path, accepted)
 
     @property
     def where(self) -> str:
@@ -194,37 +173,27 @@ class CorpusConfig(SourceConfig):
 
 @dataclass
 class MaskingConfig:
-    """Which tokens are masked, and what stands in their place (BERT's 80/10/10 by default).
+    """Which tokens are masked, and what stands in their place (BERT's 80/10/10 by default)."""
 
-    Args:
-        probability: The share of a block's inner positions that is masked; always the same number of positions a block.
-        random: Of the masked positions, the share that gets a random token.
-        keep: Of the masked positions, the share that keeps its token.
-        seed: Seeds the masks.
-        whole_words: Whether words are masked with all their tokens rather than tokens one by one.
-    """
+    probability: Annotated[float, Interval(gt=0, le=0.5)] = 0.15
+    """The share of a block's inner positions that is masked; always the same number of positions a block."""
 
-    probability: float = 0.15
-    random: float = 0.1
-    keep: float = 0.1
-    seed: int = 0
+    random: Annotated[float, Interval(ge=0, le=1)] = 0.1
+    """Of the masked positions, the share that gets a random token."""
+
+    keep: Annotated[float, Interval(ge=0, le=1)] = 0.1
+    """Of the masked positions, the share that keeps its token."""
+
+    seed: Annotated[int, Ge(0)] = 0
+    """Seeds the masks."""
+
     whole_words: bool = False
+    """Whether words are masked with all their tokens rather than tokens one by one."""
 
-    def check(self) -> None:
-        """Checks every value.
-
-        Raises:
-            ConfigurationError: A value cannot be used.
-        """
-        if not 0.0 < self.probability <= 0.5:
-            raise ConfigurationError("masking.probability", self.probability, "a share above 0 and up to 0.5 is accepted")
-        for key, value in (("random", self.random), ("keep", self.keep)):
-            if not 0.0 <= value <= 1.0:
-                raise ConfigurationError(f"masking.{key}", value, "a share from 0 to 1 is accepted")
+    def check(self, key: str) -> None:
+        """Refuse shares that exceed 1 together."""
         if self.random + self.keep > 1.0:
-            raise ConfigurationError("masking.random", self.random, f"with masking.keep={self.keep} the two may not exceed 1")
-        if self.seed < 0:
-            raise ConfigurationError("masking.seed", self.seed, "a whole number of at least 0 is accepted")
+            raise ConfigurationError(f"{key}.random", self.random, f"must be <= 1 - {key}.keep={self.keep}")
 
     def positions(self, block_length: int) -> int:
         """Returns K, the masked positions of every block: the share of its inner positions, at least 1."""

@@ -21,6 +21,7 @@ from bort.files import atomic_path, digest, translate_disk_full
 from bort.observer import Observer, Quiet
 from bort.runtime import carried_out, make_trainer, quiet_lightning
 from bort.runtime_config import ImplConfig
+from bort.settings import check_settings
 
 STUDENT = "student"
 CHECKPOINTS = "checkpoints"
@@ -126,7 +127,7 @@ def distill(
         RecordError: ``directory`` holds checkpoints of other settings.
     """
     listener: Observer = observer or Quiet()
-    budget.check()
+    check_settings(budget, "budget")
     setup.check(architecture, impl.devices * impl.nodes)
     teacher, corpus, loss, train = setup.teacher, setup.corpus, setup.loss, setup.train
     steps, seconds = budget.length(setup.tokens_per_step), budget.seconds

@@ -9,6 +9,7 @@ from bort.architecture import Architecture
 from bort.corpus.config import MaskingConfig
 from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
 from bort.errors import BortError, ConfigurationError
+from bort.settings import check_settings
 from bort.teacher.sparse import check_temperature
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ class DistillationSetup:
         Raises:
             BortError: A setting is invalid, or two of them do not go together.
         """
-        self.loss.check()
-        self.train.check()
+        check_settings(self.loss, "loss")
+        check_settings(self.train, "train")
         self.train.check_parts(devices)
         if self.corpus.tokenizer_digest != self.teacher.tokenizer_digest:
             raise BortError(

@@ -3,70 +3,78 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Interval
 
 from bort.errors import ConfigurationError
+from bort.settings import Rule
 
-#: The ONNX operator sets that the exporter writes and current ONNX Runtimes read.
-OPSETS = range(17, 26)
 #: What MLflow's model registry does not take in a name.
 NOT_IN_NAMES = ("/", ":", ".", "%", '"', "'")
 
 
+def _registrable(name: str) -> bool:
+    return not any(sign in name for sign in NOT_IN_NAMES)
+
+
 @dataclass
 class ExportConfig:
-    """How a model is exported.
-
-    Args:
-        onnx: Whether ONNX is written beside the transformers directory.
-        opset: ONNX operator set. From 20 on, GELU is one operator; ONNX Runtime 1.17 and later run it.
-        optimised: Whether the graph as ONNX Runtime optimises it is written too; it starts faster, and only ONNX Runtime runs it.
-        int8: Whether a dynamically quantised ONNX file is made, the embeddings included.
-        int8_loss: How many points of the task's first metric int8 may lose on held-out data; with more, it is not kept.
-        mlflow: Whether a directory that MLflow serves is written; where runs are tracked it is logged with the run, too.
-        registered_model: Name in MLflow's model registry, of which the model becomes the next version; by default the run's name
-            with the task's, ``student`` or ``model``, and empty for none.
-        tolerance: Largest absolute difference between the outputs of ONNX and torch.
-        checks: Batches of random lengths and masks on which they are compared.
-        seed: Seed of those batches.
-        licence: Licence of the exported weights for the model card, as the hub spells it, e.g. ``apache-2.0``; null for unknown.
-        teacher_licence: The teacher's, in the same way.
-        corpus_licence: The training text's.
-        language: Language of the text the model reads, for the model card.
-    """
+    """How a model is exported."""
 
     onnx: bool = True
-    opset: int = 20
+    """Whether ONNX is written beside the transformers directory."""
+
+    opset: Annotated[int, Interval(ge=17, le=25)] = 20
+    """ONNX operator set. From 20 on, GELU is one operator; ONNX Runtime 1.17 and later run it."""
+
     optimised: bool = False
+    """Whether the graph as ONNX Runtime optimises it is written too; it starts faster, and only ONNX Runtime
+    runs it.
+    """
+
     int8: bool = False
-    int8_loss: float = 0.5
-    tolerance: float = 1e-4
-    checks: int = 8
+    """Whether a dynamically quantised ONNX file is made, the embeddings included."""
+
+    int8_loss: Annotated[float, Ge(0)] = 0.5
+    """How many points of the task's first metric int8 may lose on held-out data; with more, it is not kept.
+    """
+
+    tolerance: Annotated[float, Gt(0)] = 1e-4
+    """Largest absolute difference between the outputs of ONNX and torch."""
+
+    checks: Annotated[int, Ge(1)] = 8
+    """Batches of random lengths and masks on which they are compared."""
+
     seed: int = 0
+    """Seed of those batches."""
+
     mlflow: bool = True
-    registered_model: str | None = None
+    """Whether a directory that MLflow serves is written; where runs are tracked it is logged with the run,
+    too.
+    """
+
+    registered_model: Annotated[str, Rule(f"a name without {' '.join(NOT_IN_NAMES)}", _registrable)] | None = None
+    """Name in MLflow's model registry, of which the model becomes the next version; by default the run's name
+    with the task's, ``student`` or ``model``, and empty for none.
+    """
+
     licence: str | None = None
+    """Licence of the exported weights for the model card, as the hub spells it, e.g. ``apache-2.0``; null for
+    unknown.
+    """
+
     teacher_licence: str | None = None
+    """The teacher's, in the same way."""
+
     corpus_licence: str | None = None
+    """The training text's."""
+
     language: str = "en"
+    """Language of the text the model reads, for the model card."""
 
-    def check(self) -> None:
-        """Refuses settings that cannot be exported with.
-
-        Raises:
-            ConfigurationError: The first setting that cannot be used.
-        """
-        if self.opset not in OPSETS:
-            accepted = f"a whole number from {OPSETS[0]} to {OPSETS[-1]} is accepted"
-            raise ConfigurationError("export.opset", self.opset, accepted)
-        if not self.tolerance > 0:
-            raise ConfigurationError("export.tolerance", self.tolerance, "a number above 0 is accepted")
-        if self.checks < 1:
-            raise ConfigurationError("export.checks", self.checks, "a whole number of at least 1 is accepted")
-        if any(sign in (self.registered_model or "") for sign in NOT_IN_NAMES):
-            accepted = f"a name without {' '.join(NOT_IN_NAMES)} is accepted"
-            raise ConfigurationError("export.registered_model", self.registered_model, accepted)
-        if self.int8_loss < 0:
-            raise ConfigurationError("export.int8_loss", self.int8_loss, "a number of at least 0, in points, is accepted")
-        for key in ("optimised", "int8"):
-            if getattr(self, key) and not self.onnx:
-                raise ConfigurationError(f"export.{key}", True, "it is made from the ONNX file, so export.onnx=true is needed")
+    def check(self, key: str) -> None:
+        """Refuse a file made from ONNX without ONNX."""
+        for name in ("optimised", "int8"):
+            if getattr(self, name) and not self.onnx:
+                raise ConfigurationError(f"{key}.{name}", True, f"must be false with {key}.onnx=false")

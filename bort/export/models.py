@@ -32,6 +32,7 @@ from bort.measure.models import (
 from bort.measure.runtime import open_session, require_opset
 from bort.measure.sizes import size_table
 from bort.observer import Observer, Quiet
+from bort.settings import check_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -72,7 +73,7 @@ def export_model(
         BortError: The directory lacks weights or a tokenizer, the model is of another kind, ONNX is not installed, or a form
             disagrees with torch by more than its tolerance.
     """
-    config.check()
+    check_settings(config, "export")
     observer = observer or Quiet()
     directory = Path(directory)
     if config.onnx:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+
+from annotated_types import Ge, Gt, Interval, MinLen
 
 from bort.errors import ConfigurationError
+from bort.settings import DISTINCT, OneOf, check_settings, check_value
 
 POOLINGS = ("first", "mean")
 #: Settings that Θ may range over.
 THETA = ("learning_rate", "weight_decay", "warmup", "batch_size", "epochs", "dropout", "head_rate", "layer_rate", "freeze")
-_WHOLE = ("batch_size", "epochs", "freeze")
 
 
 class Impl(Protocol):
@@ -33,96 +34,96 @@ class Impl(Protocol):
 
 @dataclass
 class FinetuningConfig:
-    """How an encoder is fine-tuned and scored.
+    """How an encoder is fine-tuned and scored."""
 
-    Args:
-        learning_rate: Peak rate of AdamW, reached after the warm-up; falls linearly to 0.
-        weight_decay: Decoupled decay of weights; biases and norms are spared.
-        warmup: Share of the steps with a rising rate, in [0, 1).
-        batch_size: Examples in a step.
-        epochs: Passes over train, at most.
-        patience: Epochs without a better steering score before training stops; never where absent.
-        pooling: ``first``: the classifier of transformers on the first token; ``mean``: a linear layer on the mean of all tokens,
-            which no stock class expresses for BERT, so that such a model is loaded with ``bort.finetuning.load_classifier``.
-        freeze: Bottom layers that stay as they are, embeddings with them; 0 trains everything.
-        head_rate: Rate of the new head's parameters as a multiple of ``learning_rate``.
-        layer_rate: Rate of each layer as a multiple of that of the layer above it, in (0, 1]; with 1 all learn at the same rate.
-        dropout: Probability in training; the model's own where absent.
-        clip: Largest global norm of the gradient; 0 leaves it as it is.
-        seeds: One scored run each; at least five for a figure to publish.
-        trials: θs tried on steering data before the seeds; 0 takes the values above.
-        trial_epochs: Epochs of a trial; as ``epochs`` where absent.
-        search: Θ: by name a list of choices, or ``{low, high, log}``.
-        pruning: Whether a trial is given up whose steering score is below the median of the finished ones at the same epoch.
-        round: Trials that are proposed together, none knowing how the others end: as many workers can share the search, and any
-            number of them finds the same.
-        teacher: Directory of a classifier fine-tuned on this task, whose logits train examples are to be given; none where absent.
-        temperature: At which the teacher's logits are softened, above 0.
-        teacher_weight: Share of the teacher in the loss, in [0, 1]; the rest is the labels'.
-        confidence: Of the intervals.
-        resamples: Of the held-out examples, for the interval over examples.
-        models: Settings that differ for one model, by its role: ``teacher: {freeze: 4, trials: 2}``.
+    learning_rate: Annotated[float, Gt(0)] = 1e-4
+    """Peak rate of AdamW, reached after the warm-up; falls linearly to 0."""
+
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    """Decoupled decay of weights; biases and norms are spared."""
+
+    warmup: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    """Share of the steps with a rising rate, in [0, 1)."""
+
+    batch_size: Annotated[int, Ge(1)] = 16
+    """Examples in a step."""
+
+    epochs: Annotated[int, Ge(1)] = 3
+    """Passes over train, at most."""
+
+    patience: Annotated[int, Ge(1)] | None = None
+    """Epochs without a better steering score before training stops; never where absent."""
+
+    pooling: Annotated[str, OneOf(*POOLINGS)] = "first"
+    """``first``: the classifier of transformers on the first token; ``mean``: a linear layer on the mean of
+    all tokens, which no stock class expresses for BERT, so that such a model is loaded with
+    ``bort.finetuning.load_classifier``.
     """
 
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.01
-    warmup: float = 0.1
-    batch_size: int = 16
-    epochs: int = 3
-    patience: int | None = None
-    pooling: str = "first"
-    freeze: int = 0
-    head_rate: float = 1.0
-    layer_rate: float = 1.0
-    dropout: float | None = None
-    clip: float = 1.0
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
-    trials: int = 0
-    trial_epochs: int | None = None
+    freeze: Annotated[int, Ge(0)] = 0
+    """Bottom layers that stay as they are, embeddings with them; 0 trains everything."""
+
+    head_rate: Annotated[float, Gt(0)] = 1.0
+    """Rate of the new head's parameters as a multiple of ``learning_rate``."""
+
+    layer_rate: Annotated[float, Interval(gt=0, le=1)] = 1.0
+    """Rate of each layer as a multiple of that of the layer above it, in (0, 1]; with 1 all learn at the same
+    rate.
+    """
+
+    dropout: Annotated[float, Interval(ge=0, lt=1)] | None = None
+    """Probability in training; the model's own where absent."""
+
+    clip: Annotated[float, Ge(0)] = 1.0
+    """Largest global norm of the gradient; 0 leaves it as it is."""
+
+    seeds: Annotated[list[int], MinLen(1), DISTINCT] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+    """One scored run each; at least five for a figure to publish."""
+
+    trials: Annotated[int, Ge(0)] = 0
+    """θs tried on steering data before the seeds; 0 takes the values above."""
+
+    trial_epochs: Annotated[int, Ge(1)] | None = None
+    """Epochs of a trial; as ``epochs`` where absent."""
+
     search: dict[str, Any] = field(default_factory=dict)
+    """Θ: by name a list of choices, or ``{low, high, log}``."""
+
     pruning: bool = True
-    round: int = 1
+    """Whether a trial is given up whose steering score is below the median of the finished ones at the same
+    epoch.
+    """
+
+    round: Annotated[int, Ge(1)] = 1
+    """Trials that are proposed together, none knowing how the others end: as many workers can share the
+    search, and any number of them finds the same.
+    """
+
     teacher: str | None = None
-    temperature: float = 2.0
-    teacher_weight: float = 0.5
-    confidence: float = 0.95
-    resamples: int = 1000
+    """Directory of a classifier fine-tuned on this task, whose logits train examples are to be given; none
+    where absent.
+    """
+
+    temperature: Annotated[float, Gt(0)] = 2.0
+    """At which the teacher's logits are softened, above 0."""
+
+    teacher_weight: Annotated[float, Interval(ge=0, le=1)] = 0.5
+    """Share of the teacher in the loss, in [0, 1]; the rest is the labels'."""
+
+    confidence: Annotated[float, Interval(gt=0, lt=1)] = 0.95
+    """Of the intervals."""
+
+    resamples: Annotated[int, Ge(1)] = 1000
+    """Of the held-out examples, for the interval over examples."""
+
     models: dict[str, Any] = field(default_factory=dict)
+    """Settings that differ for one model, by its role: ``teacher: {freeze: 4, trials: 2}``."""
 
-    def check(self) -> None:
-        """Checks every value, those of Θ and of single models too.
-
-        Raises:
-            ConfigurationError: A value cannot be used.
-        """
-        for name in THETA:
-            check_value(f"finetuning.{name}", name, getattr(self, name))
-        if self.pooling not in POOLINGS:
-            raise ConfigurationError("finetuning.pooling", self.pooling, f"use one of {', '.join(POOLINGS)}")
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise ConfigurationError("finetuning.seeds", self.seeds, "at least one seed, each once, is needed")
-        if self.trials < 0:
-            raise ConfigurationError("finetuning.trials", self.trials, "a whole number of at least 0 is needed")
+    def check(self, key: str) -> None:
+        """Refuse trials without a search, and a search or settings of single models out of their ranges."""
         if self.trials > 1 and not self.search:
-            raise ConfigurationError(
-                "finetuning.trials", self.trials, "finetuning.search is empty, so there is nothing to try; set 0"
-            )
-        for name, value, least in (
-            ("patience", self.patience, 1),
-            ("trial_epochs", self.trial_epochs, 1),
-            ("resamples", self.resamples, 1),
-            ("round", self.round, 1),
-        ):
-            if value is not None and value < least:
-                raise ConfigurationError(f"finetuning.{name}", value, f"a whole number of at least {least} is needed")
-        if not 0 < self.confidence < 1:
-            raise ConfigurationError("finetuning.confidence", self.confidence, "a number between 0 and 1 is needed")
-        if not 0 < self.temperature < math.inf:
-            raise ConfigurationError("finetuning.temperature", self.temperature, "a number above 0 is needed")
-        if not 0 <= self.teacher_weight <= 1:
-            raise ConfigurationError("finetuning.teacher_weight", self.teacher_weight, "a share from 0 to 1 is needed")
-        if not 0 <= self.clip < math.inf:
-            raise ConfigurationError("finetuning.clip", self.clip, "a number of at least 0 is needed")
+            accepted = f"must be 0 or 1 with an empty {key}.search"
+            raise ConfigurationError(f"{key}.trials", self.trials, accepted)
         for name, wanted in self.search.items():
             _check_range(name, wanted)
         for role in self.models:
@@ -139,10 +140,10 @@ class FinetuningConfig:
         for name in changes:
             if name not in known:
                 raise ConfigurationError(
-                    f"finetuning.models.{role}.{name}", changes[name], f"use one of {', '.join(sorted(known))}"
+                    f"finetuning.models.{role}.{name}", changes[name], f"must be the value of one of {', '.join(sorted(known))}"
                 )
         config = replace(self, **changes, models={})
-        config.check()
+        check_settings(config, "finetuning")
         return config
 
     def theta(self) -> dict[str, Any]:
@@ -157,54 +158,26 @@ class FinetuningConfig:
         """
         for name, value in theta.items():
             if name not in THETA:
-                raise ConfigurationError(f"finetuning.{name}", value, f"θ may hold {', '.join(THETA)}")
-            check_value(f"finetuning.{name}", name, value)
+                raise ConfigurationError(f"finetuning.{name}", value, f"must be the value of one of {', '.join(THETA)}")
+            check_value(FinetuningConfig, name, value, f"finetuning.{name}")
         return replace(self, **theta)
-
-
-def check_value(key: str, name: str, value: Any) -> None:
-    """Checks one value of θ.
-
-    Raises:
-        ConfigurationError: It cannot be used; ``key`` is how the message calls it.
-    """
-    if name == "dropout" and value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigurationError(key, value, "a number is needed")
-    if name in _WHOLE and value != int(value):
-        raise ConfigurationError(key, value, "a whole number is needed")
-    limits = {
-        "learning_rate": (value > 0, "a number above 0 is needed"),
-        "weight_decay": (value >= 0, "a number of at least 0 is needed"),
-        "warmup": (0 <= value < 1, "a share of the steps from 0 to below 1 is needed"),
-        "batch_size": (value >= 1, "at least 1 is needed"),
-        "epochs": (value >= 1, "at least 1 is needed"),
-        "dropout": (0 <= value < 1, "a probability from 0 to below 1 is needed"),
-        "head_rate": (value > 0, "a number above 0 is needed"),
-        "layer_rate": (0 < value <= 1, "a number above 0 and at most 1 is needed"),
-        "freeze": (value >= 0, "a number of layers of at least 0 is needed"),
-    }
-    good, accepted = limits[name]
-    if not good:
-        raise ConfigurationError(key, value, accepted)
 
 
 def _check_range(name: str, wanted: Any) -> None:
     key = f"finetuning.search.{name}"
     if name not in THETA:
-        raise ConfigurationError(key, wanted, f"Θ may range over {', '.join(THETA)}")
+        raise ConfigurationError(key, wanted, f"must be the range of one of {', '.join(THETA)}")
     if isinstance(wanted, (list, tuple)):
         if not wanted:
-            raise ConfigurationError(key, wanted, "a list of choices must have at least one")
+            raise ConfigurationError(key, wanted, "must be a non-empty list")
         for value in wanted:
-            check_value(key, name, value)
+            check_value(FinetuningConfig, name, value, key)
         return
     if not isinstance(wanted, Mapping) or not {"low", "high"} <= set(wanted) or set(wanted) - {"low", "high", "log"}:
-        raise ConfigurationError(key, wanted, "a list of choices, or low, high and optionally log, is needed")
+        raise ConfigurationError(key, wanted, "must be a list, or low, high and optionally log")
     for end in ("low", "high"):
         if wanted[end] is None:
-            raise ConfigurationError(f"{key}.{end}", None, "a number is needed")
-        check_value(f"{key}.{end}", name, wanted[end])
+            raise ConfigurationError(f"{key}.{end}", None, "must be a number")
+        check_value(FinetuningConfig, name, wanted[end], f"{key}.{end}")
     if wanted["low"] > wanted["high"] or (wanted.get("log") and wanted["low"] <= 0):
-        raise ConfigurationError(key, wanted, "low must not be above high, and must be above 0 on a logarithmic scale")
+        raise ConfigurationError(key, wanted, "must be low <= high, and low > 0 on a logarithmic scale")

@@ -21,6 +21,7 @@ from bort.finetuning.workspace import Workspace
 from bort.locks import exclusive
 from bort.observer import Observer, Quiet
 from bort.randomness import named_seed
+from bort.settings import check_settings
 from bort.tasks.intervals import bootstrap_interval, seed_interval
 from bort.tasks.metrics import majority_baseline
 from bort.tasks.task import Task
@@ -106,7 +107,7 @@ def finetune(
         BortError: A setting cannot be used, training diverged, or the directory holds another run.
     """
     observer, home = observer or Quiet(), Path(directory)
-    config.check()
+    check_settings(config, "finetuning")
     started = time.perf_counter()
     label = f"fine-tune {name or Path(model_dir).name}"
     mark = _claim(home, model_dir, task, config, seed)

@@ -11,11 +11,12 @@ from typing import Any
 
 from bort.errors import BortError, ConfigurationError
 from bort.files import drop_torn_line
-from bort.finetuning.config import FinetuningConfig, check_value
+from bort.finetuning.config import FinetuningConfig
 from bort.locks import exclusive
 from bort.optuna_storage import name_objectives, open_database, stumbled
 from bort.randomness import named_seed
 from bort.redaction import redact
+from bort.settings import check_value
 
 _FLOATS = ("learning_rate", "weight_decay", "warmup", "dropout", "head_rate", "layer_rate")
 #: Steering score of a trial whose training diverged: below whatever a metric can give.
@@ -208,7 +209,7 @@ def _suggest(trial: Any, name: str, wanted: Any) -> Any:
         return trial.suggest_categorical(name, list(wanted))
     suggest = trial.suggest_float if name in _FLOATS else trial.suggest_int
     value = suggest(name, wanted["low"], wanted["high"], log=bool(wanted.get("log", False)))
-    check_value(f"finetuning.search.{name}", name, value)
+    check_value(FinetuningConfig, name, value, f"finetuning.search.{name}")
     return value
 
 

@@ -31,6 +31,7 @@ from bort.finetuning.objective import Objective
 from bort.finetuning.scoring import lines, predict_from_logits
 from bort.finetuning.workspace import Workspace
 from bort.observer import Observer, Quiet
+from bort.settings import check_settings
 from bort.tasks.metrics import score
 from bort.tasks.task import Example, Task
 
@@ -229,7 +230,7 @@ def finetune_once(
         ``processor_seconds``.
     """
     settings = (config or FinetuningConfig()).with_theta(theta)
-    settings.check()
+    check_settings(settings, "finetuning")
     workspace = Workspace(model_dir, task, settings.pooling, impl, teacher_of(settings, task, impl))
     taught = [model_digest(settings.teacher), settings.temperature, settings.teacher_weight] if settings.teacher else []
     mark = digest(

@@ -23,6 +23,7 @@ from bort.measure.series import Maker, Subject, accelerator, backends_of
 from bort.measure.statistics import summary
 from bort.observer import Observer, Quiet
 from bort.randomness import keyed_generator
+from bort.settings import check_settings
 
 
 def measure(
@@ -56,7 +57,7 @@ def measure(
         BortError: A model cannot be loaded, takes shorter sequences than asked for, or lacks a form that a backend runs; this
             machine lacks what a backend needs.
     """
-    config.check()
+    check_settings(config, "benchmark")
     observer = observer or Quiet()
     found = _subjects(models, config)
     reference = config.reference or next(iter(found))

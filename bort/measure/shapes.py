@@ -24,6 +24,7 @@ from bort.measure.series import Maker, without_pooler
 from bort.measure.statistics import summary
 from bort.observer import Observer, Quiet
 from bort.randomness import keyed_generator
+from bort.settings import check_settings
 
 if TYPE_CHECKING:
     from bort.measure.backends import Converter
@@ -76,7 +77,7 @@ def measure_shapes(
         ConfigurationError: The shapes take shorter sequences than asked for.
         RecordError: The file holds the latencies of something else.
     """
-    config.check()
+    check_settings(config, "benchmark")
     observer = observer or Quiet()
     path = Path(path)
     longest, taken = max(config.sequence_length), (counts or {}).get("positions", POSITIONS)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge
 
 from bort.errors import ConfigurationError
 from bort.search.config import REQUIRED
@@ -10,54 +13,48 @@ from bort.search.config import REQUIRED
 
 @dataclass
 class ErrorConfig:
-    """Where the errors of candidates come from.
-
-    Args:
-        name: ``distill``, ``supernet``, ``table`` or ``proxy``.
-    """
+    """Where the errors of candidates come from."""
 
     name: str = REQUIRED
+    """``distill``, ``supernet``, ``table`` or ``proxy``."""
 
 
 @dataclass
 class DistillErrorConfig(ErrorConfig):
-    """Short real distillation on common random numbers.
-
-    Args:
-        steps: n, the training steps of a candidate that is trained to the end.
-        rungs: Points of the learning curve, the last at ``steps``; each is twice as far as the one before.
-        curve: Step counts of the rungs, ascending, where halving is not wanted; the last is ``steps``. Replaces ``rungs``.
-        measure: The held-out figure that is e: ``relation_cross_entropy``, ``relation_kl``, ``kl``, ``cross_entropy`` or
-            ``hidden_mse``.
-        loss: Weights of loss terms that replace those of ``loss`` for the candidates; a term that learns nothing within so few
-            steps only blurs their order.
-    """
+    """Short real distillation on common random numbers."""
 
     name: str = "distill"
-    steps: int = 100
-    rungs: int = 3
-    curve: list[int] = field(default_factory=list)
+
+    steps: Annotated[int, Ge(1)] = 100
+    """n, the training steps of a candidate that is trained to the end."""
+
+    rungs: Annotated[int, Ge(1)] = 3
+    """Points of the learning curve, the last at ``steps``; each is twice as far as the one before."""
+
+    curve: list[Annotated[int, Ge(1)]] = field(default_factory=list)
+    """Step counts of the rungs, ascending, where halving is not wanted; the last is ``steps``. Replaces
+    ``rungs``.
+    """
+
     measure: str = "relation_cross_entropy"
+    """The held-out figure that is e: ``relation_cross_entropy``, ``relation_kl``, ``kl``, ``cross_entropy``
+    or ``hidden_mse``.
+    """
+
     loss: dict[str, float] = field(default_factory=dict)
+    """Weights of loss terms that replace those of ``loss`` for the candidates; a term that learns nothing
+    within so few steps only blurs their order.
+    """
 
-    def check(self) -> None:
-        """Refuses rungs that do not lead up to ``steps``.
-
-        Raises:
-            ConfigurationError: There are no steps or no rungs, too many rungs, or a curve that does not end at ``steps``.
-        """
-        if self.steps < 1:
-            raise ConfigurationError("error.steps", self.steps, "a whole number of at least 1 is needed")
+    def check(self, key: str) -> None:
+        """Refuse rungs that do not lead up to ``steps``."""
         if self.curve:
-            if self.curve != sorted(set(self.curve)) or self.curve[0] < 1 or self.curve[-1] != self.steps:
-                raise ConfigurationError(
-                    "error.curve", self.curve, f"ascending whole numbers from 1 up to error.steps ({self.steps}) are needed"
-                )
-        elif self.rungs < 1 or self.steps >> (self.rungs - 1) < 1:
-            most = self.steps.bit_length()
-            raise ConfigurationError(
-                "error.rungs", self.rungs, f"a whole number from 1 to {most} is needed, as each rung halves error.steps"
-            )
+            if self.curve != sorted(set(self.curve)) or self.curve[-1] != self.steps:
+                accepted = f"must be an ascending list of integers >= 1 that ends in {key}.steps={self.steps}"
+                raise ConfigurationError(f"{key}.curve", self.curve, accepted)
+        elif self.steps >> (self.rungs - 1) < 1:
+            accepted = f"must be an integer in [1, {self.steps.bit_length()}], as each rung halves {key}.steps"
+            raise ConfigurationError(f"{key}.rungs", self.rungs, accepted)
 
     def rung_steps(self) -> list[int]:
         """Returns the step counts of the rungs, ascending."""
@@ -66,56 +63,60 @@ class DistillErrorConfig(ErrorConfig):
 
 @dataclass
 class SupernetErrorConfig(ErrorConfig):
-    """One weight-sharing student, trained once, of which every candidate is a slice.
-
-    Args:
-        steps: Steps of the shared training.
-        samples: Slices drawn evenly from the space in each step.
-        sandwich: Whether the largest and the smallest slice are in every step too.
-        checkpoint_every: Steps between two checkpoints of the shared training.
-        measure: The held-out figure that is e, as for ``distill``.
-        loss: Weights of loss terms that replace those of ``loss``.
-        reference: A CSV file of errors of full trainings (or ``bortbench``), which these errors are compared with; none if empty.
-    """
+    """One weight-sharing student, trained once, of which every candidate is a slice."""
 
     name: str = "supernet"
-    steps: int = 400
-    samples: int = 2
+
+    steps: Annotated[int, Ge(1)] = 400
+    """Steps of the shared training."""
+
+    samples: Annotated[int, Ge(0)] = 2
+    """Slices drawn evenly from the space in each step."""
+
     sandwich: bool = True
-    checkpoint_every: int = 100
+    """Whether the largest and the smallest slice are in every step too."""
+
+    checkpoint_every: Annotated[int, Ge(1)] = 100
+    """Steps between two checkpoints of the shared training."""
+
     measure: str = "relation_cross_entropy"
+    """The held-out figure that is e, as for ``distill``."""
+
     loss: dict[str, float] = field(default_factory=dict)
+    """Weights of loss terms that replace those of ``loss``."""
+
     reference: str | None = None
+    """A CSV file of errors of full trainings (or ``bortbench``), which these errors are compared with; none
+    if empty.
+    """
 
-    def check(self) -> None:
-        """Refuses numbers that cannot be used.
-
-        Raises:
-            ConfigurationError: Nothing would be trained.
-        """
-        for key, least in (("steps", 1), ("samples", 0 if self.sandwich else 1), ("checkpoint_every", 1)):
-            if getattr(self, key) < least:
-                raise ConfigurationError(f"error.{key}", getattr(self, key), f"a whole number of at least {least} is needed")
+    def check(self, key: str) -> None:
+        """Refuse steps without any slice."""
+        if self.samples == 0 and not self.sandwich:
+            raise ConfigurationError(f"{key}.samples", 0, f"must be an integer >= 1 with {key}.sandwich=false")
 
 
 @dataclass
 class TableErrorConfig(ErrorConfig):
-    """Errors read from a table instead of trained for.
-
-    Args:
-        path: A CSV file with the columns depth, heads, hidden, intermediate, steps and error, or ``bortbench`` for the table that
-            comes with Bort.
-        column: The column that is e.
-        seed: Which rows are read where there is a column ``seed``; null for the lowest seed.
-        embedding_rows: Rows of all embeddings together (words, positions, token types), which p counts; null for the paper's
-            50,265 words and 512 positions.
-    """
+    """Errors read from a table instead of trained for."""
 
     name: str = "table"
+
     path: str = REQUIRED
+    """A CSV file with the columns depth, heads, hidden, intermediate, steps and error, or ``bortbench`` for
+    the table that comes with Bort.
+    """
+
     column: str = "error"
+    """The column that is e."""
+
     seed: int | None = None
+    """Which rows are read where there is a column ``seed``; null for the lowest seed."""
+
     embedding_rows: int | None = None
+    """Rows of all embeddings together (words, positions, token types), which p counts; null for the paper's
+    50,265 words and 512 positions.
+    """
 
 
 @dataclass
@@ -123,39 +124,31 @@ class ProxyErrorConfig(ErrorConfig):
     """An error guessed from the parameters outside the embeddings, without training: (scale / parameters)^exponent.
 
     The defaults are the scaling law of Kaplan et al. (2020, arXiv:2001.08361, equation 1.1), in nats.
-
-    Args:
-        scale: Parameters at which the law would give an error of 1.
-        exponent: How fast the error falls with size.
-        reference: A CSV file of errors of full trainings (or ``bortbench``), which these errors are compared with; none if empty.
     """
 
     name: str = "proxy"
+
     scale: float = 8.8e13
+    """Parameters at which the law would give an error of 1."""
+
     exponent: float = 0.076
+    """How fast the error falls with size."""
+
     reference: str | None = None
+    """A CSV file of errors of full trainings (or ``bortbench``), which these errors are compared with; none
+    if empty.
+    """
 
 
 @dataclass
 class LatencyConfig:
-    """What stands for inference latency, i.
-
-    Args:
-        name: ``operations``, ``cpu``, ``gpu`` or ``onnx``.
-        sequence_length: Tokens of the sequence that is counted or measured.
-    """
+    """What stands for inference latency, i."""
 
     name: str = REQUIRED
-    sequence_length: int = 128
+    """``operations``, ``cpu``, ``gpu`` or ``onnx``."""
 
-    def check(self) -> None:
-        """Refuses a sequence of no tokens.
-
-        Raises:
-            ConfigurationError: ``sequence_length`` is below 1.
-        """
-        if self.sequence_length < 1:
-            raise ConfigurationError("latency.sequence_length", self.sequence_length, "a whole number of at least 1 is needed")
+    sequence_length: Annotated[int, Ge(1)] = 128
+    """Tokens of the sequence that is counted or measured."""
 
 
 @dataclass
@@ -167,32 +160,19 @@ class OperationsLatencyConfig(LatencyConfig):
 
 @dataclass
 class MeasuredLatencyConfig(LatencyConfig):
-    """The median time of one forward pass of the encoder, in milliseconds, measured on this machine before the search begins.
+    """The median time of one forward pass of the encoder, in milliseconds, measured on this machine before the search begins."""
 
-    Args:
-        batch: Sequences in one call.
-        repeats: Timed calls of each shape, in rounds in which every shape is called once.
-        warmup: Rounds before them that do not count.
-        threads: Processor threads; null for all that the process may use. On a GPU they only feed it.
-    """
+    batch: Annotated[int, Ge(1)] = 1
+    """Sequences in one call."""
 
-    batch: int = 1
-    repeats: int = 30
-    warmup: int = 3
-    threads: int | None = 1
+    repeats: Annotated[int, Ge(5)] = 30
+    """Timed calls of each shape, in rounds in which every shape is called once."""
 
-    def check(self) -> None:
-        """Refuses settings that cannot be measured.
+    warmup: Annotated[int, Ge(0)] = 3
+    """Rounds before them that do not count."""
 
-        Raises:
-            ConfigurationError: A number is too small.
-        """
-        super().check()
-        for key, least in (("batch", 1), ("repeats", 5), ("warmup", 0)):
-            if getattr(self, key) < least:
-                raise ConfigurationError(f"latency.{key}", getattr(self, key), f"a whole number of at least {least} is needed")
-        if self.threads is not None and self.threads < 1:
-            raise ConfigurationError("latency.threads", self.threads, "a whole number of at least 1, or null, is needed")
+    threads: Annotated[int, Ge(1)] | None = 1
+    """Processor threads; null for all that the process may use. On a GPU they only feed it."""
 
 
 @dataclass

@@ -14,6 +14,7 @@ from bort.files import digest
 from bort.search.config import SearchConfig
 from bort.search.space import SearchSpace, check_dominates
 from bort.search.w import ErrorScale, savings, w
+from bort.settings import check_settings
 
 #: A measured median scatters: a candidate within this share above T's latency counts as being as fast as T.
 LATENCY_TOLERANCE = 0.05
@@ -79,7 +80,7 @@ class Problem:
         Raises:
             BortError: T does not dominate every candidate, a setting is unusable, or no candidate keeps within the limits.
         """
-        self.search.check()
+        check_settings(self.search, "search")
         if self.search.max_latency_ms is not None and not self.measured:
             raise BortError("search.max_latency_ms needs a measured latency; with latency=operations, use search.max_operations.")
         tolerance = LATENCY_TOLERANCE if self.measured else 0.0

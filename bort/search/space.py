@@ -8,6 +8,7 @@ from itertools import product
 from bort.architecture import ROBERTA_LARGE, Architecture
 from bort.errors import BortError, ConfigurationError
 from bort.search.config import SearchSpaceConfig
+from bort.settings import check_value
 
 #: Tells p or i of an architecture.
 Count = Callable[[Architecture], float]
@@ -45,11 +46,7 @@ class SearchSpace:
     ) -> None:
         self.values: dict[str, list[int]] = {}
         for name, numbers in (("depth", depth), ("heads", heads), ("hidden", hidden), ("intermediate", intermediate)):
-            usable = all(isinstance(number, int) and not isinstance(number, bool) and number >= 1 for number in numbers)
-            if not numbers or not usable:
-                raise ConfigurationError(
-                    f"search_space.{name}", list(numbers), "a list of at least one whole number, each 1 or more, is needed"
-                )
+            check_value(SearchSpaceConfig, name, list(numbers), f"search_space.{name}")
             self.values[name] = sorted(set(numbers))
         combinations = list(product(*self.values.values()))
         valid = [Architecture(*shape) for shape in combinations if shape[2] % shape[1] == 0]

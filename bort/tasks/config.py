@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 from bort.errors import ConfigurationError
+from bort.settings import OneOf, Rule
 
 KINDS = ("classification", "regression", "choice")
 #: Metrics of each kind; the first is what choices are made by where a task names none.
@@ -28,25 +30,31 @@ WINDOW_POOLINGS = ("mean", "max")
 _PLAIN = re.compile(r"(?![.\s])[^/\\:\x00-\x1f\x7f]{1,120}", re.ASCII)
 #: What ``path`` says instead of a directory where the data is to come from the hub.
 HUB = "hub"
+_FILE_NAME = "a file name without / and without a dot in front"
+_FILE = Rule(_FILE_NAME, lambda name: bool(_PLAIN.fullmatch(name)))
+_FILE_OR_NONE = Rule(f"empty or {_FILE_NAME}", lambda name: not name or bool(_PLAIN.fullmatch(name)))
+_CHARACTER = Rule("one character", lambda sign: len(sign) == 1)
+_SIZE = Rule("in (0, 1), or a whole number >= 1", lambda size: 0 < size <= 1 or (size > 1 and size == int(size)))
 
 
 @dataclass
 class HubConfig:
-    """Where a task lies on the Hugging Face hub; read with ``task.path=hub``.
-
-    Args:
-        repository: Of parquet files, as ``owner/name``.
-        subset: Its configuration.
-        revision: The commit that is read, so that the data never changes.
-        splits: Names there of ``train``, ``steering_file``, ``test`` and ``unlabelled``.
-        columns: Names there of columns that the task's own files call otherwise.
-    """
+    """Where a task lies on the Hugging Face hub; read with ``task.path=hub``."""
 
     repository: str = ""
+    """Of parquet files, as ``owner/name``."""
+
     subset: str | None = None
+    """Its configuration."""
+
     revision: str | None = None
+    """The commit that is read, so that the data never changes."""
+
     splits: dict[str, str] = field(default_factory=dict)
+    """Names there of ``train``, ``steering_file``, ``test`` and ``unlabelled``."""
+
     columns: dict[str, str] = field(default_factory=dict)
+    """Names there of columns that the task's own files call otherwise."""
 
 
 @dataclass
@@ -56,154 +64,176 @@ class TaskConfig:
     One file (``path`` or ``train``) is split into train, steering and held-out; a ``test`` file takes the place of the held-out
     share, a ``steering_file`` that of the steering share. Choices are made on steering examples only, scores given on held-out
     ones only.
-
-    Args:
-        name: Name in records and reports.
-        kind: ``classification``, ``regression``, or ``choice`` between options.
-        path: A directory that the other files are relative to, or the one file of the task, or ``hub``.
-        folder: The task's own folder in the whole download, so that ``path`` may be either.
-        format: ``table`` for CSV, TSV and JSONL with columns, or the layout of ``copa``, ``multirc``, ``record``, ``wic``, ``wsc``
-            (SuperGLUE) or ``race``, which tell for themselves what text, label and options are.
-        train: Training examples: CSV, TSV or JSONL by suffix, ``.gz`` allowed; a folder for RACE.
-        steering_file: Steering examples, where they have a file of their own.
-        test: Labelled held-out examples, where they have a file of their own.
-        unlabelled: A site's test set without labels, for which predictions are written; may be absent.
-        hub: Where the same data lies on the hub.
-        text: One column, or two for a pair: a list, or names with a comma between.
-        unlabelled_text: The same in the unlabelled file where it differs; that file then names its columns in its first row.
-        label: Column of the label, of the regression target, or of the right option (number from 0, letter, column or text).
-        labels: Label values in the order of their class index (of the options, for a choice), or a mapping from value to name.
-            Found in train where not given.
-        options: Columns of the options of a choice, or the one column of JSONL that holds a list of them.
-        placeholder: What an option takes the place of in the last text, such as ``_``; it is appended where absent.
-        id: Column that names an example in a submission; its number from 0 where not given.
-        group: Column of what examples are judged and split together by, such as a question with several answers.
-        filter: Only rows whose columns have these values are read.
-        metrics: Metrics to report; the first decides on steering examples. By kind where empty.
-        header: Whether the first row names the columns. Without one, columns are named by position from ``0``.
-        delimiter: Separator of columns; by suffix where not given.
-        quoted: Whether quotation marks enclose fields; true for CSV and false for TSV (as in GLUE's files) where not given.
-        malformed: ``refuse`` rows with too few columns, or ``skip`` them and say how many.
-        train_examples: Limit on the train split, for a low-data setting. A smaller limit takes a subset of a larger one.
-        steering: Share of the file for steering (below 1) or number of examples (1 or more).
-        heldout: Share of the file for the held-out split (below 1) or number of examples (1 or more).
-        max_length: Tokens of a sequence, special ones included; in longer ones a text gives way.
-        truncate: Which text gives way: ``longest``, or always the ``first`` or ``second`` (the passage, never the question).
-        keep: Which end of that text is read where it is cut: its ``start``, or its ``end`` where what matters stands last.
-        windows: Windows, at most, in which that text is read; with 1 it is cut.
-        overlap: Tokens that neighbouring windows share.
-        window_pooling: Whether an example's logits are the ``mean`` or the ``max`` of those of its windows.
-        margin: For a choice: by how many logits training asks right options to be ahead of wrong ones.
-        train_options: For a choice: options that training reads of an example, at most; the right ones are among them.
-        submission: File name of a submission that a site accepts, such as ``CoLA.tsv``.
-        submission_labels: Its words by label name, where they are not the names themselves.
-        seed: Decides the split and the subset, not the training.
     """
 
-    name: str = "custom"
-    kind: str = "classification"
+    name: Annotated[str, _FILE] = "custom"
+    """Name in records and reports."""
+
+    kind: Annotated[str, OneOf(*KINDS)] = "classification"
+    """``classification``, ``regression``, or ``choice`` between options."""
+
     path: str | None = None
+    """A directory that the other files are relative to, or the one file of the task, or ``hub``."""
+
     folder: str | None = None
-    format: str = "table"
+    """The task's own folder in the whole download, so that ``path`` may be either."""
+
+    format: Annotated[str, OneOf(*FORMATS)] = "table"
+    """``table`` for CSV, TSV and JSONL with columns, or the layout of ``copa``, ``multirc``, ``record``,
+    ``wic``, ``wsc`` (SuperGLUE) or ``race``, which tell for themselves what text, label and options are.
+    """
+
     train: str | None = None
+    """Training examples: CSV, TSV or JSONL by suffix, ``.gz`` allowed; a folder for RACE."""
+
     steering_file: str | None = None
+    """Steering examples, where they have a file of their own."""
+
     test: str | None = None
+    """Labelled held-out examples, where they have a file of their own."""
+
     unlabelled: str | None = None
+    """A site's test set without labels, for which predictions are written; may be absent."""
+
     hub: HubConfig = field(default_factory=HubConfig)
+    """Where the same data lies on the hub."""
+
     text: Any = "text"
+    """One column, or two for a pair: a list, or names with a comma between."""
+
     unlabelled_text: Any = None
+    """The same in the unlabelled file where it differs; that file then names its columns in its first row."""
+
     label: str = "label"
+    """Column of the label, of the regression target, or of the right option (number from 0, letter, column or
+    text).
+    """
+
     labels: Any = None
+    """Label values in the order of their class index (of the options, for a choice), or a mapping from value
+    to name. Found in train where not given.
+    """
+
     options: Any = None
+    """Columns of the options of a choice, or the one column of JSONL that holds a list of them."""
+
     placeholder: str | None = None
+    """What an option takes the place of in the last text, such as ``_``; it is appended where absent."""
+
     id: str | None = None
+    """Column that names an example in a submission; its number from 0 where not given."""
+
     group: str | None = None
+    """Column of what examples are judged and split together by, such as a question with several answers."""
+
     filter: dict[str, str] = field(default_factory=dict)
+    """Only rows whose columns have these values are read."""
+
     metrics: list[str] = field(default_factory=list)
+    """Metrics to report; the first decides on steering examples. By kind where empty."""
+
     header: bool = True
-    delimiter: str | None = None
+    """Whether the first row names the columns. Without one, columns are named by position from ``0``."""
+
+    delimiter: Annotated[str, _CHARACTER] | None = None
+    """Separator of columns; by suffix where not given."""
+
     quoted: bool | None = None
-    malformed: str = "refuse"
-    train_examples: int | None = None
-    steering: float = 0.1
-    heldout: float = 0.2
-    max_length: int = 128
-    truncate: str = "longest"
-    keep: str = "start"
-    windows: int = 1
+    """Whether quotation marks enclose fields; true for CSV and false for TSV (as in GLUE's files) where not
+    given.
+    """
+
+    malformed: Annotated[str, OneOf(*MALFORMED)] = "refuse"
+    """``refuse`` rows with too few columns, or ``skip`` them and say how many."""
+
+    train_examples: Annotated[int, Ge(1)] | None = None
+    """Limit on the train split, for a low-data setting. A smaller limit takes a subset of a larger one."""
+
+    steering: Annotated[float, _SIZE] = 0.1
+    """Share of the file for steering (below 1) or number of examples (1 or more)."""
+
+    heldout: Annotated[float, _SIZE] = 0.2
+    """Share of the file for the held-out split (below 1) or number of examples (1 or more)."""
+
+    max_length: Annotated[int, Ge(4)] = 128
+    """Tokens of a sequence, special ones included; in longer ones a text gives way."""
+
+    truncate: Annotated[str, OneOf(*TRUNCATE)] = "longest"
+    """Which text gives way: ``longest``, or always the ``first`` or ``second`` (the passage, never the
+    question).
+    """
+
+    keep: Annotated[str, OneOf(*KEEP)] = "start"
+    """Which end of that text is read where it is cut: its ``start``, or its ``end`` where what matters stands
+    last.
+    """
+
+    windows: Annotated[int, Ge(1)] = 1
+    """Windows, at most, in which that text is read; with 1 it is cut."""
+
     overlap: int = 32
-    window_pooling: str = "mean"
-    margin: float = 0.0
-    train_options: int | None = None
-    submission: str = ""
+    """Tokens that neighbouring windows share."""
+
+    window_pooling: Annotated[str, OneOf(*WINDOW_POOLINGS)] = "mean"
+    """Whether an example's logits are the ``mean`` or the ``max`` of those of its windows."""
+
+    margin: Annotated[float, Ge(0)] = 0.0
+    """For a choice: by how many logits training asks right options to be ahead of wrong ones."""
+
+    train_options: Annotated[int, Ge(2)] | None = None
+    """For a choice: options that training reads of an example, at most; the right ones are among them."""
+
+    submission: Annotated[str, _FILE_OR_NONE] = ""
+    """File name of a submission that a site accepts, such as ``CoLA.tsv``."""
+
     submission_labels: dict[str, str] = field(default_factory=dict)
+    """Its words by label name, where they are not the names themselves."""
+
     seed: int = 0
+    """Decides the split and the subset, not the training."""
 
-    def check(self) -> None:
-        """Checks every value that can be judged without reading a file.
-
-        Raises:
-            ConfigurationError: A value cannot be used.
-        """
-        for key, accepted in (
-            ("kind", KINDS),
-            ("format", FORMATS),
-            ("malformed", MALFORMED),
-            ("truncate", TRUNCATE),
-            ("keep", KEEP),
-            ("window_pooling", WINDOW_POOLINGS),
-        ):
-            if getattr(self, key) not in accepted:
-                raise ConfigurationError(f"task.{key}", getattr(self, key), f"use one of {', '.join(accepted)}")
-        for key in ("name", "submission"):
-            value = getattr(self, key)
-            if (value or key == "name") and not _PLAIN.fullmatch(value):
-                raise ConfigurationError(f"task.{key}", value, "a plain name for files is needed, without / and no dot in front")
+    def check(self, key: str) -> None:
+        """Refuse files, columns, labels and metrics that do not go together, without reading a file."""
         if all(name is None for name in (self.path, self.train, self.test, self.unlabelled)):
-            raise ConfigurationError("task.train", None, "name a CSV, TSV or JSONL file of labelled examples: task.train=FILE")
+            accepted = f"must be a CSV, TSV or JSONL file of labelled examples: {key}.train=FILE"
+            raise ConfigurationError(f"{key}.train", None, accepted)
         if self.path == HUB and not self.hub.repository:
-            raise ConfigurationError("task.path", HUB, "this task has no task.hub.repository, so name a directory")
+            raise ConfigurationError(f"{key}.path", HUB, f"must be a directory, as there is no {key}.hub.repository")
         self.text_columns()
         self.text_columns("unlabelled")
         self.label_names()
-        self._check_choice()
-        self._check_metrics()
-        for key in ("steering", "heldout"):
-            value = getattr(self, key)
-            if not math.isfinite(value) or value <= 0 or (value > 1 and value != int(value)):
-                raise ConfigurationError(f"task.{key}", value, "a share between 0 and 1, or a whole number of examples")
-        if self.train_examples is not None and self.train_examples < 1:
-            raise ConfigurationError("task.train_examples", self.train_examples, "at least 1 example, or null for all")
-        if self.max_length < 4:
-            raise ConfigurationError("task.max_length", self.max_length, "at least 4 tokens are needed for a pair")
-        if self.delimiter is not None and len(self.delimiter) != 1:
-            raise ConfigurationError("task.delimiter", self.delimiter, "one character")
+        self._check_choice(key)
+        self._check_metrics(key)
+        self._check_windows(key)
+
+    def _check_windows(self, key: str) -> None:
         if self.keep == "end" and (self.truncate == "longest" or self.windows > 1):
-            raise ConfigurationError("task.keep", self.keep, "it needs task.truncate=first or second, and task.windows=1")
-        if self.windows < 1:
-            raise ConfigurationError("task.windows", self.windows, "at least 1 window is needed")
-        if self.windows > 1 and not 0 <= self.overlap < self.max_length - 3:
-            raise ConfigurationError("task.overlap", self.overlap, "fewer tokens than task.max_length leaves for a text")
-        if self.windows > 1 and self.truncate == "longest" and self.format == "table" and len(self.text_columns()) == 2:
-            raise ConfigurationError("task.truncate", self.truncate, "of a pair one text is read in windows: first or second")
+            accepted = f"must be start, unless {key}.truncate is first or second and {key}.windows=1"
+            raise ConfigurationError(f"{key}.keep", self.keep, accepted)
+        if self.windows == 1:
+            return
+        if not 0 <= self.overlap < self.max_length - 3:
+            accepted = f"must be an integer in [0, {self.max_length - 3}), as {key}.max_length={self.max_length}"
+            raise ConfigurationError(f"{key}.overlap", self.overlap, accepted)
+        if self.truncate == "longest" and self.format == "table" and len(self.text_columns()) == 2:
+            accepted = f"must be first or second, as {key}.windows={self.windows} reads one text of a pair in windows"
+            raise ConfigurationError(f"{key}.truncate", self.truncate, accepted)
 
-    def _check_choice(self) -> None:
-        tabular = self.format == "table"
-        if self.kind == "choice" and tabular and not self.option_columns():
-            raise ConfigurationError("task.options", self.options, "name the columns of the options: COLUMN,COLUMN2")
+    def _check_choice(self, key: str) -> None:
+        if self.kind == "choice" and self.format == "table" and not self.option_columns():
+            accepted = "must be the columns of the options: COLUMN,COLUMN2"
+            raise ConfigurationError(f"{key}.options", self.options, accepted)
         if self.kind != "choice" and self.options is not None:
-            raise ConfigurationError("task.options", self.options, "only task.kind=choice has options")
-        if self.train_options is not None and self.train_options < 2:
-            raise ConfigurationError("task.train_options", self.train_options, "at least 2 options, or null for all")
-        if not math.isfinite(self.margin) or self.margin < 0:
-            raise ConfigurationError("task.margin", self.margin, "a number of logits of at least 0")
+            raise ConfigurationError(f"{key}.options", self.options, f"must be null unless {key}.kind=choice")
 
-    def _check_metrics(self) -> None:
+    def _check_metrics(self, key: str) -> None:
         for metric in self.metrics:
             if metric not in METRICS[self.kind]:
-                raise ConfigurationError("task.metrics", metric, f"for {self.kind} use some of {', '.join(METRICS[self.kind])}")
+                accepted = f"must be one of {', '.join(METRICS[self.kind])} for {key}.kind={self.kind}"
+                raise ConfigurationError(f"{key}.metrics", metric, accepted)
             if metric in GROUPED and self.format == "table" and self.group is None:
-                raise ConfigurationError("task.metrics", metric, "it judges groups of examples, so task.group has to name a column")
+                accepted = f"must be a metric of single examples, unless {key}.group names a column"
+                raise ConfigurationError(f"{key}.metrics", metric, accepted)
 
     def text_columns(self, key: str = "train") -> list[str]:
         """Returns the names of the one or two text columns of a file.
@@ -224,7 +254,7 @@ class TaskConfig:
             columns = [str(text)] if isinstance(text, int) else []
         if len(columns) not in (1, 2) or not all(columns) or len(set(columns)) != len(columns):
             name = "task.unlabelled_text" if apart else "task.text"
-            raise ConfigurationError(name, text, "one column, or two different ones for a pair: COLUMN,COLUMN2")
+            raise ConfigurationError(name, text, "must be one column, or two different ones for a pair: COLUMN,COLUMN2")
         return columns
 
     def label_names(self) -> dict[str, str] | None:
@@ -236,16 +266,16 @@ class TaskConfig:
         if self.labels is None:
             return None
         if self.kind == "regression":
-            raise ConfigurationError(
-                "task.labels", self.labels, "a regression has no labels; leave them out or ask for classification"
-            )
+            raise ConfigurationError("task.labels", self.labels, "must be null with task.kind=regression")
         labels = self.labels
         if isinstance(labels, str):
             labels = [name.strip() for name in labels.split(",")]
         values = labels if isinstance(labels, dict) else {str(value): str(value) for value in labels}
         names = {str(value): str(name) for value, name in values.items()}
         if len(names) < 2 or len(names) != len(labels) or len(set(names.values())) != len(names):
-            raise ConfigurationError("task.labels", self.labels, "at least two different labels, as a list or as value: name")
+            raise ConfigurationError(
+                "task.labels", self.labels, "must be at least two different labels, as a list or as value: name"
+            )
         return names
 
     def option_columns(self) -> list[str]:
@@ -259,5 +289,7 @@ class TaskConfig:
         given = self.options.split(",") if isinstance(self.options, str) else list(self.options)
         columns = [str(name).strip() for name in given]
         if not columns or not all(columns) or len(set(columns)) != len(columns):
-            raise ConfigurationError("task.options", self.options, "different columns, with a comma between: COLUMN,COLUMN2")
+            raise ConfigurationError(
+                "task.options", self.options, "must be different columns, separated by a comma: COLUMN,COLUMN2"
+            )
         return columns

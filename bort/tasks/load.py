@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bort.errors import BortError, ConfigurationError
 from bort.observer import Observer, Quiet
+from bort.settings import check_settings
 from bort.tasks.config import HUB, METRICS, TaskConfig
 from bort.tasks.formats import Raw, from_rows, read_format
 from bort.tasks.label_encoding import Numbering, found_labels, raw_of_row
@@ -36,7 +37,7 @@ def load_task(config: TaskConfig, observer: Observer | None = None, *, training:
         ConfigurationError: A setting, a file or a column cannot be used.
         BortError: A row is malformed, a label unknown or a split empty.
     """
-    config.check()
+    check_settings(config, "task")
     observer = observer or Quiet()
     there = [key for key in (config.hub.splits if config.path == HUB else task_files(config)) if key in FILES]
     if training and "train" not in there:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from annotated_types import Ge, Gt
 
 from bort.errors import ConfigurationError
+from bort.settings import OneOf
 
 #: What of the teacher is kept: its last layer's representations, or what its logits at the masked positions come from.
 KINDS = ("representation", "logits")
@@ -56,62 +59,48 @@ FAMILIES = dict.fromkeys(ROBERTA_LIKE, "roberta") | dict.fromkeys(BERT_LIKE, "be
 
 @dataclass
 class HeadConfig:
-    """What is done for a teacher without a masked-LM head where its logits are needed.
+    """What is done for a teacher without a masked-LM head where its logits are needed."""
 
-    Args:
-        missing: ``fit`` gives it one, trained by masked LM on the corpus; ``refuse`` stops with a sentence.
-        train: ``all`` trains every layer with the head, which changes the teacher; ``head`` trains the head alone on the frozen
-            encoder, which for a sentence encoder hardly beats the unigram.
-        steps: Steps of the fit.
-        batch_size: Blocks in a step.
-        learning_rate: Peak learning rate of AdamW; it falls linearly to 0 at the last step.
-        warmup_steps: Steps over which the rate rises linearly.
-        weight_decay: Decoupled weight decay; biases and norms are spared.
-        clip: Largest global norm of the gradient; 0 leaves it as it is.
-        blocks: So many of the first train blocks are used; null for all.
-        heldout_blocks: So many of the first held-out blocks are measured on; null for all.
-        seed: Seeds the head's random weights and the order of the blocks.
-        log_every: Steps between two points of the curve.
-        checkpoint_every: Steps between two checkpoints, from which a killed fit goes on.
+    missing: Annotated[str, OneOf("fit", "refuse")] = "fit"
+    """``fit`` gives it one, trained by masked LM on the corpus; ``refuse`` stops with a sentence."""
+
+    train: Annotated[str, OneOf("all", "head")] = "all"
+    """``all`` trains every layer with the head, which changes the teacher; ``head`` trains the head alone on
+    the frozen encoder, which for a sentence encoder hardly beats the unigram.
     """
 
-    missing: str = "fit"
-    train: str = "all"
-    steps: int = 400
-    batch_size: int = 32
-    learning_rate: float = 5e-4
-    warmup_steps: int = 40
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    blocks: int | None = None
-    heldout_blocks: int | None = 256
-    seed: int = 0
-    log_every: int = 10
-    checkpoint_every: int = 50
+    steps: Annotated[int, Ge(1)] = 400
+    """Steps of the fit."""
 
-    def check(self) -> None:
-        """Checks every value on its own.
+    batch_size: Annotated[int, Ge(1)] = 32
+    """Blocks in a step."""
 
-        Raises:
-            ConfigurationError: A value cannot be used.
-        """
-        for name, known in (("missing", ("fit", "refuse")), ("train", ("all", "head"))):
-            if getattr(self, name) not in known:
-                raise ConfigurationError(f"teacher.head.{name}", getattr(self, name), f"use {' or '.join(known)}")
-        least = {"steps": 1, "batch_size": 1, "warmup_steps": 0, "seed": 0, "log_every": 1, "checkpoint_every": 1}
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                accepted = f"a whole number of at least {smallest} is accepted"
-                raise ConfigurationError(f"teacher.head.{name}", getattr(self, name), accepted)
-        for name in ("blocks", "heldout_blocks"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigurationError(f"teacher.head.{name}", value, "null or a whole number of at least 1 is accepted")
-        if not 0 < self.learning_rate < math.inf:
-            raise ConfigurationError("teacher.head.learning_rate", self.learning_rate, "a number above 0 is accepted")
-        for name in ("weight_decay", "clip"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigurationError(f"teacher.head.{name}", getattr(self, name), "a number of at least 0 is accepted")
+    learning_rate: Annotated[float, Gt(0)] = 5e-4
+    """Peak learning rate of AdamW; it falls linearly to 0 at the last step."""
+
+    warmup_steps: Annotated[int, Ge(0)] = 40
+    """Steps over which the rate rises linearly."""
+
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    """Decoupled weight decay; biases and norms are spared."""
+
+    clip: Annotated[float, Ge(0)] = 1.0
+    """Largest global norm of the gradient; 0 leaves it as it is."""
+
+    blocks: Annotated[int, Ge(1)] | None = None
+    """So many of the first train blocks are used; null for all."""
+
+    heldout_blocks: Annotated[int, Ge(1)] | None = 256
+    """So many of the first held-out blocks are measured on; null for all."""
+
+    seed: Annotated[int, Ge(0)] = 0
+    """Seeds the head's random weights and the order of the blocks."""
+
+    log_every: Annotated[int, Ge(1)] = 10
+    """Steps between two points of the curve."""
+
+    checkpoint_every: Annotated[int, Ge(1)] = 50
+    """Steps between two checkpoints, from which a killed fit goes on."""
 
     def rate(self, step: int) -> float:
         """Returns the learning rate of step ``step``, counted from 0."""
@@ -122,29 +111,25 @@ class HeadConfig:
 
 @dataclass
 class TeacherConfig:
-    """Which encoder teaches.
-
-    Args:
-        name: The teacher's name in records and reports.
-        path: A directory in the layout of transformers, or a hub id (``owner/name``).
-        revision: For a hub id, the commit that is read.
-        head: What is done where a masked-LM head is needed and there is none.
-    """
+    """Which encoder teaches."""
 
     name: str = "directory"
+    """The teacher's name in records and reports."""
+
     path: str = ""
+    """A directory in the layout of transformers, or a hub id (``owner/name``)."""
+
     revision: str | None = None
+    """For a hub id, the commit that is read."""
+
     head: HeadConfig = field(default_factory=HeadConfig)
+    """What is done where a masked-LM head is needed and there is none."""
 
-    def check(self) -> None:
-        """Checks that a teacher is named.
-
-        Raises:
-            ConfigurationError: There is no path, or a setting of the head cannot be used.
-        """
+    def check(self, key: str) -> None:
+        """Refuse a teacher without a path."""
         if not self.path:
-            raise ConfigurationError("teacher.path", self.path, "name a directory in the layout of transformers, or a hub id")
-        self.head.check()
+            accepted = "must be a directory in the layout of transformers, or a hub id"
+            raise ConfigurationError(f"{key}.path", self.path, accepted)
 
     def check_family(self, model_type: str) -> None:
         """Checks that a model of transformers' ``model_type`` can teach.
@@ -159,33 +144,40 @@ class TeacherConfig:
 
 @dataclass
 class TargetConfig:
-    """Which soft targets are kept, and for how many blocks.
+    """Which soft targets are kept, and for how many blocks."""
 
-    Args:
-        kind: ``representation`` keeps the last hidden state, and what the last layer's queries, keys and values come from, at every
-            position of the unmasked block; ``logits`` keeps what the logits at the masked positions of the masked block come from;
-            ``both`` keeps both; null keeps what the loss needs.
-        form: How logits are kept. ``exact``: the head's transformed hidden state, from which one product gives them back;
-            ``topk``: the largest logits and a sample of the others, unbiased on average. A teacher whose head cannot be cut before
-            its decoder gets ``topk``.
-        top_k: For ``topk``, how many of the largest logits are kept.
-        tail_samples: For ``topk``, how many of the others are drawn.
-        temperature: For ``topk``, the temperature of the distribution they are drawn from; null for the loss's.
-        blocks: So many of the first train blocks; null for all.
-        heldout_blocks: So many of the first held-out blocks; null for all.
-        epochs: For ``logits``, the epochs whose masks are covered. Representations do not depend on the epoch.
-        dtype: ``float16`` or ``float32``.
+    kind: Annotated[str, OneOf(*KINDS, "both")] | None = None
+    """``representation`` keeps the last hidden state, and what the last layer's queries, keys and values come
+    from, at every position of the unmasked block; ``logits`` keeps what the logits at the masked positions of
+    the masked block come from; ``both`` keeps both; null keeps what the loss needs.
     """
 
-    kind: str | None = None
-    form: str = "exact"
-    top_k: int = 32
-    tail_samples: int = 32
-    temperature: float | None = None
-    blocks: int | None = None
-    heldout_blocks: int | None = None
-    epochs: int = 1
-    dtype: str = "float16"
+    form: Annotated[str, OneOf(*FORMS)] = "exact"
+    """How logits are kept. ``exact``: the head's transformed hidden state, from which one product gives them
+    back; ``topk``: the largest logits and a sample of the others, unbiased on average. A teacher whose head
+    cannot be cut before its decoder gets ``topk``.
+    """
+
+    top_k: Annotated[int, Ge(1)] = 32
+    """For ``topk``, how many of the largest logits are kept."""
+
+    tail_samples: Annotated[int, Ge(1)] = 32
+    """For ``topk``, how many of the others are drawn."""
+
+    temperature: Annotated[float, Gt(0)] | None = None
+    """For ``topk``, the temperature of the distribution they are drawn from; null for the loss's."""
+
+    blocks: Annotated[int, Ge(1)] | None = None
+    """So many of the first train blocks; null for all."""
+
+    heldout_blocks: Annotated[int, Ge(0)] | None = None
+    """So many of the first held-out blocks; null for all."""
+
+    epochs: Annotated[int, Ge(1)] = 1
+    """For ``logits``, the epochs whose masks are covered. Representations do not depend on the epoch."""
+
+    dtype: Annotated[str, OneOf(*DTYPES)] = "float16"
+    """``float16`` or ``float32``."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -200,29 +192,3 @@ class TargetConfig:
             temperature: Its temperature.
         """
         return replace(self, kind=self.kind or kind, temperature=temperature if self.temperature is None else self.temperature)
-
-    def check(self) -> None:
-        """Checks every value on its own.
-
-        Raises:
-            ConfigurationError: A value cannot be used.
-        """
-        if self.kind is not None and self.kind not in (*KINDS, "both"):
-            raise ConfigurationError(
-                "targets.kind", self.kind, f"use one of {', '.join(KINDS)} and both, or null for what the loss needs"
-            )
-        if self.form not in FORMS:
-            raise ConfigurationError("targets.form", self.form, f"use one of {', '.join(FORMS)}")
-        for name in ("top_k", "tail_samples", "epochs"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"targets.{name}", getattr(self, name), "a whole number of at least 1 is accepted")
-        if self.temperature is not None and not 0 < self.temperature < math.inf:
-            raise ConfigurationError("targets.temperature", self.temperature, "null or a number above 0 is accepted")
-        if self.blocks is not None and self.blocks < 1:
-            raise ConfigurationError("targets.blocks", self.blocks, "null or a whole number of at least 1 is accepted")
-        if self.heldout_blocks is not None and self.heldout_blocks < 0:
-            raise ConfigurationError(
-                "targets.heldout_blocks", self.heldout_blocks, "null or a whole number of at least 0 is accepted"
-            )
-        if self.dtype not in DTYPES:
-            raise ConfigurationError("targets.dtype", self.dtype, f"use one of {', '.join(DTYPES)}")

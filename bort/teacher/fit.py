@@ -24,6 +24,7 @@ from bort.curve import Curve
 from bort.errors import BortError
 from bort.files import atomic_path, digest, file_digest, read_json, write_json
 from bort.observer import Observer, Quiet
+from bort.settings import check_settings
 from bort.teacher.config import TeacherConfig
 from bort.teacher.load import load_masked_lm, load_teacher, load_tokenizer
 from bort.teacher.model import SplitHead, check_vocabulary
@@ -149,8 +150,8 @@ def fit_head(
         RecordError: ``directory`` holds a fit of other settings.
     """
     observer, directory = observer or Quiet(), Path(directory)
-    config.check()
-    masking.check()
+    check_settings(config, "teacher.head")
+    check_settings(masking, "masking")
     identity = fit_identity(config, corpus, masking)
     made = _made(directory, identity, observer)
     if made is not None:

@@ -11,6 +11,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 from bort.errors import BortError, ConfigurationError
+from bort.settings import check_settings
 from bort.teacher.config import TeacherConfig
 
 #: What the hub accepts as a name; a relative path with more or less in it is meant as a folder.
@@ -42,7 +43,7 @@ def reading(config: TeacherConfig, what: str) -> Iterator[dict[str, Any]]:
     from safetensors import SafetensorError
     from transformers.utils import logging
 
-    config.check()
+    check_settings(config, "teacher")
     path = Path(config.path).expanduser()
     source: dict[str, Any]
     if not path.is_dir() and not _HUB_ID.fullmatch(config.path):

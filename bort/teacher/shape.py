@@ -10,6 +10,7 @@ from typing import Any
 from bort.architecture import POSITIONS, ROBERTA_LARGE, VOCABULARY, Architecture
 from bort.errors import ConfigurationError, RecordError
 from bort.files import read_json
+from bort.settings import check_settings
 from bort.teacher.config import FAMILIES, TeacherConfig
 
 #: The numbers of an architecture, by the names that transformers' families write them under.
@@ -48,7 +49,7 @@ def teacher_shape(config: TeacherConfig) -> TeacherShape:
     Raises:
         ConfigurationError: The directory is no model, or its configuration lacks a number.
     """
-    config.check()
+    check_settings(config, "teacher")
     folder = Path(config.path).expanduser()
     return shape_of(_local(config, folder) if folder.is_dir() else _hub(config), config)
 

@@ -19,6 +19,7 @@ from bort.corpus.config import MaskingConfig
 from bort.corpus.dataset import Blocks, Corpus
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.files import digest, read_json, well_formed
+from bort.settings import check_settings
 from bort.teacher.config import TargetConfig
 from bort.teacher.model import TargetBatch, Teacher, check_vocabulary
 from bort.teacher.sparse import SparseLogits
@@ -36,7 +37,7 @@ def targets_identity(teacher: Teacher, corpus: Corpus, masking: MaskingConfig, c
     Raises:
         BortError: Teacher, corpus and settings do not go together.
     """
-    config.check()
+    check_settings(config, "targets")
     check_vocabulary(teacher, corpus.vocab_size, corpus.tokenizer_digest)
     if corpus.block_length > teacher.positions:
         raise ConfigurationError(
@@ -52,7 +53,7 @@ def targets_identity(teacher: Teacher, corpus: Corpus, masking: MaskingConfig, c
         "heldout_blocks": _wanted(config.heldout_blocks, corpus.heldout, "targets.heldout_blocks", "held-out"),
     }
     if "logits" in config.kinds:
-        masking.check()
+        check_settings(masking, "masking")
         identity |= {"epochs": config.epochs, **{f"masking.{key}": value for key, value in asdict(masking).items()}}
         identity["form"] = form = config.form if teacher.splits else "topk"
         if form == "topk":

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import unquote, urlsplit
+
+from annotated_types import Ge
 
 from bort.errors import ConfigurationError
 from bort.redaction import redact
@@ -14,41 +17,33 @@ _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 
 @dataclass
 class TrackingConfig:
-    """Settings of the ``tracking`` group.
-
-    Args:
-        enabled: Whether anything is recorded.
-        uri: Address of an MLflow database or server.
-        experiment: Name of the experiment that holds the runs.
-        artifacts: Folder for the artifacts of a new experiment in a database; a server decides for itself.
-        timeout: Seconds that one request to a server may take, at least 1.
-    """
+    """Settings of the ``tracking`` group."""
 
     enabled: bool = True
+    """Whether anything is recorded."""
+
     uri: str = "sqlite:///outputs/mlflow.db"
+    """Address of an MLflow database or server."""
+
     experiment: str = "bort"
+    """Name of the experiment that holds the runs."""
+
     artifacts: str | None = None
-    timeout: int = 10
+    """Folder for the artifacts of a new experiment in a database; a server decides for itself."""
 
-    def check(self) -> None:
-        """Refuses an address that MLflow cannot use.
+    timeout: Annotated[int, Ge(1)] = 10
+    """Seconds that one request to a server may take, at least 1."""
 
-        Raises:
-            ConfigurationError: ``uri``, ``experiment`` or ``timeout`` cannot be used.
-        """
+    def check(self, key: str) -> None:
+        """Refuse an address that MLflow cannot use, and an experiment without a name."""
         if not self.enabled:
             return
         scheme = self._scheme()
         if scheme not in _SCHEMES or (scheme == "sqlite" and self.sqlite_file() is None):
-            raise ConfigurationError(
-                "tracking.uri",
-                redact(self.uri),
-                "MLflow needs a database or a server, e.g. sqlite:///outputs/mlflow.db or http://localhost:5000",
-            )
+            accepted = "must be a database or a server, e.g. sqlite:///outputs/mlflow.db or http://localhost:5000"
+            raise ConfigurationError(f"{key}.uri", redact(self.uri), accepted)
         if not self.experiment.strip():
-            raise ConfigurationError("tracking.experiment", repr(self.experiment), "a name is needed")
-        if self.timeout < 1:
-            raise ConfigurationError("tracking.timeout", self.timeout, "at least 1 second is needed")
+            raise ConfigurationError(f"{key}.experiment", repr(self.experiment), "must be a name")
 
     def _scheme(self) -> str:
         """Returns what the address begins with; nothing where host and port cannot be read."""

@@ -14,6 +14,7 @@ from bort.errors import BortError
 from bort.files import digest, file_digest
 from bort.observer import Observer, Quiet
 from bort.redaction import redact
+from bort.settings import check_settings
 from bort.tracking.config import TrackingConfig
 from bort.tracking.deduplication import Seen
 from bort.tracking.delivery import Delivery, SyncReport
@@ -58,7 +59,7 @@ class Tracker:
     def __init__(
         self, config: TrackingConfig, directory: Path | str, *, observer: Observer | None = None, name: str = "tracking"
     ) -> None:
-        config.check()
+        check_settings(config, "tracking")
         self.config = config
         self.directory = Path(directory)
         self.observer: Observer = observer or Quiet()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.search.config import MemoryStorageConfig
+from bort.settings import check_settings
 from bort.tracking.config import TrackingConfig
 from bort.tracking.tracker import Recording, Tracker
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def check(config: Config) -> None:
     """Refuses settings of an engine that cannot be used, and a cluster that cannot be reached."""
-    config.impl.check()
+    check_settings(config.impl, "impl")
     if config.impl.engine == "ray" and config.impl.ray.address != "local" and estimators.trains(config.error):
         from bort.search.ray_engine import connect
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,11 +21,10 @@ from bort.redaction import redact
 from bort.runtime_config import ImplConfig
 from bort.search import config as search
 from bort.search import estimator_config as quantity
+from bort.settings import Setting, check_settings, describe
 from bort.tasks.config import TaskConfig
 from bort.teacher.config import TargetConfig, TeacherConfig
 from bort.tracking.config import TrackingConfig
-
-from ..app.type_check import check_types
 
 #: The groups whose answers have settings of their own, each with its schema by name.
 VARIANTS: dict[str, dict[str, type]] = {
@@ -59,106 +58,138 @@ VARIANTS: dict[str, dict[str, type]] = {
 
 @dataclass
 class DistillConfig:
-    """What `bort distill` makes.
-
-    Args:
-        twin: Whether the same shape is also trained without the teacher, by masked LM, for as many steps on the same blocks.
-        twin_theta: Training settings that replace the student's for the twin: what suits distillation need not suit masked LM.
-        against_teacher: Whether held-out figures compare the student with the teacher also where the loss does without one; only
-            blocks with targets are then trained on, so that students of any loss read the same.
-    """
+    """What `bort distill` makes."""
 
     twin: bool = True
+    """Whether the same shape is also trained without the teacher, by masked LM, for as many steps on the same
+    blocks.
+    """
+
     twin_theta: dict[str, Any] = field(default_factory=dict)
+    """Training settings that replace the student's for the twin: what suits distillation need not suit masked
+    LM.
+    """
+
     against_teacher: bool = False
+    """Whether held-out figures compare the student with the teacher also where the loss does without one;
+    only blocks with targets are then trained on, so that students of any loss read the same.
+    """
 
 
 @dataclass
 class FinetuneConfig:
-    """What `bort finetune` starts from.
-
-    Args:
-        models: Any of ``student``, ``twin`` and ``teacher``; the first one's model is the stage's own.
-    """
+    """What `bort finetune` starts from."""
 
     models: list[str] = field(default_factory=lambda: ["student"])
+    """Any of ``student``, ``twin`` and ``teacher``; the first one's model is the stage's own."""
 
 
 @dataclass
 class EvaluateConfig:
-    """What `bort evaluate` reads.
-
-    Args:
-        model: Directory of a fine-tuned model in transformers layout; by default the one the finetune stage left.
-        submissions: Submission files of the suite's other tasks, to be zipped with this task's own.
-    """
+    """What `bort evaluate` reads."""
 
     model: str | None = None
+    """Directory of a fine-tuned model in transformers layout; by default the one the finetune stage left."""
+
     submissions: list[str] = field(default_factory=list)
+    """Submission files of the suite's other tasks, to be zipped with this task's own."""
 
 
 @dataclass
 class ReportConfig:
-    """What `bort report` draws.
-
-    Args:
-        source: A folder below which stages have left their results; by default the run's own root.
-    """
+    """What `bort report` draws."""
 
     source: str | None = None
+    """A folder below which stages have left their results; by default the run's own root."""
 
 
 @dataclass
 class Config:
-    """One experiment.
-
-    Args:
-        name: Names the run's folder.
-        seed: Fixes what is random in training and search; data is split and masked by seeds of its own.
-        outputs: Folder of all runs.
-        cache: Folder of what is worth keeping between runs: fetched packages, packed corpora, soft targets.
-        root: Folder of this run; stages write below it.
-        record: File that gets the figures of the stage with their circumstances, to be kept and put beside the paper's claims.
-        needs: For an experiment that needs more than this package: what, and where it can be had.
-    """
+    """One experiment."""
 
     name: str = "default"
+    """Names the run's folder."""
+
     seed: int = 0
+    """Fixes what is random in training and search; data is split and masked by seeds of its own."""
+
     outputs: str = "outputs"
+    """Folder of all runs."""
+
     cache: str = ".cache"
+    """Folder of what is worth keeping between runs: fetched packages, packed corpora, soft targets."""
+
     root: str = MISSING
+    """Folder of this run; stages write below it."""
+
     record: str | None = None
+    """File that gets the figures of the stage with their circumstances, to be kept and put beside the paper's
+    claims.
+    """
+
     needs: str = ""
+    """For an experiment that needs more than this package: what, and where it can be had."""
+
     corpus: CorpusConfig = MISSING
+
     masking: MaskingConfig = field(default_factory=MaskingConfig)
+
     teacher: TeacherConfig = MISSING
+
     targets: TargetConfig = field(default_factory=TargetConfig)
+
     search_space: search.SearchSpaceConfig = MISSING
+
     strategy: search.StrategyConfig = MISSING
+
     error: quantity.ErrorConfig = MISSING
+
     latency: quantity.LatencyConfig = MISSING
+
     storage: search.StorageConfig = MISSING
+
     search: search.SearchConfig = field(default_factory=search.SearchConfig)
+
     student: StudentConfig = MISSING
+
     loss: LossConfig = MISSING
+
     train: TrainConfig = MISSING
+
     budget: BudgetConfig = MISSING
+
     task: TaskConfig = MISSING
+
     finetuning: FinetuningConfig = MISSING
+
     agora: AgoraConfig = field(default_factory=AgoraConfig)
+
     agora_benchmark: AgoraBenchmarkConfig = field(default_factory=AgoraBenchmarkConfig)
+
     export: ExportConfig = MISSING
+
     benchmark: BenchmarkConfig = MISSING
+
     replay: ReplayConfig = field(default_factory=ReplayConfig)
+
     collect: CollectConfig = field(default_factory=CollectConfig)
+
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
+
     speed: SpeedConfig = field(default_factory=SpeedConfig)
+
     distill: DistillConfig = field(default_factory=DistillConfig)
+
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
     report: ReportConfig = field(default_factory=ReportConfig)
+
     fleet: FleetConfig = MISSING
+
     tracking: TrackingConfig = MISSING
+
     impl: ImplConfig = MISSING
 
 
@@ -171,18 +202,28 @@ def register_schema() -> None:
             store.store(group=group, name=f"{name}_schema", node=kind)
 
 
+def every_setting() -> Iterator[Setting]:
+    """Yield every setting, those of each variant of a group under ``<group>(<variant>)``."""
+    for item in describe(Config):
+        if item.key.partition(".")[0] not in VARIANTS:
+            yield item
+    for group, variants in VARIANTS.items():
+        for name, kind in variants.items():
+            yield from describe(kind, f"{group}({name})")
+
+
 def typed(composed: DictConfig) -> Config:
     """Returns the composed configuration as dataclasses, every reference resolved.
 
     Raises:
-        ConfigurationError: A value that the user has to give is missing, or one is of another type than its setting.
+        ConfigurationError: A required value is missing, or a value is not of its setting's type or out of its range.
     """
     for key in sorted(OmegaConf.missing_keys(composed)):
         raise ConfigurationError(key, "", f"it has no value of its own; give it one with {key}=…")
     config = OmegaConf.to_object(composed)
     if not isinstance(config, Config):
         raise TypeError(f"The configuration was composed without its schema, as {type(config).__name__}.")
-    check_types(config, Config)
+    check_settings(config, "", rules=False)
     return config
 
 

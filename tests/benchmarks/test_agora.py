@@ -12,6 +12,7 @@ from bort.benchmarks.agora import compare, run_benchmark
 from bort.errors import ConfigurationError
 from bort.finetuning.agora.config import ARMS, AgoraBenchmarkConfig, AgoraConfig, LabellerConfig
 from bort.finetuning.config import FinetuningConfig
+from bort.settings import check_settings
 from bort.tasks.config import TaskConfig
 
 FINETUNING = FinetuningConfig(batch_size=8, dropout=0.0, pooling="mean", search={"learning_rate": [1e-2, 3e-3]})
@@ -142,7 +143,7 @@ def test_differences_are_paired_and_the_verdict_follows_the_target():
 )
 def test_what_cannot_be_compared_is_named(name, value):
     with pytest.raises(ConfigurationError, match=rf"agora_benchmark\.{name}"):
-        AgoraBenchmarkConfig(**{"tasks": {"a": {}}, name: value}).check()
+        check_settings(AgoraBenchmarkConfig(**{"tasks": {"a": {}}, name: value}), "agora_benchmark")
 
 
 def test_steps_are_those_of_the_largest_size_below():

@@ -14,6 +14,7 @@ from bort.errors import ConfigurationError
 from bort.files import write_json
 from bort.search.estimator_config import TableErrorConfig
 from bort.search.table import TABLE, read_table, write_table
+from bort.settings import check_settings
 
 SHAPES = [Architecture(1, 2, 32, 64), Architecture(2, 2, 32, 64)]
 POINT = Architecture(4, 4, 64, 128)
@@ -85,4 +86,4 @@ def test_a_folder_without_a_search_is_refused(tmp_path: Path) -> None:
 )
 def test_settings_that_cannot_be_used_are_refused(change: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"collect\.{key}="):
-        CollectConfig(**{"searches": ["a"], **change}).check()
+        check_settings(CollectConfig(**{"searches": ["a"], **change}), "collect")

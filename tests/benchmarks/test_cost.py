@@ -14,6 +14,7 @@ from bort.benchmarks.cost import PAPER_TOKENS, Work, fleet_cost, with_measured
 from bort.distillation.config import LossConfig
 from bort.errors import ConfigurationError, RecordError
 from bort.files import write_json
+from bort.settings import check_settings
 from bort.teacher.shape import TeacherShape
 
 TEACHER = TeacherShape(Architecture(24, 16, 1024, 4096), 50_265)
@@ -81,7 +82,7 @@ def test_a_measured_device_joins_the_assumed_ones(tmp_path: Path, mfu: float, us
     variants = {"usual": {"peak_flops": 1.0}, "cached": {"peak_flops": 4e10}}
     write_json(tmp_path / "result.json", {"rows": rows, "variants": variants, "student": "D1-A6-H384-I288", "device": "cpu"})
     fleet = with_measured(replace(FLEET, measured=str(tmp_path / "result.json")))
-    fleet.check()
+    check_settings(fleet, "fleet")
     assert list(fleet.devices) == ["made", "cpu here"]
     device = fleet.devices["cpu here"]
     assert device.peak_teraflops == pytest.approx(0.04)
@@ -121,7 +122,7 @@ def test_a_measurement_that_does_not_know_the_devices_peak_is_refused(tmp_path: 
     ],
 )
 def test_what_cannot_be_reckoned_with_is_refused(change: dict[str, Any], key: str) -> None:
-    FLEET.check()
+    check_settings(FLEET, "fleet")
     with pytest.raises(ConfigurationError) as caught:
-        replace(FLEET, **change).check()
+        check_settings(replace(FLEET, **change), "fleet")
     assert caught.value.key == key

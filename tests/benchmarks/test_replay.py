@@ -24,6 +24,7 @@ from bort.search.problem import Problem
 from bort.search.space import SearchSpace
 from bort.search.table import read_table, write_table
 from bort.search.worker import run_search
+from bort.settings import check_settings
 from tests.search.synthetic_tables import FAMILIES, SHORT, TINY, errors
 
 QUICK = ReplayConfig(seeds=3, budgets=[0.2, 0.5], strategies=["bound", "ose", "random"], resamples=100)
@@ -228,7 +229,7 @@ def test_rates_and_differences_have_their_textbook_intervals() -> None:
 )
 def test_what_cannot_be_replayed_is_refused(change: dict[str, object], key: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"replay\.{key}="):
-        ReplayConfig(**change).check()  # type: ignore[arg-type]
+        check_settings(ReplayConfig(**change), "replay")  # type: ignore[arg-type]
 
 
 def test_errors_that_are_not_in_a_table_are_refused(path: Path) -> None:

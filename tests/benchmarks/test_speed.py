@@ -16,6 +16,7 @@ from bort.distillation.config import SpeedConfig
 from bort.errors import BortError, ConfigurationError
 from bort.observer import Quiet
 from bort.runtime_config import ImplConfig
+from bort.settings import check_settings
 from bort.teacher.config import TeacherConfig
 
 TINY = SpeedConfig(
@@ -132,5 +133,5 @@ def test_bort_is_scaled_to_its_teacher() -> None:
 )
 def test_what_cannot_be_measured_is_named(config: SpeedConfig, key: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        config.check()
+        check_settings(config, "speed")
     assert caught.value.key == key

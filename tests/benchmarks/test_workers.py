@@ -10,6 +10,7 @@ import pytest
 from bort.benchmarks import workers as scaling
 from bort.benchmarks.config import ScalingConfig
 from bort.errors import ConfigurationError
+from bort.settings import check_settings
 
 
 @pytest.mark.slow
@@ -47,5 +48,5 @@ def test_speedup_and_efficiency_are_of_the_median_round(monkeypatch: pytest.Monk
 )
 def test_what_cannot_be_measured_is_refused(change: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        replace(ScalingConfig(), **change).check()
+        check_settings(replace(ScalingConfig(), **change), "scaling")
     assert caught.value.key == key

@@ -22,6 +22,7 @@ from bort.corpus.tokenizer import bare_tokenizer, special_ids, tokenizer_digest
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.files import read_json
 from bort.observer import Quiet
+from bort.settings import check_settings
 
 
 @pytest.fixture
@@ -316,7 +317,7 @@ def test_too_little_text_is_refused(text: str, change: dict[str, Any], sentence:
 )
 def test_settings_out_of_range_are_refused(config: CorpusConfig, change: dict[str, Any], key: str):
     with pytest.raises(ConfigurationError) as refused:
-        replace(config, **change).check()
+        check_settings(replace(config, **change), "corpus")
     assert refused.value.key == key
 
 

@@ -12,6 +12,7 @@ from scipy.stats import binom
 from bort.corpus.masking import MaskingConfig, mask_blocks
 from bort.corpus.tokenizer import CONTINUED, CONTINUES
 from bort.errors import ConfigurationError
+from bort.settings import check_settings
 
 SPECIAL = {"cls": 2, "sep": 3, "pad": 0, "mask": 4, "unk": 1}
 VOCABULARY = 1000
@@ -183,5 +184,5 @@ def test_whole_words_without_marks_are_refused():
 )
 def test_settings_out_of_range_are_refused(config: MaskingConfig, key: str):
     with pytest.raises(ConfigurationError) as refused:
-        config.check()
+        check_settings(config, "masking")
     assert refused.value.key == key

@@ -12,6 +12,7 @@ import yaml
 from bort.distillation.config import BudgetConfig, LossConfig, StudentConfig, TrainConfig
 from bort.errors import ConfigurationError
 from bort.runtime_config import ImplConfig, RayConfig
+from bort.settings import check_settings
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = {"loss": LossConfig, "student": StudentConfig, "train": TrainConfig, "budget": BudgetConfig, "impl": ImplConfig}
@@ -29,7 +30,7 @@ def test_every_file_is_whole_and_accepted(group: str, path: Path) -> None:
         values["path"] = "an/encoder"
     if "ray" in values:
         values["ray"] = RayConfig(**values["ray"])
-    GROUPS[group](**values).check()
+    check_settings(GROUPS[group](**values), group)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_every_file_is_whole_and_accepted(group: str, path: Path) -> None:
 )
 def test_what_cannot_be_used_is_named(config, key: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        config.check()
+        check_settings(config, key.partition(".")[0])
     assert caught.value.key == key
 
 

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from bort.export.config import ExportConfig
+from bort.settings import check_settings
 
 FILES = sorted((Path(__file__).parents[2] / "conf" / "export").glob("*.yaml"))
 
@@ -15,5 +16,5 @@ def test_every_answer_fits_the_schema(path):
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# "), "the first line says what the file is"
     values = yaml.safe_load(text)
-    ExportConfig(**values).check()
+    check_settings(ExportConfig(**values), "export")
     assert values.keys() == ExportConfig.__dataclass_fields__.keys(), "every setting is written out"

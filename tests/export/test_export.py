@@ -25,6 +25,7 @@ from bort.export.models import export_model
 from bort.export.parity import torch_runner
 from bort.measure.models import load_model
 from bort.measure.runtime import open_session, run_session
+from bort.settings import check_settings
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
 needs_onnx = pytest.mark.skipif(not HAS_ONNX, reason="the export extra is not installed: pip install 'bort[export]'")
@@ -242,7 +243,7 @@ def test_missing_packages_are_named(students, tmp_path, monkeypatch):
 )  # fmt: skip
 def test_settings_are_refused_by_key(settings, key):
     with pytest.raises(ConfigurationError) as caught:
-        ExportConfig(**settings).check()
+        check_settings(ExportConfig(**settings), "export")
     assert caught.value.key == key
 
 

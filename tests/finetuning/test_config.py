@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from bort.errors import ConfigurationError
 from bort.finetuning.config import FinetuningConfig
 from bort.finetuning.module import decay_warning, kept_share, rate
+from bort.settings import check_settings
 
 CONF = Path(__file__).parents[2] / "conf" / "finetuning"
 PAPER = {
@@ -48,13 +49,13 @@ PAPER = {
 )
 def test_settings_that_cannot_be_used_are_named(change, key):
     with pytest.raises(ConfigurationError) as caught:
-        FinetuningConfig(**change).check()
+        check_settings(FinetuningConfig(**change), "finetuning")
     assert caught.value.key == key
 
 
 def test_a_model_may_have_settings_of_its_own():
     config = FinetuningConfig(models={"teacher": {"freeze": 4, "seeds": [0]}})
-    config.check()
+    check_settings(config, "finetuning")
     assert config.for_model("teacher").freeze == 4
     assert config.for_model("student").freeze == 0
 
@@ -105,7 +106,7 @@ def test_every_recipe_fits_the_schema_and_says_what_it_is(path):
     values = OmegaConf.load(path)
     # A recipe that sets another group too holds this one's settings under its name.
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(FinetuningConfig), values.get("finetuning", values)))
-    config.check()
+    check_settings(config, "finetuning")
     for role in config.models:
         config.for_model(role)
 

@@ -104,15 +104,14 @@ def _read_settings(variant: str, data: bytes) -> object:
 
     from omegaconf import DictConfig, OmegaConf
 
-    from pipelines.app.type_check import check_types
+    from bort.settings import check_settings
 
     given = OmegaConf.load(io.StringIO(data.decode("utf-8", errors="replace")))
     if not isinstance(given, DictConfig):
         raise ConfigurationError(variant, given, "names with values are needed")
     made: Any = OmegaConf.to_object(OmegaConf.merge(copy.deepcopy(_schema()[variant]), given))
-    check_types(made, type(made), variant)
-    check = getattr(made, "check", None)
-    return check() if check else made
+    check_settings(made, variant)
+    return made
 
 
 def overrides() -> Reader:

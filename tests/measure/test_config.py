@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from bort.measure.config import BenchmarkConfig
+from bort.settings import check_settings
 
 FILES = sorted((Path(__file__).parents[2] / "conf" / "benchmark").glob("*.yaml"))
 
@@ -15,5 +16,5 @@ def test_every_answer_fits_the_schema(path):
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# "), "the first line says what the file is"
     values = yaml.safe_load(text)
-    BenchmarkConfig(**values).check()
+    check_settings(BenchmarkConfig(**values), "benchmark")
     assert values.keys() == BenchmarkConfig.__dataclass_fields__.keys(), "every setting is written out"

@@ -14,6 +14,7 @@ from bort.measure.harness import Series, time_series
 from bort.measure.latency import measure
 from bort.measure.statistics import ratio_by_way_of, ratio_of_medians, summary
 from bort.observer import Quiet
+from bort.settings import check_settings
 
 SMALL, LARGE = Architecture(1, 2, 32, 32), Architecture(4, 2, 256, 512)
 
@@ -272,7 +273,7 @@ def test_an_export_is_timed_as_it_was_exported(tmp_path):
 )  # fmt: skip
 def test_settings_are_refused_by_key(changes, key):
     with pytest.raises(ConfigurationError) as caught:
-        settings(**changes).check()
+        check_settings(settings(**changes), "benchmark")
     assert caught.value.key == f"benchmark.{key}"
 
 

@@ -7,6 +7,7 @@ from hydra import compose
 
 from bort.errors import ConfigurationError
 from bort.finetuning.agora.config import check_agora, theta_grid
+from bort.settings import check_settings
 from bort.tasks.task import Example, Task
 from pipelines.agora import with_teacher
 from pipelines.benchmark_agora import tasks_of
@@ -33,7 +34,7 @@ def test_one_word_turns_agora_on_and_settings_stay_open_to_overrides():
 
 def test_the_benchmark_reads_recipes_and_says_where_glue_is():
     config = composed("benchmark_agora", "agora_benchmark.glue=/data/GLUE")
-    config.agora_benchmark.check()
+    check_settings(config.agora_benchmark, "agora_benchmark")
     tasks = tasks_of(config)
     assert list(tasks) == ["glue/cola", "glue/sst2", "glue/mrpc", "rotten_tomatoes"]
     assert tasks["glue/cola"].path == "/data/GLUE"

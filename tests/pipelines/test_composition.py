@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hydra import compose
 
+from bort.settings import check_settings
 from pipelines.app.messages import CONF, sentence
 from pipelines.engine.schema import VARIANTS, Config, chosen, plain, typed
 from pipelines.engine.stage import STAGES, load
@@ -46,9 +47,8 @@ def test_every_stage_composes(stage: str) -> None:
 def test_every_choice_composes(name: str) -> None:
     group, _, choice = name.partition("/")
     config = composed("reproduce", f"{group}={choice}", *NEEDED.get(name, []))
-    check = getattr(getattr(config, group), "check", None)
-    if check is not None and name != "corpus/local":
-        check()
+    if name != "corpus/local":
+        check_settings(getattr(config, group), group)
 
 
 def test_the_papers_sources_are_the_recipes_of_their_names() -> None:
@@ -66,7 +66,7 @@ def test_sources_are_given_on_the_command_line() -> None:
         "corpus.sources=[{name:a,path:x,markup:[html]},{name:b,path:y}]",
         "corpus.cleaning.duplicates=true",
     ).corpus
-    corpus.check()
+    check_settings(corpus, "corpus")
     assert [(source.name, source.path, source.markup, source.text_column) for source in corpus.sources] == [
         ("a", "x", ["html"], "text"),
         ("b", "y", [], "text"),

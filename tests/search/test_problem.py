@@ -28,6 +28,7 @@ from bort.search.estimators import TableEstimator
 from bort.search.problem import Candidate, Problem
 from bort.search.w import ranked
 from bort.search.worker import run_search
+from bort.settings import check_settings
 from tests.search.synthetic_tables import TINY, table_problem
 
 EVERY_STRATEGY: list[StrategyConfig] = [
@@ -152,7 +153,7 @@ def test_the_curve_of_a_training_is_halved_or_named() -> None:
     assert DistillErrorConfig(steps=40, curve=[5, 15, 40]).rung_steps() == [5, 15, 40]
     for curve in ([5, 15], [15, 5, 40], [0, 40], [40, 40]):
         with pytest.raises(ConfigurationError, match=r"error\.curve"):
-            DistillErrorConfig(steps=40, curve=curve).check()
+            check_settings(DistillErrorConfig(steps=40, curve=curve), "error")
 
 
 def with_last_errors(problem: Problem, error: Callable[[Candidate], float]) -> Problem:

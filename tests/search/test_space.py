@@ -38,7 +38,7 @@ def test_order_follows_the_counts_that_are_given() -> None:
 @pytest.mark.parametrize("name", ["depth", "heads", "hidden", "intermediate"])
 @pytest.mark.parametrize("values", [[], [0], [-2], [2, True], [2.5]])
 def test_lists_that_hold_something_else_are_refused(name: str, values: list[int]) -> None:
-    with pytest.raises(ConfigurationError, match=rf"search_space\.{name}=.*whole number"):
+    with pytest.raises(ConfigurationError, match=rf"search_space\.{name}=.*integer"):
         SearchSpace(**{**PAPER, name: values})
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bort.errors import ConfigurationError
+from bort.settings import check_settings
 from bort.tasks.config import TaskConfig
 from bort.tasks.load import load_task
 
@@ -58,5 +59,5 @@ def test_settings_that_cannot_be_used_are_named(change, key):
 )
 def test_settings_of_other_kinds_that_cannot_be_used_are_named(change, key):
     with pytest.raises(ConfigurationError) as caught:
-        TaskConfig(**{"train": "absent.csv", **change}).check()
+        check_settings(TaskConfig(**{"train": "absent.csv", **change}), "task")
     assert caught.value.key == key

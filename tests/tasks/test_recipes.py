@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bort.errors import ConfigurationError
+from bort.settings import check_settings
 from bort.tasks.load import load_task
 from tests.official import CONF, DEV, DIAGNOSTIC, GLUE, TEST, TRAIN, TRAINED, recipe
 
@@ -162,7 +163,7 @@ def test_every_recipe_fits_the_schema_and_says_what_it_is(path, tmp_path):
     config = recipe(path.relative_to(CONF).with_suffix("").as_posix(), tmp_path)
     if path.stem == "custom":
         config.train = "a.csv"
-    config.check()
+    check_settings(config, "task")
     if path.parent != CONF:
         assert len(config.hub.revision) == 40
 

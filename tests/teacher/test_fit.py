@@ -21,6 +21,7 @@ from bort.corpus.dataset import Corpus
 from bort.corpus.masking import mask_blocks
 from bort.errors import BortError, ConfigurationError
 from bort.files import file_digest
+from bort.settings import check_settings
 from bort.teacher.config import HeadConfig, TeacherConfig
 from bort.teacher.fit import MODEL, Baselines, fit_head, token_counts
 from bort.teacher.load import load_teacher
@@ -216,7 +217,7 @@ def test_a_fit_that_diverges_says_where(config: TeacherConfig, corpus: Corpus, t
 )
 def test_settings_that_cannot_be_used_are_refused(name: str, value: Any):
     with pytest.raises(ConfigurationError, match=rf"teacher\.head\.{name}={value} cannot be used"):
-        replace(HEAD, **{name: value}).check()
+        check_settings(replace(HEAD, **{name: value}), "teacher.head")
 
 
 def test_the_baselines_are_those_of_their_definition(corpus: Corpus):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bort.errors import ConfigurationError
 from bort.redaction import redact
+from bort.settings import check_settings
 from bort.tracking.config import TrackingConfig
 
 
@@ -16,20 +17,20 @@ from bort.tracking.config import TrackingConfig
 )
 def test_addresses_mlflow_cannot_use_are_refused(uri: str) -> None:
     with pytest.raises(ConfigurationError, match=r"tracking\.uri"):
-        TrackingConfig(uri=uri).check()
-    TrackingConfig(uri=uri, enabled=False).check()
+        check_settings(TrackingConfig(uri=uri), "tracking")
+    check_settings(TrackingConfig(uri=uri, enabled=False), "tracking")
 
 
 def test_other_settings_are_checked() -> None:
     with pytest.raises(ConfigurationError, match=r"tracking\.experiment"):
-        TrackingConfig(experiment=" ").check()
+        check_settings(TrackingConfig(experiment=" "), "tracking")
     with pytest.raises(ConfigurationError, match=r"tracking\.timeout"):
-        TrackingConfig(timeout=0).check()
+        check_settings(TrackingConfig(timeout=0), "tracking")
 
 
 def test_a_refused_address_shows_no_password() -> None:
     with pytest.raises(ConfigurationError) as refused:
-        TrackingConfig(uri="http://me:planted-secret@[host/x").check()
+        check_settings(TrackingConfig(uri="http://me:planted-secret@[host/x"), "tracking")
     assert "planted-secret" not in str(refused.value)
 
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bort.errors import ConfigurationError
 from bort.search.config import BoundConfig
 from bort.search.problem import Candidate, Problem
 from bort.search.strategies.planner import SAFETY, Knowledge, Outlook, Planner
@@ -57,12 +56,6 @@ class BoundStrategy:
     directions: ClassVar[list[str]] = ["maximize"]
 
     def __init__(self, config: BoundConfig, problem: Problem, seed: int) -> None:
-        if not 0 < config.budget <= 1:
-            raise ConfigurationError("strategy.budget", config.budget, "a share above 0 and up to 1 is needed")
-        if not 0 < config.confidence < 1:
-            raise ConfigurationError("strategy.confidence", config.confidence, "a chance between 0 and 1 is needed")
-        if config.minimum_full < 1:
-            raise ConfigurationError("strategy.minimum_full", config.minimum_full, "a whole number of at least 1 is needed")
         self._config, self._problem = config, problem
         self._pool = problem.feasible
         self._row = {candidate.index: row for row, candidate in enumerate(self._pool)}

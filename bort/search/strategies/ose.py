@@ -22,7 +22,7 @@ class OseStrategy:
 
     def __init__(self, config: OseConfig, problem: Problem) -> None:
         shapes = len(problem.space)
-        if not 1 <= config.stride <= shapes:
+        if config.stride > shapes:
             raise ConfigurationError("strategy.stride", config.stride, f"a whole number from 1 to {shapes}, the size of the space")
         thetas = len(problem.search.thetas)
         # The stride runs over architectures: each one that is kept is tried with every θ.

@@ -10,6 +10,7 @@ from bort.search.problem import Problem
 from bort.search.strategies.base import Strategy
 from bort.search.strategies.ose import OseStrategy
 from bort.search.strategies.sampled import SampledStrategy
+from bort.settings import check_settings
 
 if TYPE_CHECKING:
     pass
@@ -21,6 +22,7 @@ def make_strategy(config: StrategyConfig, problem: Problem, seed: int) -> Strate
     Raises:
         ConfigurationError: The strategy is unknown or one of its settings cannot be used.
     """
+    check_settings(config, "strategy")
     if isinstance(config, OseConfig):
         return OseStrategy(config, problem)
     if isinstance(config, BoundConfig):

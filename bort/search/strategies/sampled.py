@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from bort.errors import ConfigurationError
 from bort.search.config import Nsga2Config, RandomConfig, TpeConfig
 from bort.search.problem import Problem
 from bort.search.strategies.base import Begin, Climb, Decision, Done, climb_or_wait
@@ -23,10 +22,6 @@ class SampledStrategy:
     PATIENCE = 10
 
     def __init__(self, config: RandomConfig | TpeConfig | Nsga2Config, problem: Problem, seed: int) -> None:
-        if config.trials < 1:
-            raise ConfigurationError("strategy.trials", config.trials, "a whole number of at least 1 is needed")
-        if isinstance(config, Nsga2Config) and config.population < 2:
-            raise ConfigurationError("strategy.population", config.population, "a whole number of at least 2 is needed")
         self._config, self._problem, self._seed = config, problem, seed
         self._trials = min(config.trials, len(problem.feasible))
         self.budget: float = self._trials * problem.estimator.rungs[-1]

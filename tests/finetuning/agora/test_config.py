@@ -7,11 +7,12 @@ import pytest
 from bort.errors import ConfigurationError
 from bort.finetuning.agora.config import PRESETS, AgoraConfig, LabellerConfig, theta_grid
 from bort.finetuning.config import FinetuningConfig
+from bort.settings import check_settings
 
 
 def test_the_variant_fills_in_what_was_left_open():
     for variant, preset in PRESETS.items():
-        AgoraConfig(variant=variant).check()
+        check_settings(AgoraConfig(variant=variant), "agora")
         assert all(getattr(AgoraConfig(variant=variant).settled(), name) == value for name, value in preset.items())
     mixed = AgoraConfig(variant="paper", prune="halving").settled()
     assert (mixed.prune, mixed.labels) == ("halving", "hard")
@@ -29,13 +30,13 @@ def test_the_variant_fills_in_what_was_left_open():
 )  # fmt: skip
 def test_what_cannot_be_used_is_named(name, value):
     with pytest.raises(ConfigurationError, match=rf"agora\.{name}"):
-        AgoraConfig(**{name: value}).check()
+        check_settings(AgoraConfig(**{name: value}), "agora")
 
 
 @pytest.mark.parametrize(("name", "value"), [("kind", "oracle"), ("refused", "ignore"), ("accuracy", 1.5), ("skill", -0.1)])
 def test_so_it_is_with_the_labeller(name, value):
     with pytest.raises(ConfigurationError, match=rf"agora\.labeller\.{name}"):
-        LabellerConfig(**{name: value}).check()
+        check_settings(LabellerConfig(**{name: value}), "agora.labeller")
 
 
 def test_theta_is_the_product_of_the_choices():

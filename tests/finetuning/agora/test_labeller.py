@@ -15,6 +15,7 @@ from bort.finetuning.agora.config import LabellerConfig
 from bort.finetuning.agora.labeller import FeatureLabeller, build_labeller, class_shares, evened, f1_shares, refusal
 from bort.finetuning.agora.runs import without_heldout
 from bort.finetuning.train import finetune_once
+from bort.settings import check_settings
 
 THETA = {"learning_rate": 1e-2, "epochs": 4, "batch_size": 8}
 
@@ -118,7 +119,7 @@ def test_what_it_could_be_made_from_has_to_be_named(toy, tmp_path):
     with pytest.raises(ConfigurationError, match=r"agora\.labeller\.encoder"):
         build_labeller(LabellerConfig(), toy, directory=tmp_path, encoder=None, seed=0)
     with pytest.raises(ConfigurationError, match=r"agora\.labeller\.path"):
-        LabellerConfig(kind="directory").check()
+        check_settings(LabellerConfig(kind="directory"), "agora.labeller")
 
 
 def test_a_labeller_of_another_task_is_refused(toy, classifier, tmp_path):
