@@ -3,6 +3,7 @@
 import itertools
 import re
 import shlex
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: Commands that take words of their own instead of Hydra's overrides.
-PLAIN = {"fetch", "size", "convert", "ui", "claims", "track"}
+PLAIN = {"--version", "fetch", "size", "convert", "ui", "claims", "track"}
 
 
 @cache
@@ -58,14 +59,25 @@ def test_the_readme_opens_with_the_two_commands_that_show_everything():
     assert [shlex.split(line, comments=True) for line in first.group(1).splitlines()] == [["make", "demo"], ["make", "test"]]
 
 
-def test_commands_are_bort_or_make():
-    assert {words[0] for words in commands()} <= {"bort", "make"}
+def test_commands_are_bort_make_or_pip():
+    assert {words[0] for words in commands()} <= {"bort", "make", "pip"}
+
+
+def test_pip_installs_this_package_with_extras_that_it_has():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    installed = named("pip")
+    assert installed
+    for words in installed:
+        assert words[1] == "install"
+        wanted = re.fullmatch(r"\.\[([a-z,]+)\]", words[2])
+        assert wanted is not None
+        assert set(wanted.group(1).split(",")) <= extras.keys()
 
 
 def test_bort_commands_exist():
     from pipelines.__main__ import COMMANDS
 
-    assert {words[1] for words in named("bort")} <= COMMANDS.keys()
+    assert {words[1] for words in named("bort")} <= COMMANDS.keys() | {"--version"}
 
 
 @pytest.mark.parametrize("words", [words for words in named("bort") if words[1] not in PLAIN], ids=" ".join)
