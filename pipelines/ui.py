@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bort.errors import BortError
+from bort.errors import BortError, ConfigurationError
 from bort.optuna_storage import newer_journal
 from bort.tracking.schema import unreadable
 
@@ -19,6 +19,7 @@ from .app.main import guarded
 from .engine.processes import stop
 
 _HOST = "127.0.0.1"
+_LAST_PORT = 65_535
 #: Seconds that a server has to end by itself; then it is killed.
 _GRACE_SECONDS = 20.0
 
@@ -36,6 +37,8 @@ def main() -> None:
 
 
 def _serve(outputs: Path, port: int, study: Path | None) -> None:
+    if not 1 <= port < _LAST_PORT:
+        raise ConfigurationError("--port", port, f"must be in [1, {_LAST_PORT - 1}], so that the dashboard has the next one")
     if not (outputs / "mlflow.db").is_file():
         raise BortError(f"Nothing is recorded yet in {outputs / 'mlflow.db'}: run `make demo`, or any stage, first.")
     if why := unreadable(outputs / "mlflow.db"):

@@ -56,6 +56,16 @@ def test_a_port_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
         assert f"Port {port}" in told([str(tmp_path), "--port", str(port)], monkeypatch, capsys)
 
 
+@pytest.mark.parametrize("port", [80_000, 65_535, 0, -1])
+def test_a_port_that_no_machine_has(
+    port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mlflow.db").touch()
+    sentence = told([str(tmp_path), "--port", str(port)], monkeypatch, capsys)
+    assert sentence.startswith(f"bort: --port={port} ")
+    assert "[1, 65534]" in sentence
+
+
 def session(leader: int) -> dict[int, str]:
     """Returns the command lines of the living processes that a process started, itself and their children included."""
     found = {}
