@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.architecture import Architecture
+from bort.distillation.estimator_config import DistillErrorConfig
 from bort.errors import ConfigurationError
 from bort.files import file_digest
-from bort.search.config import OseConfig
-from bort.search.estimator_config import DistillErrorConfig
+from bort.search.strategies.config import OseConfig
 from bort.settings import check_settings
 
-from . import benchmark_tables, estimators
+from . import benchmark_tables
 from .app.main import entry
 from .engine.schema import Config
 from .engine.stage import Run, Stage
@@ -50,7 +50,7 @@ def to_train(config: Config, teacher: TeacherShape) -> Work:
         distill_tokens=config.budget.tokens or config.budget.steps * step,
         block_length=block,
         masked=max(1, math.ceil(config.masking.probability * (block - 2))),
-        loss=estimators.loss(config, error),
+        loss=error.changed(config.loss),
     )
 
 

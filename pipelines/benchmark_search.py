@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bort.errors import ConfigurationError
+from bort.quantities import ErrorInputs
+from bort.search.estimator_config import TableErrorConfig
 from bort.settings import check_settings
 
-from . import benchmark_tables, candidates, estimators
+from . import benchmark_tables, search
 from .app.main import entry
 from .engine.schema import Config
 from .engine.stage import Run, Stage
+
+if TYPE_CHECKING:
+    from bort.search.problem import Problem
 
 
 def work(run: Run) -> dict[str, Any]:
@@ -22,8 +27,8 @@ def work(run: Run) -> dict[str, Any]:
 
     config = run.config
     result: dict[str, Any] = replay(
-        functools.partial(candidates.table_problem, config),
-        candidates.error_table(config),
+        functools.partial(table_problem, config),
+        error_table(config),
         config.replay,
         workers=config.impl.workers,
         observer=run.observer,
@@ -44,15 +49,32 @@ def check(config: Config) -> None:
     if config.latency.name != "operations":
         raise ConfigurationError("latency", config.latency.name, "replays count operations: use latency=operations")
     check_settings(config.replay, "replay")
-    candidates.error_table(config)
-    candidates.table_problem(config).check()
+    error_table(config)
+    table_problem(config).check()
+
+
+def error_table(config: Config) -> TableErrorConfig:
+    """Return the table of errors that is replayed.
+
+    Raises:
+        ConfigurationError: The errors come from elsewhere.
+    """
+    if not isinstance(config.error, TableErrorConfig):
+        raise ConfigurationError("error", config.error.name, "replays need error=bortbench, or error=table with error.path=FILE")
+    return config.error
+
+
+def table_problem(config: Config) -> Problem:
+    """Build the search problem with errors from the table."""
+    shapes = search.shapes_of(config)
+    return search.problem_of(config, shapes, config.error.build(ErrorInputs(list(shapes.space))))
 
 
 STAGE = Stage(
     name="benchmark_search",
     work=work,
     settings=lambda config: ("search_space", "error", "latency", "search", "replay"),
-    sources=estimators.sources,
+    sources=search.sources,
     show=benchmark_tables.search,
     headline=benchmark_tables.replay_headline,
     check=check,

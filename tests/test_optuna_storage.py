@@ -15,8 +15,7 @@ from bort.errors import ConfigurationError
 from bort.finetuning.config import FinetuningConfig
 from bort.finetuning.search import search_theta
 from bort.optuna_storage import newer_journal
-from bort.search.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig
-from bort.search.storage.base import open_coordination
+from bort.search.storage.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig
 
 NEWER, OLDER = "v99.0.0.a", "v2.6.0.a"
 
@@ -39,7 +38,7 @@ def tuned(storage: Path | str, folder: Path) -> None:
 
 
 def searched(path: Path, folder: Path) -> None:
-    open_coordination(JournalStorageConfig(path=str(path)), folder)
+    JournalStorageConfig(path=str(path)).open(folder)
 
 
 @pytest.mark.parametrize("use", [searched, tuned])
@@ -66,7 +65,7 @@ def test_a_database_with_another_schema(schema: str, mend: str, tmp_path: Path) 
     kept = path.read_bytes()
     told = rf"{path} cannot be used: its tables have the schema {schema}, and Optuna {optuna.__version__} reads v.*{mend}"
     with pytest.raises(ConfigurationError, match=rf"storage\.path={told}"):
-        open_coordination(SqliteStorageConfig(path=str(path)), tmp_path)
+        SqliteStorageConfig(path=str(path)).open(tmp_path)
     with pytest.raises(ConfigurationError, match=rf"storage=sqlite:///{told}"):
         tuned(f"sqlite:///{path}", tmp_path)
     assert path.read_bytes() == kept
@@ -75,7 +74,7 @@ def test_a_database_with_another_schema(schema: str, mend: str, tmp_path: Path) 
 def test_a_server_with_a_newer_schema(postgres_url: str, tmp_path: Path) -> None:
     psycopg = pytest.importorskip("psycopg")
     storage = PostgresStorageConfig(url=postgres_url)
-    open_coordination(storage, tmp_path).close()
+    storage.open(tmp_path).close()
 
     def stamp(schema: str) -> str:
         with psycopg.connect(postgres_url) as opened:
@@ -86,7 +85,7 @@ def test_a_server_with_a_newer_schema(postgres_url: str, tmp_path: Path) -> None
     readable = stamp(NEWER)
     try:
         with pytest.raises(ConfigurationError, match=rf"storage\.url=.*schema {NEWER}, and Optuna .* reads {readable}"):
-            open_coordination(storage, tmp_path)
+            storage.open(tmp_path)
     finally:
         stamp(readable)
-    open_coordination(storage, tmp_path).close()
+    storage.open(tmp_path).close()

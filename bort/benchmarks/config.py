@@ -9,14 +9,12 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Interval, MinLen
 
 from bort.errors import ConfigurationError
+from bort.search.strategies.config import replayable
 from bort.settings import DISTINCT, OneOf, Rule, shape_or
-
-STRATEGIES = ("bound", "ose", "random", "tpe", "nsga2")
 
 #: Tables that a strategy is replayed on: one drawn for each seed from the measured ones, or the one that ``error`` names itself.
 TABLES = ("drawn", "measured")
 
-_Strategies = Annotated[list[Annotated[str, OneOf(*STRATEGIES)]], MinLen(1), DISTINCT]
 _ASCENDING = Rule("in ascending order", lambda values: values == sorted(set(values)))
 _Budgets = Annotated[list[Annotated[float, Interval(gt=0, le=1)]], MinLen(1), _ASCENDING]
 
@@ -43,9 +41,8 @@ class ReplayConfig:
     budgets: _Budgets = field(default_factory=lambda: [0.02, 0.05, 0.1, 0.2, 0.5])
     """Training steps that a strategy may spend, as shares of what the exhaustive search costs."""
 
-    strategies: _Strategies = field(default_factory=lambda: list(STRATEGIES))
-    """Any of ``bound``, ``ose``, ``random``, ``tpe`` and ``nsga2``; the others are compared with the first.
-    """
+    strategies: Annotated[list[str], MinLen(1), DISTINCT] = field(default_factory=replayable)
+    """Names of strategies; the others are compared with the first."""
 
     tables: Annotated[list[Annotated[str, OneOf(*TABLES)]], MinLen(1), DISTINCT] = field(default_factory=lambda: list(TABLES))
     """Any of ``drawn`` and ``measured``."""
@@ -55,6 +52,12 @@ class ReplayConfig:
 
     resamples: Annotated[int, Ge(100)] = 2000
     """Bootstrap resamples of the intervals of means."""
+
+    def check(self, key: str) -> None:
+        """Refuse strategies that cannot be held to a budget."""
+        if not set(self.strategies) <= set(replayable()):
+            accepted = f"must be a list of strings, each entry one of {', '.join(replayable())}"
+            raise ConfigurationError(f"{key}.strategies", self.strategies, accepted)
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +20,12 @@ from bort.benchmarks.resampling import SeedDraws
 from bort.errors import BortError, ConfigurationError
 from bort.observer import Observer, Quiet
 from bort.randomness import keyed_generator
-from bort.search.config import BoundConfig, MemoryStorageConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig
 from bort.search.estimator_config import TableErrorConfig
 from bort.search.estimators import TableEstimator
 from bort.search.pareto import kendall_tau
 from bort.search.problem import Problem
-from bort.search.table import read_table
+from bort.search.storage.config import MemoryStorageConfig
+from bort.search.strategies.config import STRATEGIES
 from bort.search.w import check_winner, precedence, usable
 from bort.search.worker import run_search
 from bort.settings import check_settings
@@ -143,10 +142,6 @@ def describe(bench: Bench) -> dict[str, Any]:
     }
 
 
-#: A strategy that draws nothing gives the same on the same table, whatever its seed.
-DETERMINISTIC = ("bound", "ose")
-
-
 @dataclass(frozen=True)
 class Outcome:
     """One replay.
@@ -179,30 +174,6 @@ class Outcome:
         return self.regret <= 0.0
 
 
-def strategy_at(name: str, budget: float, candidates: int) -> StrategyConfig:
-    """Returns a strategy that spends at most a share of the exhaustive steps.
-
-    Args:
-        name: The strategy.
-        budget: The share, above 0 and up to 1. A share that pays for less than one full training is taken for one, by ``bound``
-            for two.
-        candidates: How many the exhaustive search would train.
-    """
-    trials = max(1, math.floor(budget * candidates + 1e-9))
-    if name == "bound":
-        # It screens before it trains to the end, so the price of one full training would leave it without any.
-        return BoundConfig(budget=budget, minimum_full=1 if budget * candidates >= 1.5 else 2)
-    if name == "ose":
-        return OseConfig(stride=math.ceil(candidates / trials))
-    if name == "random":
-        return RandomConfig(trials=trials)
-    if name == "tpe":
-        return TpeConfig(trials=trials, startup=max(3, trials // 3))
-    if name == "nsga2":
-        return Nsga2Config(trials=trials, population=max(4, trials // 3))
-    raise ConfigurationError("replay.strategies", name, "use bound, ose, random, tpe or nsga2")
-
-
 class Bench:
     """A problem whose errors are in a table, and everything that a replay of it needs.
 
@@ -217,7 +188,7 @@ class Bench:
         if not isinstance(estimator, TableEstimator):
             raise ConfigurationError("error", estimator.name, "replays need error=table")
         self.problem, self.config, self.seed, self._estimator = problem, config, table.seed, estimator
-        self.table = read_table(table)
+        self.table = table.read()
         shapes = list(problem.space)
         self.draws = SeedDraws(self.table, shapes, estimator.rungs, self.table.of_seed(table.seed))
 
@@ -254,7 +225,8 @@ class Bench:
 
     def _replay(self, problem: Problem, table: str, strategy: str, budget: float, seed: int, best: float, name: str) -> Outcome:
         candidates = len(problem.feasible)
-        config = strategy_at(strategy, budget, candidates)
+        config = STRATEGIES[strategy].at_budget(budget, candidates)
+        assert config is not None
         with tempfile.TemporaryDirectory(prefix="bort-replay-") as folder:
             try:
                 found = run_search(problem, config, seed=seed, storage=MemoryStorageConfig(), directory=Path(folder))
@@ -313,7 +285,7 @@ def replay(
         for seed in range(config.seeds)
         for kind in config.tables
         for strategy in config.strategies
-        if kind == "drawn" or seed == 0 or strategy not in DETERMINISTIC
+        if kind == "drawn" or seed == 0 or not STRATEGIES[strategy].deterministic
     ]
     outcomes: list[Outcome] = []
     with _runner(bench, make_problem, table, workers) as run:

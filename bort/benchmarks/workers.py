@@ -16,10 +16,13 @@ from bort.benchmarks.config import ScalingConfig
 from bort.candidate import Evaluation, Theta
 from bort.errors import BortError
 from bort.observer import Observer, Quiet
-from bort.search.config import JournalStorageConfig, OseConfig, SearchConfig
+from bort.runtime_config import RayConfig
+from bort.search.config import SearchConfig
 from bort.search.engine import Engine, Job
 from bort.search.problem import Problem
 from bort.search.space import SearchSpace
+from bort.search.storage.config import JournalStorageConfig
+from bort.search.strategies.config import OseConfig
 from bort.search.worker import run_search
 
 #: Seconds for which a search may take longer than its waits alone.
@@ -117,13 +120,13 @@ def _on_ray(workers: int, config: ScalingConfig, folder: str) -> dict[str, Any]:
     ray = connect("local", processors=workers)
     try:
         build = functools.partial(SleepingEstimator, config.seconds)
-        engine = RayEngine(build, estimator.fingerprint, slots=workers, address="local")
+        engine = RayEngine(build, estimator.fingerprint, RayConfig(address="local"), slots=workers)
         # The cluster starts its processes with the first jobs that it is given.
         for number in range(workers):
-            engine.start(Job(number, Architecture(1, 1, 1, 1), {}, 1, Path(folder) / "first" / str(number)))
+            engine.submit(Job(number, Architecture(1, 1, 1, 1), {}, 1, Path(folder) / "first" / str(number)))
         waiting = workers
         while waiting:
-            waiting -= len(engine.ended(_PATIENCE_SECONDS))
+            waiting -= len(engine.collect(_PATIENCE_SECONDS))
         result = _run(config, folder, engine)
         engine.close()
         return result

@@ -35,58 +35,66 @@ class Job:
 
 
 class Engine(Protocol):
-    """Trains candidates, as many at a time as it has room for. What it holds is only in hand: the study's truth is its storage."""
+    """Trains candidates, up to ``slots`` at a time. It stores nothing: the study's storage is the only truth."""
 
     @property
     def slots(self) -> int:
-        """Jobs that may be in hand at once."""
+        """Jobs that may be submitted and not collected at once."""
 
-    def start(self, job: Job) -> None:
-        """Takes a job in hand."""
+    def submit(self, job: Job) -> None:
+        """Train a job, here and now or elsewhere; its evaluation, or its error, comes from :meth:`collect`."""
 
-    def ended(self, seconds: float) -> Sequence[tuple[Job, Evaluation]]:
-        """Waits until a job has ended, and returns those that have, each once.
+    def collect(self, timeout: float) -> Sequence[tuple[Job, Evaluation]]:
+        """Return the finished jobs with their evaluations, each once; wait for the first of them.
 
         Args:
-            seconds: The longest wait; an engine that trains in this process returns when it has trained.
+            timeout: Longest wait in seconds.
 
         Raises:
             BortError: A job could not be trained.
         """
 
     def close(self) -> None:
-        """Gives up what is in hand, and lets go of what the engine holds."""
+        """Cancel what was not collected, and release the engine's resources."""
 
 
 class LocalEngine:
-    """Trains in this process, one candidate at a time. More processes at the same study make more of it.
+    """Trains in this process, one candidate at a time. Further processes on the same study add workers.
 
     Args:
-        estimator: Tells the errors.
-        observer: Told of progress and metrics.
+        estimator: Evaluates the candidates.
+        observer: Receives progress and metrics.
     """
 
     slots = 1
 
     def __init__(self, estimator: Estimator, observer: Observer) -> None:
         self._estimator, self._observer = estimator, observer
-        self._job: Job | None = None
+        self._finished: list[tuple[Job, Evaluation | Exception]] = []
 
-    def start(self, job: Job) -> None:
-        """Takes a job in hand."""
-        self._job = job
+    def submit(self, job: Job) -> None:
+        """Train a job, and return when it has finished."""
+        try:
+            self._finished.append((job, train(self._estimator, job, self._observer)))
+        except Exception as error:
+            self._finished.append((job, error))
 
-    def ended(self, seconds: float) -> Sequence[tuple[Job, Evaluation]]:
-        """Trains what is in hand."""
-        job, self._job = self._job, None
-        return [(job, train(self._estimator, job, self._observer))] if job else []
+    def collect(self, timeout: float) -> Sequence[tuple[Job, Evaluation]]:
+        """Return the finished jobs, without waiting."""
+        finished, self._finished = self._finished, []
+        evaluations = []
+        for job, result in finished:
+            if isinstance(result, Exception):
+                raise result
+            evaluations.append((job, result))
+        return evaluations
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
 
 def train(estimator: Estimator, job: Job, observer: Observer) -> Evaluation:
-    """Trains a candidate to a rung, here and now.
+    """Train a candidate to a rung, here and now.
 
     Raises:
         BortError: A file could not be read or written.
@@ -101,7 +109,7 @@ def train(estimator: Estimator, job: Job, observer: Observer) -> Evaluation:
 
 
 def untrained(job: Job, reason: str) -> BortError:
-    """Returns the error that says that a job could not be done."""
+    """Return the error of a job that could not be trained."""
     return BortError(
         f"{job.architecture} could not be trained to {job.steps} steps ({reason}). Every error found so far is kept: mend it, and "
         "the same command goes on from there."

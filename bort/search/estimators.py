@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bort.architecture import Architecture
 from bort.candidate import Evaluation, Theta
 from bort.errors import BortError, ConfigurationError
 from bort.observer import Observer
-from bort.search.estimator_config import ProxyErrorConfig, TableErrorConfig
-from bort.search.space import SearchSpace
-from bort.search.table import read_table, refused
+from bort.search.table import ErrorTable, refused
 
 
 class TableEstimator:
@@ -24,24 +22,22 @@ class TableEstimator:
     errors of one seed are read.
 
     Args:
-        config: Where the file is, and what of it is read.
-        space: The space to be searched, for which the table must be complete; unchecked when not given.
+        table: The table.
+        shapes: The architectures of the search space, for which the table must be complete.
+        seed: The seed of the errors; ``None`` for the lowest one.
 
     Raises:
-        ConfigurationError: The file cannot be read, lacks a column, a row or the seed, or holds a repeated row, a negative error
-            or one that is not a number.
+        ConfigurationError: The table lacks a row or the seed.
     """
 
     name = "table"
     #: Answers come at once, so the search need not let go of the study between them.
     immediate = True
 
-    def __init__(self, config: TableErrorConfig, space: SearchSpace | None = None) -> None:
-        table = read_table(config)
-        self._path, self.fingerprint = table.path, table.digest if config.seed is None else f"{table.digest} {config.seed}"
-        self._errors: Mapping[tuple[Architecture, int], float] = table.of_seed(config.seed)
-        shapes = {shape for shape, _ in self._errors}
-        wanted = list(space) if space is not None else sorted(shapes)
+    def __init__(self, table: ErrorTable, shapes: Iterable[Architecture], seed: int | None = None) -> None:
+        self._path, self.fingerprint = table.path, table.digest if seed is None else f"{table.digest} {seed}"
+        self._errors: Mapping[tuple[Architecture, int], float] = table.of_seed(seed)
+        wanted = list(shapes)
         inside = set(wanted)
         self._rungs = sorted({steps for shape, steps in self._errors if shape in inside})
         missing = [(shape, steps) for shape in wanted for steps in self._rungs or [0] if (shape, steps) not in self._errors]
@@ -90,19 +86,22 @@ class ProxyEstimator:
     al. (2020), (scale / parameters)^exponent, keeps that order and gives the ranking the unit of an error, which W needs.
 
     Args:
-        config: The law's two numbers.
+        scale: Parameters at which the law gives an error of 1.
+        exponent: How fast the error falls with size.
+
+    Raises:
+        ConfigurationError: A number is not positive.
     """
 
     name = "proxy"
     immediate = True
 
-    def __init__(self, config: ProxyErrorConfig) -> None:
-        for key in ("scale", "exponent"):
-            value = getattr(config, key)
+    def __init__(self, scale: float, exponent: float) -> None:
+        for key, value in (("scale", scale), ("exponent", exponent)):
             if not (math.isfinite(value) and value > 0):
                 raise ConfigurationError(f"error.{key}", value, "a positive number is needed")
-        self._scale, self._exponent = config.scale, config.exponent
-        self.fingerprint = f"{config.scale!r} {config.exponent!r}"
+        self._scale, self._exponent = scale, exponent
+        self.fingerprint = f"{scale!r} {exponent!r}"
 
     @property
     def rungs(self) -> Sequence[int]:

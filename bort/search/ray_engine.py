@@ -18,6 +18,7 @@ from bort.candidate import Estimator, Evaluation
 from bort.errors import BortError, ConfigurationError
 from bort.observer import Observer, Quiet
 from bort.redaction import redact
+from bort.runtime_config import RayConfig
 from bort.search.engine import Job, train, untrained
 
 #: Seconds for which an address is tried.
@@ -28,19 +29,14 @@ _opened: dict[str, Estimator] = {}
 
 
 class RayEngine:
-    """Places jobs on a Ray cluster.
+    """Trains candidates on a Ray cluster.
 
     Args:
         build: Opens the estimator on a node; it and its arguments have to be picklable.
         fingerprint: The estimator's; one that a node opened must have the same.
-        slots: Jobs in hand at once; what exceeds the cluster waits there.
-        observer: Told of warnings.
-        address: ``auto`` for the cluster that this machine belongs to, ``local`` for one that is started on this machine for as
-            long as the search lasts, or ``host:port``.
-        processors: Processors that a candidate asks for.
-        memory_megabytes: Memory that it asks for; none is reserved if absent.
-        gpus: GPUs that it asks for; a share such as 0.25 lets four of them use one GPU.
-        retries: How often a candidate is started again where its process or its node was lost, before the search gives up.
+        config: The cluster, and what each candidate requests of it.
+        slots: Jobs submitted at once; what exceeds the cluster waits there.
+        observer: Receives warnings.
 
     Raises:
         BortError: Ray is not installed.
@@ -51,43 +47,41 @@ class RayEngine:
         self,
         build: Callable[[], Estimator],
         fingerprint: str,
+        config: RayConfig,
         *,
         slots: int,
         observer: Observer | None = None,
-        address: str = "auto",
-        processors: float = 1.0,
-        memory_megabytes: int | None = None,
-        gpus: float = 0.0,
-        retries: int = 10,
     ) -> None:
         self.slots, self._observer = slots, observer or Quiet()
         self._build, self._fingerprint = build, fingerprint
         self._owns = not connected()
-        self._ray = connect(address)
-        request = {"num_cpus": processors, "num_gpus": gpus, "memory": memory_megabytes and memory_megabytes * _MEGABYTE}
-        self._retries, self._running = retries, dict[Any, Job]()
-        self._task = self._ray.remote(_train).options(max_retries=retries, scheduling_strategy="SPREAD", **request)
-        self._tell_of_room(processors, gpus, memory_megabytes or 0)
+        self._ray = connect(config.address)
+        memory = config.memory_megabytes and config.memory_megabytes * _MEGABYTE
+        request = {"num_cpus": config.processors, "num_gpus": config.gpus, "memory": memory}
+        self._retries, self._running = config.retries, dict[Any, Job]()
+        self._task = self._ray.remote(_train).options(max_retries=config.retries, scheduling_strategy="SPREAD", **request)
+        self._warn_if_no_node_fits(config)
 
-    def _tell_of_room(self, processors: float, gpus: float, megabytes: int) -> None:
-        asked = {"CPU": processors, "GPU": gpus, "memory": megabytes * _MEGABYTE}
+    def _warn_if_no_node_fits(self, config: RayConfig) -> None:
+        megabytes = config.memory_megabytes or 0
+        request = {"CPU": config.processors, "GPU": config.gpus, "memory": megabytes * _MEGABYTE}
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        if not any(all(node.get(name, 0.0) >= amount for name, amount in asked.items()) for node in nodes):
+        if not any(all(node.get(name, 0.0) >= amount for name, amount in request.items()) for node in nodes):
             self._observer.warn(
-                f"No node of the Ray cluster has what a candidate asks for ({processors:g} processors, {gpus:g} GPUs, "
-                f"{megabytes} MB): the search waits until one joins. impl.ray.processors, impl.ray.gpus and "
+                f"No node of the Ray cluster has what a candidate asks for ({config.processors:g} processors, "
+                f"{config.gpus:g} GPUs, {megabytes} MB): the search waits until one joins. impl.ray.processors, impl.ray.gpus and "
                 "impl.ray.memory_megabytes can ask for less."
             )
 
-    def start(self, job: Job) -> None:
-        """Hands a job to the cluster."""
+    def submit(self, job: Job) -> None:
+        """Submit a job to the cluster."""
         self._running[self._task.remote(self._build, self._fingerprint, os.getcwd(), job)] = job
 
-    def ended(self, seconds: float) -> Sequence[tuple[Job, Evaluation]]:
-        """Waits for the cluster."""
+    def collect(self, timeout: float) -> Sequence[tuple[Job, Evaluation]]:
+        """Return the finished jobs; wait for the first of them."""
         if not self._running:
             return []
-        first, rest = self._ray.wait(list(self._running), timeout=seconds)
+        first, rest = self._ray.wait(list(self._running), timeout=timeout)
         more = self._ray.wait(rest, num_returns=len(rest), timeout=0)[0] if first and rest else []
         return [(job, self._answer(reference, job)) for reference in [*first, *more] if (job := self._running.pop(reference))]
 
@@ -107,7 +101,7 @@ class RayEngine:
         return Evaluation(**answer["evaluation"])
 
     def close(self) -> None:
-        """Withdraws what is in hand, and leaves the cluster where the engine had joined it."""
+        """Cancel the running jobs, and leave the cluster if the engine had joined it."""
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         self._running.clear()
@@ -125,7 +119,7 @@ def connect(address: str, processors: int | None = None) -> Any:
     """Connects this process to a cluster, where it is not connected yet, and returns the module ``ray``.
 
     Args:
-        address: See :class:`RayEngine`.
+        address: See :class:`~bort.runtime_config.RayConfig`.
         processors: Processors that a cluster of this machine alone counts with; those that it has if absent.
 
     Raises:

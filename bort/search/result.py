@@ -14,10 +14,10 @@ from bort.candidate import SharedCost
 from bort.errors import BortError
 from bort.files import write_json
 from bort.search.candidates import candidate_record
-from bort.search.config import StrategyConfig
 from bort.search.pareto import hypervolume, kendall_tau, pareto_front
 from bort.search.problem import Candidate, Problem
 from bort.search.sensitivity import sensitivity
+from bort.search.strategies.config import StrategyConfig
 from bort.search.study import COMPLETE, Entry, Ledger
 from bort.search.table import TABLE, search_rows, write_table
 from bort.search.w import check_winner, precedence

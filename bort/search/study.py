@@ -87,8 +87,8 @@ class Ledger:
         self._trial_ids: dict[int, int] = {}
         self._settled: set[int] = set()
         self._claimed: set[int] = set()
-        #: Trials that this worker is at.
-        self.in_hand: set[int] = set()
+        #: Trials that this worker has submitted to its engine.
+        self.submitted: set[int] = set()
         self._last_begun = -1
         self._trials = 0
         self.rungs = list(problem.estimator.rungs)
@@ -145,7 +145,7 @@ class Ledger:
         if self._immediate:
             # Nobody lets go of the study between beginning a rung and finishing it.
             return False
-        if entry.number in self.in_hand or not self._coordination.claim(entry.number):
+        if entry.number in self.submitted or not self._coordination.claim(entry.number):
             return True
         self._claimed.add(entry.number)
         return False
@@ -164,7 +164,7 @@ class Ledger:
         """Returns how many trials in a row before ``number`` were repetitions."""
         return number - 1 - self._last_begun
 
-    def begin(self, candidate: Candidate | None = None) -> Entry | None:
+    def start(self, candidate: Candidate | None = None) -> Entry | None:
         """Makes a trial of a candidate, or of what the study's sampler proposes.
 
         Returns:
@@ -174,7 +174,7 @@ class Ledger:
 
         if candidate is not None and not self.torn:
             # In one piece: nothing of it is there if the process dies meanwhile.
-            return self._begin_whole(candidate)
+            return self._start_atomically(candidate)
         if self.torn:
             number = self.torn.pop(0)
         else:
@@ -194,7 +194,7 @@ class Ledger:
         trial.set_user_attr(CANDIDATE, candidate.fingerprint)
         return self._enter(number, candidate.fingerprint)
 
-    def _begin_whole(self, candidate: Candidate) -> Entry:
+    def _start_atomically(self, candidate: Candidate) -> Entry:
         import optuna
 
         template = optuna.trial.create_trial(

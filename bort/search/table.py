@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
 from bort.files import write_text
-from bort.search.estimator_config import TableErrorConfig
 from bort.search.study import FAILED
 from bort.search.w import usable
 
@@ -80,16 +79,20 @@ class ErrorTable:
         return {shape: error for shape, (_, error) in last.items()}
 
 
-def read_table(config: TableErrorConfig) -> ErrorTable:
-    """Reads and checks every row of a table.
+def read_table(name: str, column: str = "error") -> ErrorTable:
+    """Read and check every row of a table.
+
+    Args:
+        name: The file, as ``error.path`` names it.
+        column: The column that is e.
 
     Raises:
         ConfigurationError: The file cannot be read, lacks a column, or holds a repeated row, a negative error or one that is not a
             number.
     """
-    path = table_path(config.path)
+    path = table_path(name)
     curves: dict[tuple[Architecture, int | None], dict[int, float]] = {}
-    needed = (*COLUMNS[:5], config.column)
+    needed = (*COLUMNS[:5], column)
     try:
         content = path.read_bytes()
         reader = csv.DictReader(content.decode("utf-8-sig").splitlines(), skipinitialspace=True)
@@ -97,7 +100,7 @@ def read_table(config: TableErrorConfig) -> ErrorTable:
         if absent:
             raise refused(path, f"a CSV file with the columns {', '.join(needed)} is needed, and it lacks {', '.join(absent)}")
         for row in reader:
-            shape, steps, seed, error = _parse(path, reader.line_num, row, config.column)
+            shape, steps, seed, error = _parse(path, reader.line_num, row, column)
             curve = curves.setdefault((shape, seed), {})
             if steps in curve:
                 of_seed = "" if seed is None else f" with seed {seed}"
@@ -107,7 +110,7 @@ def read_table(config: TableErrorConfig) -> ErrorTable:
         raise refused(path, f"a readable CSV file is needed ({error})") from error
     if not curves:
         raise refused(path, "the table holds no rows")
-    named = "" if config.column == "error" else f" {config.column}"
+    named = "" if column == "error" else f" {column}"
     return ErrorTable(path, curves, hashlib.sha256(content).hexdigest() + named)
 
 

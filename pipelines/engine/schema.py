@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import entry_points
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -11,49 +12,33 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from bort.benchmarks.config import CollectConfig, FleetConfig, ReplayConfig, ScalingConfig
 from bort.corpus.config import CorpusConfig, MaskingConfig
+from bort.distillation import estimator_config as _trained_errors  # noqa: F401
 from bort.distillation.config import BudgetConfig, LossConfig, SpeedConfig, StudentConfig, TrainConfig
 from bort.errors import ConfigurationError
+from bort.export import latency_config as _latencies  # noqa: F401
 from bort.export.config import ExportConfig
 from bort.finetuning.agora.config import AgoraBenchmarkConfig, AgoraConfig
 from bort.finetuning.config import FinetuningConfig
 from bort.measure.config import BenchmarkConfig
+from bort.quantities import ERRORS, LATENCIES, ErrorConfig, LatencyConfig
 from bort.redaction import redact
+from bort.registry import Registry
 from bort.runtime_config import ImplConfig
-from bort.search import config as search
-from bort.search import estimator_config as quantity
+from bort.search import estimator_config as _errors  # noqa: F401
+from bort.search.config import SearchConfig, SearchSpaceConfig
+from bort.search.storage.config import STORAGES, StorageConfig
+from bort.search.strategies.config import STRATEGIES, StrategyConfig
 from bort.settings import Setting, check_settings, describe
 from bort.tasks.config import TaskConfig
 from bort.teacher.config import TargetConfig, TeacherConfig
 from bort.tracking.config import TrackingConfig
 
-#: The groups whose answers have settings of their own, each with its schema by name.
-VARIANTS: dict[str, dict[str, type]] = {
-    "strategy": {
-        "ose": search.OseConfig,
-        "random": search.RandomConfig,
-        "tpe": search.TpeConfig,
-        "nsga2": search.Nsga2Config,
-        "bound": search.BoundConfig,
-    },
-    "error": {
-        "distill": quantity.DistillErrorConfig,
-        "supernet": quantity.SupernetErrorConfig,
-        "table": quantity.TableErrorConfig,
-        "proxy": quantity.ProxyErrorConfig,
-        "bortbench": quantity.TableErrorConfig,
-    },
-    "latency": {
-        "operations": quantity.OperationsLatencyConfig,
-        "cpu": quantity.CpuLatencyConfig,
-        "gpu": quantity.GpuLatencyConfig,
-        "onnx": quantity.OnnxLatencyConfig,
-    },
-    "storage": {
-        "journal": search.JournalStorageConfig,
-        "sqlite": search.SqliteStorageConfig,
-        "postgres": search.PostgresStorageConfig,
-    },
-}
+from ..app.environment import CONF
+
+#: The groups whose choices have settings of their own; importing this module registers those that come with Bort.
+REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES, ERRORS, LATENCIES, STORAGES)
+#: Entry points of other packages, whose modules register more choices.
+PLUGINS = "bort.plugins"
 
 
 @dataclass
@@ -138,17 +123,17 @@ class Config:
 
     targets: TargetConfig = field(default_factory=TargetConfig)
 
-    search_space: search.SearchSpaceConfig = MISSING
+    search_space: SearchSpaceConfig = MISSING
 
-    strategy: search.StrategyConfig = MISSING
+    strategy: StrategyConfig = MISSING
 
-    error: quantity.ErrorConfig = MISSING
+    error: ErrorConfig = MISSING
 
-    latency: quantity.LatencyConfig = MISSING
+    latency: LatencyConfig = MISSING
 
-    storage: search.StorageConfig = MISSING
+    storage: StorageConfig = MISSING
 
-    search: search.SearchConfig = field(default_factory=search.SearchConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
 
     student: StudentConfig = MISSING
 
@@ -194,22 +179,30 @@ class Config:
 
 
 def register_schema() -> None:
-    """Makes the schemas known to Hydra."""
+    """Register the schemas with Hydra.
+
+    A choice without a YAML file of its name, such as that of a plugin, consists of its class's defaults.
+    """
+    for plugin in entry_points(group=PLUGINS):
+        plugin.load()
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    for group, variants in VARIANTS.items():
-        for name, kind in variants.items():
-            store.store(group=group, name=f"{name}_schema", node=kind)
+    for registry in REGISTRIES:
+        for name, kind in registry.items():
+            store.store(group=registry.group, name=f"{name}_schema", node=kind)
+            if not (CONF / registry.group / f"{name}.yaml").exists():
+                store.store(group=registry.group, name=name, node=kind)
 
 
 def every_setting() -> Iterator[Setting]:
-    """Yield every setting, those of each variant of a group under ``<group>(<variant>)``."""
+    """Yield every setting, those of each choice of a group under ``<group>(<choice>)``."""
+    groups = {registry.group for registry in REGISTRIES}
     for item in describe(Config):
-        if item.key.partition(".")[0] not in VARIANTS:
+        if item.key.partition(".")[0] not in groups:
             yield item
-    for group, variants in VARIANTS.items():
-        for name, kind in variants.items():
-            yield from describe(kind, f"{group}({name})")
+    for registry in REGISTRIES:
+        for name, kind in registry.items():
+            yield from describe(kind, f"{registry.group}({name})")
 
 
 def typed(composed: DictConfig) -> Config:

@@ -12,7 +12,6 @@ from bort.benchmarks.collect import collect
 from bort.benchmarks.config import CollectConfig
 from bort.errors import ConfigurationError
 from bort.files import write_json
-from bort.search.estimator_config import TableErrorConfig
 from bort.search.table import TABLE, read_table, write_table
 from bort.settings import check_settings
 
@@ -52,7 +51,7 @@ def test_searches_with_other_seeds_and_spaces_make_one_table(tmp_path: Path) -> 
     ]
     assert [(one["folder"], one["rows"], one["digest"]) for one in found.searches] == [("b", 2, "d1"), ("a", 4, "d0")]
     write_table(tmp_path / "t.csv", found.with_latency({SHAPES[0]: 1.25, SHAPES[1]: 2.5}))
-    table = read_table(TableErrorConfig(path=str(tmp_path / "t.csv"), column="latency_ms"))
+    table = read_table(str(tmp_path / "t.csv"), "latency_ms")
     assert table.curves[SHAPES[1], 0] == {10: 2.5, 20: 2.5}
 
 

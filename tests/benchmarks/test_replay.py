@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 
 from bort.architecture import Architecture
-from bort.benchmarks.config import STRATEGIES, ReplayConfig
-from bort.benchmarks.replay import Bench, Outcome, replay, strategy_at, summarise
+from bort.benchmarks.config import ReplayConfig
+from bort.benchmarks.replay import Bench, Outcome, replay, summarise
 from bort.benchmarks.resampling import SeedDraws
 from bort.errors import ConfigurationError
-from bort.search.config import MemoryStorageConfig, OseConfig, SearchConfig
+from bort.quantities import ErrorInputs
+from bort.search.config import SearchConfig
 from bort.search.estimator_config import ProxyErrorConfig, TableErrorConfig
-from bort.search.estimators import ProxyEstimator, TableEstimator
 from bort.search.problem import Problem
 from bort.search.space import SearchSpace
+from bort.search.storage.config import MemoryStorageConfig
+from bort.search.strategies.config import STRATEGIES, OseConfig, replayable
 from bort.search.table import read_table, write_table
 from bort.search.worker import run_search
 from bort.settings import check_settings
@@ -38,7 +40,7 @@ def make_problem(path: Path) -> Problem:
         maximum_point=Architecture(6, 4, 128, 256),
         parameters=functools.partial(Architecture.parameters, vocab_size=1000, positions=64),
         latency=lambda shape: float(shape.operations(64)),
-        estimator=TableEstimator(TableErrorConfig(path=str(path)), space),
+        estimator=TableErrorConfig(path=str(path)).build(ErrorInputs(list(space))),
         search=SearchConfig(),
     )
 
@@ -66,7 +68,7 @@ def bench(path: Path, config: ReplayConfig = QUICK) -> Bench:
 
 
 def test_drawn_curves_are_measured_ones_or_deviate_as_they_do(path: Path) -> None:
-    table = read_table(TableErrorConfig(path=str(path)))
+    table = read_table(str(path))
     shapes, measured = list(SearchSpace(**TINY)), table.of_seed(None)
     draws = SeedDraws(table, shapes, SHORT, measured)
     assert draws.several == math.ceil(len(shapes) / 4)
@@ -102,12 +104,13 @@ def test_a_table_of_one_seed_is_drawn_as_it_is(path: Path, tmp_path: Path) -> No
     assert one.draws.draw(5) == one.table.of_seed(None)
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", replayable())
 @pytest.mark.parametrize("budget", [0.02, 0.1, 0.3, 1.0])
 def test_no_strategy_spends_more_than_its_budget(path: Path, tmp_path: Path, name: str, budget: float) -> None:
     problem = make_problem(path)
     count = len(problem.feasible)
-    config = strategy_at(name, budget, count)
+    config = STRATEGIES[name].at_budget(budget, count)
+    assert config is not None
     found = run_search(problem, config, storage=MemoryStorageConfig(), directory=tmp_path)
     least = (2 if name == "bound" else 1) / count
     assert found["trained_steps"] <= max(budget, least) * found["exhaustive_steps"] * (1 + 1e-9)
@@ -233,6 +236,6 @@ def test_what_cannot_be_replayed_is_refused(change: dict[str, object], key: str)
 
 
 def test_errors_that_are_not_in_a_table_are_refused(path: Path) -> None:
-    problem = replace(make_problem(path), estimator=ProxyEstimator(ProxyErrorConfig()))
+    problem = replace(make_problem(path), estimator=ProxyErrorConfig().build(ErrorInputs()))
     with pytest.raises(ConfigurationError, match="error=proxy"):
         Bench(problem, TableErrorConfig(path=str(path)), QUICK)

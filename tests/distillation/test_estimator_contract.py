@@ -18,11 +18,13 @@ from bort.distillation.supernet.estimator import SupernetEstimator
 from bort.distillation.supernet.training import SupernetTraining
 from bort.errors import BortError
 from bort.observer import Quiet
-from bort.search.config import BoundConfig, JournalStorageConfig, OseConfig, SearchConfig
+from bort.quantities import ErrorInputs
+from bort.search.config import SearchConfig
 from bort.search.estimator_config import ProxyErrorConfig, TableErrorConfig
-from bort.search.estimators import ProxyEstimator, TableEstimator
 from bort.search.problem import Problem
 from bort.search.space import SearchSpace
+from bort.search.storage.config import JournalStorageConfig
+from bort.search.strategies.config import BoundConfig, OseConfig
 from bort.search.worker import run_search
 from tests.distillation.conftest import IMPL
 
@@ -48,10 +50,10 @@ def make(request: pytest.FixtureRequest, world: Any) -> Make:
             rows += [f"{numbers},{steps},{(1 + seed) / (steps + number)}" for steps in (2, 4)]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "errors.csv").write_text("\n".join(rows))
-        return TableEstimator(TableErrorConfig(path=str(folder / "errors.csv")), SPACE)
+        return TableErrorConfig(path=str(folder / "errors.csv")).build(ErrorInputs(list(SPACE)))
 
     def proxy(folder: Path, seed: int) -> Estimator:
-        return ProxyEstimator(ProxyErrorConfig(exponent=0.1 + seed / 100))
+        return ProxyErrorConfig(exponent=0.1 + seed / 100).build(ErrorInputs())
 
     makers: dict[str, Make] = {"distill": distill, "supernet": supernet, "table": table, "proxy": proxy}
     return makers[request.param]

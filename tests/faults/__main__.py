@@ -28,7 +28,7 @@ def kills(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def scale(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Eight workers on 1,600 candidates, and a study of ten thousand; on each storage."""
-    from bort.search.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
+    from bort.search.storage.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
     from tests.faults.postgres import server
     from tests.faults.scale import FULL, large_study, many_workers
 

@@ -29,18 +29,14 @@ import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401
 import torch
 
 from bort.search import worker as engine_room
-from bort.search.config import (
-    BoundConfig,
+from bort.search.storage.config import (
     JournalStorageConfig,
     MemoryStorageConfig,
-    Nsga2Config,
-    OseConfig,
     PostgresStorageConfig,
-    RandomConfig,
     SqliteStorageConfig,
     StorageConfig,
-    TpeConfig,
 )
+from bort.search.strategies.config import BoundConfig, Nsga2Config, OseConfig, RandomConfig, TpeConfig
 from bort.search.worker import run_search
 from tests.faults.postgres import Postgres
 from tests.faults.training import check_files, check_result, comparable, problem

@@ -12,9 +12,10 @@ from typing import Any
 from bort.architecture import Architecture
 from bort.candidate import Evaluation, Theta
 from bort.observer import Observer
-from bort.search.config import OseConfig, StorageConfig
 from bort.search.space import SearchSpace
+from bort.search.storage.config import StorageConfig
 from bort.search.storage.status import study_status
+from bort.search.strategies.config import OseConfig
 from bort.search.worker import run_search
 from tests.faults import training
 from tests.faults.kills import fork

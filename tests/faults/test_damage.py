@@ -24,8 +24,8 @@ from bort.errors import BortError, RecordError
 from bort.files import atomic_path, digest, file_digest, read_json, write_json
 from bort.observer import Quiet
 from bort.record import StageDirectory
-from bort.search.config import JournalStorageConfig, OseConfig
-from bort.search.storage.base import open_coordination
+from bort.search.storage.config import JournalStorageConfig
+from bort.search.strategies.config import OseConfig
 from bort.search.worker import run_search
 from bort.teacher.store import Store
 from bort.tracking.config import TrackingConfig
@@ -196,7 +196,7 @@ def test_a_journal_cut_anywhere_keeps_its_whole_lines_and_ends_in_the_same_resul
     journal, draw = tmp_path / "study.journal", random.Random(7)
     for length in range(1, len(whole), 7):
         journal.write_bytes(whole[:length])
-        open_coordination(JournalStorageConfig(), tmp_path).close()
+        JournalStorageConfig().open(tmp_path).close()
         assert journal.read_bytes() == whole[: whole.rfind(b"\n", 0, length) + 1]
     shutil.copytree(folder / "candidates", tmp_path / "candidates")
     for length in (0, *draw.sample(range(1, len(whole)), 12)):

@@ -10,7 +10,8 @@ import pytest
 
 from bort.observer import Quiet
 from bort.search import worker as run
-from bort.search.config import MemoryStorageConfig, OseConfig, PostgresStorageConfig
+from bort.search.storage.config import MemoryStorageConfig, PostgresStorageConfig
+from bort.search.strategies.config import OseConfig
 from bort.search.worker import run_search
 from tests.faults.postgres import Postgres, server, why_not
 from tests.faults.small_disk import SmallDisk

@@ -24,7 +24,8 @@ from bort.distillation.distill import distill
 from bort.errors import BortError
 from bort.files import disk_full
 from bort.observer import Quiet
-from bort.search.config import JournalStorageConfig, OseConfig, SqliteStorageConfig
+from bort.search.storage.config import JournalStorageConfig, SqliteStorageConfig
+from bort.search.strategies.config import OseConfig
 from bort.search.worker import run_search
 from bort.teacher.build import build_targets
 from bort.teacher.config import TargetConfig

@@ -12,16 +12,9 @@ import pytest
 from bort.architecture import Architecture
 from bort.candidate import Evaluation
 from bort.errors import BortError
-from bort.search.config import (
-    JournalStorageConfig,
-    Nsga2Config,
-    OseConfig,
-    PostgresStorageConfig,
-    SqliteStorageConfig,
-    StorageConfig,
-    TpeConfig,
-)
+from bort.search.storage.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
 from bort.search.storage.status import read_journal, study_status
+from bort.search.strategies.config import Nsga2Config, OseConfig, TpeConfig
 from bort.search.worker import run_search
 from tests.faults.scale import SMALL, Formula, many_workers
 from tests.faults.training import problem

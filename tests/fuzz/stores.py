@@ -222,12 +222,11 @@ def read_journal(variant: str, data: bytes, folder: Path) -> object:
 
         return read_curve(write(folder, "curve.jsonl", data))
     if variant == "measured":
-        from bort.search.estimator_config import TableErrorConfig
         from bort.search.table import read_table
 
-        return read_table(TableErrorConfig(path=str(write(folder, "table.csv", data)))).of_seed(None)
+        return read_table(str(write(folder, "table.csv", data))).of_seed(None)
     if variant == "status":
-        from bort.search.config import JournalStorageConfig
+        from bort.search.storage.config import JournalStorageConfig
         from bort.search.storage.status import study_status
 
         return study_status(JournalStorageConfig(path=str(write(folder, "study.journal", data)), study="s"), folder)

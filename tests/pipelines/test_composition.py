@@ -13,7 +13,7 @@ from hydra import compose
 
 from bort.settings import check_settings
 from pipelines.app.messages import CONF, sentence
-from pipelines.engine.schema import VARIANTS, Config, chosen, plain, typed
+from pipelines.engine.schema import REGISTRIES, Config, chosen, plain, typed
 from pipelines.engine.stage import STAGES, load
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -80,8 +80,11 @@ def test_every_experiment_composes(name: str) -> None:
 
 
 def test_every_variant_has_a_file_of_its_name() -> None:
-    for group, variants in VARIANTS.items():
-        assert set(variants) == {path.stem for path in (CONF / group).glob("*.yaml")}
+    for registry in REGISTRIES:
+        files = {path.stem: path.read_text(encoding="utf-8") for path in (CONF / registry.group).glob("*.yaml")}
+        assert set(registry) <= set(files)
+        # A further file is a choice of settings for one of the classes.
+        assert all(any(f"- {name}_schema" in text for name in registry) for text in files.values())
 
 
 def test_every_yaml_file_opens_with_what_it_is() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import latencies
+from bort.measure.latency_config import PERCENTILES
 from pipelines.app.main import entry
 
 SPACE = [
@@ -51,7 +51,7 @@ def test_a_measured_latency_goes_from_the_machine_into_the_result(search: Any) -
     assert {"batch", "threads", "processor", "load", "versions", "busy"} <= result["latency"].keys()
     assert result["maximum_point"]["i"] == record["rows"]["D6-A4-H64-I256"]["p50_ms"]
     for candidate in [*result["candidates"], result["winner"]]:
-        assert candidate["percentiles"] == {name: record["rows"][candidate["name"]][name] for name in latencies.PERCENTILES}
+        assert candidate["percentiles"] == {name: record["rows"][candidate["name"]][name] for name in PERCENTILES}
         assert candidate["latency"] == candidate["percentiles"]["p50_ms"]
     # A limit that the slowest exceeds and the fastest keeps.
     times = sorted(candidate["latency"] for candidate in result["candidates"])

@@ -10,8 +10,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from bort.search.config import JournalStorageConfig, SqliteStorageConfig, StorageConfig
-from bort.search.storage.base import CANDIDATE, IDENTITY, open_coordination
+from bort.search.storage.base import CANDIDATE, IDENTITY
+from bort.search.storage.config import JournalStorageConfig, SqliteStorageConfig, StorageConfig
 
 #: What takes longer to import than the study takes to read.
 HEAVY = {"lightning", "mlflow", "numpy", "optuna", "pandas", "sqlalchemy", "torch", "transformers"}
@@ -26,7 +26,7 @@ print(sorted({HEAVY} & set(sys.modules)))
 
 @pytest.mark.parametrize("storage", [JournalStorageConfig(), SqliteStorageConfig()], ids=["journal", "sqlite"])
 def test_a_study_is_shown_without_importing_what_a_search_needs(storage: StorageConfig, tmp_path: Path) -> None:
-    with closing(open_coordination(storage, tmp_path)) as coordination, coordination.exclusive():
+    with closing(storage.open(tmp_path)) as coordination, coordination.exclusive():
         study = optuna.create_study(storage=coordination.storage, study_name=storage.study, direction="maximize")
         study.set_user_attr(IDENTITY, {"strategy.name": "bound"})
         study.add_trial(optuna.trial.create_trial(value=2.5, user_attrs={CANDIDATE: "c"}))

@@ -23,7 +23,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bort.search.config import BoundConfig, MemoryStorageConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig
+from bort.search.storage.config import MemoryStorageConfig
+from bort.search.strategies.config import BoundConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig
 from bort.search.worker import run_search
 from tests.search import synthetic_tables as tables
 

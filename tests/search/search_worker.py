@@ -19,7 +19,8 @@ import scipy.optimize  # noqa: F401
 from bort.architecture import Architecture
 from bort.candidate import Evaluation
 from bort.observer import Observer
-from bort.search.config import BoundConfig, JournalStorageConfig, Nsga2Config, OseConfig, RandomConfig, StorageConfig, TpeConfig
+from bort.search.storage.config import JournalStorageConfig, StorageConfig
+from bort.search.strategies.config import BoundConfig, Nsga2Config, OseConfig, RandomConfig, TpeConfig
 from bort.search.worker import run_search
 from tests.search.synthetic_tables import TINY, table_problem
 

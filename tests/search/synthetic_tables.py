@@ -15,9 +15,9 @@ import numpy as np
 
 from bort.architecture import ROBERTA_LARGE, Architecture
 from bort.files import write_text
+from bort.quantities import ErrorInputs
 from bort.search.config import SearchConfig
 from bort.search.estimator_config import TableErrorConfig
-from bort.search.estimators import TableEstimator
 from bort.search.problem import Problem
 from bort.search.space import SearchSpace
 
@@ -259,7 +259,7 @@ def table_problem(
         maximum_point=ROBERTA_LARGE if usual else largest,
         parameters=Architecture.parameters if usual else lambda shape: shape.parameters(1000, 64),
         latency=(lambda shape: float(shape.operations())) if usual else lambda shape: float(shape.operations(64)),
-        estimator=TableEstimator(TableErrorConfig(path=str(path)), ordered),
+        estimator=TableErrorConfig(path=str(path)).build(ErrorInputs(list(ordered))),
         search=search or SearchConfig(),
         fingerprint=fingerprint,
     )

@@ -9,8 +9,8 @@ import pytest
 from bort.errors import ConfigurationError
 from bort.files import file_digest
 from bort.search.bortbench import FOLDER, load, manifest
-from bort.search.config import MemoryStorageConfig, OseConfig
-from bort.search.estimator_config import TableErrorConfig
+from bort.search.storage.config import MemoryStorageConfig
+from bort.search.strategies.config import OseConfig
 from bort.search.table import read_table
 from bort.search.worker import run_search
 
@@ -19,7 +19,7 @@ def test_the_table_is_the_one_that_the_manifest_describes() -> None:
     record = manifest()
     assert file_digest(FOLDER / "bortbench.csv") == record["table_digest"]
     assert (FOLDER / "bortbench.csv").stat().st_size < 300_000
-    table = read_table(TableErrorConfig(path="bortbench"))
+    table = read_table("bortbench")
     curves = table.curves.values()
     assert {tuple(curve) for curve in curves} == {tuple(record["steps"])}
     assert len(record["steps"]) >= 8

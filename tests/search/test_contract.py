@@ -16,23 +16,13 @@ from bort.architecture import Architecture
 from bort.candidate import Evaluation
 from bort.errors import BortError
 from bort.observer import Quiet
+from bort.quantities import ErrorInputs
 from bort.search.candidates import CandidateRecord
-from bort.search.config import (
-    BoundConfig,
-    JournalStorageConfig,
-    MemoryStorageConfig,
-    Nsga2Config,
-    OseConfig,
-    PostgresStorageConfig,
-    RandomConfig,
-    SearchConfig,
-    StorageConfig,
-    StrategyConfig,
-    TpeConfig,
-)
+from bort.search.config import SearchConfig
 from bort.search.estimator_config import ProxyErrorConfig
-from bort.search.estimators import ProxyEstimator
 from bort.search.problem import Problem
+from bort.search.storage.config import JournalStorageConfig, MemoryStorageConfig, PostgresStorageConfig, StorageConfig
+from bort.search.strategies.config import BoundConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig
 from bort.search.worker import run_search
 from tests.search.synthetic_tables import SHORT, TINY, table_problem
 from tests.search.w_reference import exact_savings, exact_w
@@ -95,7 +85,7 @@ def storage(request: pytest.FixtureRequest) -> StorageConfig:
 def problem(request: pytest.FixtureRequest, tmp_path: Path) -> Problem:
     problem = table_problem(tmp_path, TINY, "noisy")
     if request.param == "proxy":
-        return replace(problem, estimator=ProxyEstimator(ProxyErrorConfig()))
+        return replace(problem, estimator=ProxyErrorConfig().build(ErrorInputs()))
     return replace(problem, estimator=Trained(problem.estimator)) if request.param == "trained" else problem
 
 
@@ -305,7 +295,7 @@ def test_the_public_numbers_of_a_table_search(tmp_path: Path) -> None:
         (BoundConfig(budget=0.0), r"strategy\.budget=0\.0"),
         (BoundConfig(confidence=1.0), r"strategy\.confidence=1\.0"),
         (BoundConfig(minimum_full=0), r"strategy\.minimum_full=0"),
-        (StrategyConfig(name="magic"), "strategy=magic .*ose, random, tpe, nsga2 or bound"),
+        (StrategyConfig(name="magic"), "strategy=magic .*bound, ose, random, tpe, nsga2"),
     ],
 )
 def test_settings_of_strategies_that_cannot_be_used_are_refused(tmp_path: Path, config: StrategyConfig, sentence: str) -> None:

@@ -20,10 +20,13 @@ import pytest
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
 from bort.observer import Quiet
-from bort.search.config import BoundConfig, JournalStorageConfig, OseConfig, SearchConfig, TpeConfig
+from bort.runtime_config import RayConfig
+from bort.search.config import SearchConfig
 from bort.search.engine import Engine, Job, LocalEngine
 from bort.search.problem import Problem
 from bort.search.space import SearchSpace
+from bort.search.storage.config import JournalStorageConfig
+from bort.search.strategies.config import BoundConfig, OseConfig, TpeConfig
 from bort.search.worker import run_search
 from tests.search.engine_estimator import make
 
@@ -82,7 +85,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
             from bort.search.ray_engine import RayEngine
 
             build = functools.partial(make, str(tmp_path / "log"), **script)
-            opened.append(RayEngine(build, estimator.fingerprint, slots=2, observer=observer, address=address))
+            opened.append(RayEngine(build, estimator.fingerprint, RayConfig(address=address), slots=2, observer=observer))
         return opened[-1]
 
     yield opening
@@ -98,7 +101,7 @@ def waited(engine: Engine, jobs: int) -> dict[int, Any]:
     found: dict[int, Any] = {}
     until = time.monotonic() + 200
     while len(found) < jobs and time.monotonic() < until:
-        for ended, evaluation in engine.ended(1.0):
+        for ended, evaluation in engine.collect(1.0):
             assert ended.number not in found
             found[ended.number] = evaluation
     return found
@@ -106,10 +109,10 @@ def waited(engine: Engine, jobs: int) -> dict[int, Any]:
 
 def test_each_job_is_answered_once_with_its_evaluation(engine: Make, tmp_path: Path) -> None:
     made = engine()
-    assert made.ended(0.1) == []
+    assert made.collect(0.1) == []
     jobs = [job(tmp_path, number) for number in range(made.slots)]
     for each in jobs:
-        made.start(each)
+        made.submit(each)
     found = waited(made, made.slots)
     expected = make(str(tmp_path / "other"))
     for each in jobs:
@@ -117,13 +120,13 @@ def test_each_job_is_answered_once_with_its_evaluation(engine: Make, tmp_path: P
         assert (found[each.number].steps, found[each.number].error, found[each.number].tokens) == (2, alone.error, 10)
         assert found[each.number].checkpoint == str(each.directory)
         assert {"began", "ended"} <= found[each.number].metrics.keys()
-    assert made.ended(0.1) == []
+    assert made.collect(0.1) == []
 
 
 def test_a_rung_goes_on_from_the_last_ones_checkpoint(engine: Make, tmp_path: Path) -> None:
     made = engine()
     for steps in (2, 4):
-        made.start(job(tmp_path, steps=steps))
+        made.submit(job(tmp_path, steps=steps))
         waited(made, 1)
     pieces = [json.loads(line)[1:3] for line in (tmp_path / "log").read_text().splitlines()]
     assert pieces == [[2, 0], [2, 1], [2, 2], [2, 3], [4, 4], [4, 5], [4, 6], [4, 7]]
@@ -139,7 +142,7 @@ def test_a_rung_goes_on_from_the_last_ones_checkpoint(engine: Make, tmp_path: Pa
 )
 def test_what_goes_wrong_reaches_the_searcher(engine: Make, tmp_path: Path, trouble: str, kind: type, words: str) -> None:
     made = engine(trouble={str(SHAPES[0]): trouble})
-    made.start(job(tmp_path))
+    made.submit(job(tmp_path))
     with pytest.raises(kind) as caught:
         waited(made, 1)
     assert words in str(caught.value)
@@ -150,7 +153,7 @@ def test_warnings_and_diverged_errors_pass(engine: Make, tmp_path: Path) -> None
     listener = Listener()
     made = engine(listener, trouble={str(SHAPES[0]): "warned", str(SHAPES[1]): "diverged"})
     for number in (0, 1):
-        made.start(job(tmp_path, number))
+        made.submit(job(tmp_path, number))
         found = waited(made, 1)
     assert math.isnan(found[1].error)
     assert listener.warnings == [f"{SHAPES[0]} is odd."]
@@ -212,7 +215,7 @@ def test_a_node_that_is_lost_loses_no_candidate(cluster: Any, tmp_path: Path) ->
     lost = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     cluster.wait_for_nodes()
     build = functools.partial(make, str(tmp_path / "log"), **script)
-    engine = RayEngine(build, build().fingerprint, slots=3, address=cluster.address)
+    engine = RayEngine(build, build().fingerprint, RayConfig(address=cluster.address), slots=3)
 
     def done_by(node: str) -> list[list[Any]]:
         log = tmp_path / "log"
@@ -251,9 +254,9 @@ def test_a_candidate_that_kills_its_process_is_given_up_with_a_sentence(cluster:
 
     script: dict[str, Any] = {"trouble": {str(SHAPES[0]): "killed"}}
     build = functools.partial(make, str(tmp_path / "log"), **script)
-    engine = RayEngine(build, build().fingerprint, slots=1, address=cluster.address, retries=1)
+    engine = RayEngine(build, build().fingerprint, RayConfig(address=cluster.address, retries=1), slots=1)
     try:
-        engine.start(job(tmp_path))
+        engine.submit(job(tmp_path))
         with pytest.raises(BortError, match=r"could not be trained to 2 steps \(the cluster lost it 2 times"):
             waited(engine, 1)
     finally:
@@ -274,7 +277,7 @@ def test_what_no_node_has_is_said(cluster: Any, tmp_path: Path) -> None:
     from bort.search.ray_engine import RayEngine
 
     listener = Listener()
-    RayEngine(make, "", slots=1, observer=listener, address=cluster.address, processors=64, gpus=0.25).close()
+    RayEngine(make, "", RayConfig(address=cluster.address, processors=64, gpus=0.25), slots=1, observer=listener).close()
     assert len(listener.warnings) == 1
     assert "No node of the Ray cluster has what a candidate asks for (64 processors, 0.25 GPUs, 0 MB)" in listener.warnings[0]
 

@@ -9,8 +9,9 @@ import pytest
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
 from bort.observer import Quiet
+from bort.quantities import ErrorInputs
 from bort.search.estimator_config import ProxyErrorConfig, TableErrorConfig
-from bort.search.estimators import ProxyEstimator, TableEstimator
+from bort.search.estimators import TableEstimator
 from bort.search.space import SearchSpace
 from tests.search.synthetic_tables import FAMILIES, SHORT, TINY, errors, write_table
 
@@ -22,7 +23,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def read(path: Path) -> TableEstimator:
-    return TableEstimator(TableErrorConfig(path=str(path)), SearchSpace(**TINY))
+    return TableErrorConfig(path=str(path)).build(ErrorInputs(list(SearchSpace(**TINY))))
 
 
 def test_a_table_answers_what_it_holds(table: Path) -> None:
@@ -78,10 +79,10 @@ def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_proxy_follows_its_law() -> None:
-    estimator = ProxyEstimator(ProxyErrorConfig())
+    estimator = ProxyErrorConfig().build(ErrorInputs())
     small, large = Architecture(2, 2, 64, 128), Architecture(4, 2, 64, 128)
     values = [estimator.evaluate(shape, {}, 0, Path(), Quiet()).error for shape in (small, large)]
     assert values[0] / values[1] == pytest.approx(2**0.076)
     assert estimator.rungs == [0]
     with pytest.raises(ConfigurationError, match=r"error\.exponent=0"):
-        ProxyEstimator(ProxyErrorConfig(exponent=0.0))
+        ProxyErrorConfig(exponent=0.0).build(ErrorInputs())

@@ -9,23 +9,14 @@ from pathlib import Path
 import pytest
 
 from bort.architecture import Architecture
+from bort.distillation.estimator_config import DistillErrorConfig
 from bort.errors import BortError, ConfigurationError
 from bort.observer import Quiet
-from bort.search.config import (
-    ERROR_SCALES,
-    BoundConfig,
-    JournalStorageConfig,
-    MemoryStorageConfig,
-    Nsga2Config,
-    OseConfig,
-    RandomConfig,
-    SearchConfig,
-    StrategyConfig,
-    TpeConfig,
-)
-from bort.search.estimator_config import DistillErrorConfig
+from bort.search.config import ERROR_SCALES, SearchConfig
 from bort.search.estimators import TableEstimator
 from bort.search.problem import Candidate, Problem
+from bort.search.storage.config import JournalStorageConfig, MemoryStorageConfig
+from bort.search.strategies.config import BoundConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig
 from bort.search.w import ranked
 from bort.search.worker import run_search
 from bort.settings import check_settings

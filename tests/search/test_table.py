@@ -13,10 +13,11 @@ from bort.architecture import Architecture
 from bort.candidate import Evaluation
 from bort.errors import ConfigurationError
 from bort.observer import Quiet
-from bort.search.config import MemoryStorageConfig, OseConfig
+from bort.quantities import ErrorInputs
 from bort.search.estimator_config import TableErrorConfig
-from bort.search.estimators import TableEstimator
 from bort.search.space import SearchSpace
+from bort.search.storage.config import MemoryStorageConfig
+from bort.search.strategies.config import OseConfig
 from bort.search.table import TABLE, read_table, write_table
 from bort.search.worker import run_search
 from tests.search.synthetic_tables import SHORT, TINY, table_problem
@@ -32,7 +33,7 @@ def table(path: Path, *rows: dict[str, Any]) -> Path:
 
 
 def error_at(path: Path, steps: int, **settings: Any) -> float:
-    estimator = TableEstimator(TableErrorConfig(path=str(path), **settings), SPACE)
+    estimator = TableErrorConfig(path=str(path), **settings).build(ErrorInputs(list(SPACE)))
     return estimator.evaluate(ONE, {}, steps, path.parent, Quiet()).error
 
 
@@ -40,8 +41,8 @@ def test_the_lowest_seed_is_read_unless_another_is_asked_for(tmp_path: Path) -> 
     path = table(tmp_path / "t.csv", {"steps": 5, "error": 0.5, "seed": 7}, {"steps": 5, "error": 0.25, "seed": 3})
     assert error_at(path, 5) == 0.25
     assert error_at(path, 5, seed=7) == 0.5
-    assert read_table(TableErrorConfig(path=str(path))).seeds == [3, 7]
-    fingerprints = {TableEstimator(TableErrorConfig(path=str(path), seed=seed), SPACE).fingerprint for seed in (None, 7)}
+    assert read_table(str(path)).seeds == [3, 7]
+    fingerprints = {TableErrorConfig(path=str(path), seed=seed).build(ErrorInputs(list(SPACE))).fingerprint for seed in (None, 7)}
     assert len(fingerprints) == 2
 
 
@@ -49,7 +50,7 @@ def test_the_last_error_of_each_architecture_is_that_of_its_full_training(tmp_pa
     deep = {**SHAPE, "depth": 2}
     rows = [(SHAPE, 5, 0.5, 3), (SHAPE, 20, 0.25, 3), (SHAPE, 10, 0.1, 3), (SHAPE, 40, 0.0, 7), (deep, 5, math.inf, 3)]
     write_table(tmp_path / "t.csv", [{**shape, "steps": steps, "error": error, "seed": seed} for shape, steps, error, seed in rows])
-    read = read_table(TableErrorConfig(path=str(tmp_path / "t.csv")))
+    read = read_table(str(tmp_path / "t.csv"))
     assert read.last_of_seed(None) == {ONE: 0.25, Architecture(**deep): math.inf}
     assert read.last_of_seed(7) == {ONE: 0.0}
 
@@ -87,9 +88,9 @@ def test_a_seed_that_not_every_candidate_has_is_refused(tmp_path: Path) -> None:
     rows = [{"steps": 5, "error": 0.5, "seed": seed, "intermediate": width} for seed, width in ((0, 64), (1, 64), (1, 128))]
     path = table(tmp_path / "t.csv", *rows)
     space = SearchSpace([1], [2], [32], [64, 128])
-    assert TableEstimator(TableErrorConfig(path=str(path), seed=1), space).rungs == [5]
+    assert TableErrorConfig(path=str(path), seed=1).build(ErrorInputs(list(space))).rungs == [5]
     with pytest.raises(ConfigurationError, match="lacks 1: first D1-A2-H32-I128 at 5 steps"):
-        TableEstimator(TableErrorConfig(path=str(path)), space)
+        TableErrorConfig(path=str(path)).build(ErrorInputs(list(space)))
 
 
 class Trained:
@@ -115,7 +116,7 @@ def test_a_search_that_trained_leaves_a_table_that_replays_it(tmp_path: Path) ->
     trained = type(problem)(**{name: trained[name] for name in problem.__dataclass_fields__})
     first = run_search(trained, OseConfig(), storage=MemoryStorageConfig(), directory=tmp_path / "search")
     path = tmp_path / "search" / TABLE
-    again = {**trained.__dict__, "estimator": TableEstimator(TableErrorConfig(path=str(path)), problem.space)}
+    again = {**trained.__dict__, "estimator": TableErrorConfig(path=str(path)).build(ErrorInputs(list(problem.space)))}
     again = type(problem)(**{name: again[name] for name in problem.__dataclass_fields__})
     second = run_search(again, OseConfig(), storage=MemoryStorageConfig(), directory=tmp_path / "replay")
     assert second["winner"]["w"] == first["winner"]["w"]

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from bort.search.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
 from bort.search.space import SearchSpace
-from bort.search.storage.base import open_coordination
+from bort.search.storage.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
 from tests.search.search_worker import search
 from tests.search.synthetic_tables import TINY
 
@@ -56,7 +55,7 @@ def trained(folder: Path) -> tuple[Counter[tuple[str, ...]], Counter[tuple[str, 
 def trials(folder: Path) -> list[Any]:
     import optuna
 
-    coordination = open_coordination(JournalStorageConfig(), folder)
+    coordination = JournalStorageConfig().open(folder)
     with coordination.exclusive():
         study = optuna.load_study(study_name="search", storage=coordination.storage)
         found = [(t.number, t.state.name, t.params, t.values, t.user_attrs, t.system_attrs) for t in study.get_trials()]

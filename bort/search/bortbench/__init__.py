@@ -8,7 +8,6 @@ from typing import Any
 from bort.architecture import Architecture
 from bort.files import read_json
 from bort.search.config import SearchConfig
-from bort.search.estimator_config import TableErrorConfig
 from bort.search.estimators import TableEstimator
 from bort.search.problem import Problem
 from bort.search.space import SearchSpace
@@ -34,13 +33,13 @@ def load(*, seed: int | None = None, column: str = "error", search: SearchConfig
     Raises:
         ConfigurationError: The table has no such column, or not every architecture has the seed.
     """
-    config, record = TableErrorConfig(path=BORTBENCH, column=column, seed=seed), manifest()
+    table, record = read_table(BORTBENCH, column), manifest()
     rows = record["embedding_rows"]
 
     def parameters(shape: Architecture) -> int:
         return shape.parameters(rows, 0)
 
-    shapes = {shape for shape, _ in read_table(config).curves}
+    shapes = {shape for shape, _ in table.curves}
     values = [sorted({getattr(shape, name) for shape in shapes}) for name in SHAPE]
     space = SearchSpace(*values, parameters=parameters)
     return Problem(
@@ -48,6 +47,6 @@ def load(*, seed: int | None = None, column: str = "error", search: SearchConfig
         maximum_point=Architecture.parse(record["maximum_point"]),
         parameters=parameters,
         latency=Architecture.operations,
-        estimator=TableEstimator(config, space),
+        estimator=TableEstimator(table, space, seed),
         search=search or SearchConfig(),
     )

@@ -8,15 +8,10 @@ once. So there are no leases to renew and no clocks to agree on.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-
-from bort.errors import ConfigurationError
-from bort.search.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
 
 if TYPE_CHECKING:
     import optuna
@@ -50,52 +45,6 @@ class Coordination(Protocol):
 
     def close(self) -> None:
         """Gives everything back."""
-
-
-def open_coordination(config: StorageConfig, directory: Path) -> Coordination:
-    """Opens the storage of a configuration.
-
-    Raises:
-        ConfigurationError: The storage is unknown, incomplete or cannot be reached.
-    """
-    if config.name == "memory":
-        return MemoryCoordination()
-    if config.name == "journal":
-        from bort.search.storage.files import JournalCoordination
-
-        return JournalCoordination(storage_file(config, directory), config.study)
-    if config.name == "sqlite":
-        from bort.search.storage.files import SqliteCoordination
-
-        return SqliteCoordination(storage_file(config, directory), config.study)
-    if config.name == "postgres" and isinstance(config, PostgresStorageConfig):
-        from bort.search.storage.postgres import PostgresCoordination
-
-        return PostgresCoordination(config.url, config.study)
-    raise ConfigurationError("storage", config.name, "use journal, sqlite, postgres or memory")
-
-
-def storage_file(config: StorageConfig, directory: Path) -> Path:
-    """Returns the file of a study that is kept in one."""
-    path = config.path if isinstance(config, JournalStorageConfig | SqliteStorageConfig) else None
-    return Path(path) if path else Path(directory) / ("study.db" if config.name == "sqlite" else "study.journal")
-
-
-def check_storage(config: StorageConfig) -> None:
-    """Refuses a storage that cannot be used, and leaves nothing in one that can: to be asked before anything costly is begun.
-
-    Raises:
-        ConfigurationError: A database cannot be reached, or a file can neither be read nor written.
-    """
-    if isinstance(config, PostgresStorageConfig):
-        from bort.search.storage.postgres import check_database
-
-        check_database(config.url)
-    if isinstance(config, JournalStorageConfig | SqliteStorageConfig) and config.path:
-        path = Path(config.path)
-        there = next(place for place in (path, *path.absolute().parents) if place.exists())
-        if not os.access(there, os.W_OK) or there.is_dir() == (there == path):
-            raise ConfigurationError("storage.path", path, f"a file that can be written is needed, and {there} is in the way")
 
 
 class MemoryCoordination:

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from bort.errors import BortError, ConfigurationError
 from bort.files import parse_json
 from bort.optuna_storage import stumbled
-from bort.search.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
-from bort.search.storage.base import CANDIDATE, IDENTITY, RUNG, open_coordination, storage_file
+from bort.search.storage.base import CANDIDATE, IDENTITY, RUNG
+from bort.search.storage.config import FileStorageConfig, PostgresStorageConfig, StorageConfig
 from bort.search.storage.files import FileLocks
 from bort.search.storage.postgres import PostgresLocks
 
@@ -172,7 +172,8 @@ def opened(storage: StorageConfig, directory: Path) -> Iterator[tuple[FileLocks 
     else:
         import sqlite3
 
-        file = storage_file(storage, directory)
+        assert isinstance(storage, FileStorageConfig)
+        file = storage.file(directory)
         with closing(FileLocks(file, storage.study)) as locks, closing(sqlite3.connect(file)) as database:
             yield locks, lambda statement, values: database.execute(statement, values).fetchall()
 
@@ -259,8 +260,8 @@ def study_status(storage: StorageConfig, directory: Path) -> Status:
     Raises:
         BortError: There is no such study, or its storage cannot be used.
     """
-    if isinstance(storage, JournalStorageConfig | SqliteStorageConfig):
-        file = storage_file(storage, directory)
+    if isinstance(storage, FileStorageConfig):
+        file = storage.file(directory)
         if not file.exists():
             raise BortError(f"There is no study in {file}: nothing was searched there yet.")
         if storage.name == "journal":
@@ -300,7 +301,7 @@ def _through_optuna(storage: StorageConfig, directory: Path) -> Status:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    coordination = open_coordination(storage, directory)
+    coordination = storage.open(directory)
     try:
         with coordination.exclusive():
             if storage.study not in optuna.study.get_all_study_names(coordination.storage):

@@ -1,11 +1,10 @@
-"""The strategies: what to train next, given all that the study knows."""
+"""The interface of a strategy: what to train next, given the state of the study."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bort.search.config import StrategyConfig
 from bort.search.problem import Candidate
 from bort.search.study import Entry, Ledger
 
@@ -14,33 +13,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Climb:
-    """Train a candidate that was begun to its next rung."""
+class Promote:
+    """Train a started candidate to its next rung, ``steps`` training steps in all."""
 
     entry: Entry
     steps: int
 
 
 @dataclass(frozen=True)
-class Begin:
-    """Begin a candidate: the one named, or what the sampler proposes."""
+class Start:
+    """Start a candidate: the given one, or the sampler's proposal if ``None``."""
 
     candidate: Candidate | None = None
 
 
+@dataclass(frozen=True)
 class Wait:
-    """Nothing can be decided before other workers are further."""
+    """Nothing can be decided before other workers have finished more."""
 
 
-class Done:
+@dataclass(frozen=True)
+class Stop:
     """The search is over."""
 
 
-Decision = Climb | Begin | Wait | Done
+Decision = Promote | Start | Wait | Stop
 
 
 class Strategy(Protocol):
-    """Decides what is trained next, from what the study knows and nothing else, so that any worker can take over at any moment."""
+    """Decides what is trained next, from the study's state alone, so that any worker can take over at any moment."""
 
     @property
     def directions(self) -> list[str]:
@@ -48,26 +49,21 @@ class Strategy(Protocol):
 
     @property
     def budget(self) -> float:
-        """Training steps that the search takes at most."""
+        """Upper bound of the search's training steps."""
 
     def sampler(self, ledger: Ledger) -> optuna.samplers.BaseSampler:
-        """Returns the Optuna sampler that proposes new candidates."""
+        """Return the Optuna sampler that proposes new candidates."""
 
     def decide(self, ledger: Ledger) -> Decision:
-        """Returns what to do next."""
+        """Return what to do next."""
 
     def finish(self, ledger: Ledger) -> dict[str, Any]:
-        """Ends what is left unfinished, once the search is over, and returns what the certificate says of the strategy."""
+        """End what is left unfinished once the search is over, and return the strategy's part of the certificate."""
 
 
-def describe(config: StrategyConfig, seed: int) -> dict[str, Any]:
-    """Returns the strategy's part of a study's identity."""
-    return {"seed": seed, **{f"strategy.{key}": value for key, value in asdict(config).items()}}
-
-
-def climb_or_wait(ledger: Ledger) -> Decision | None:
-    """Returns the next rung of the first begun candidate that nobody is at; ``None`` where every begun candidate has ended."""
+def promote_or_wait(ledger: Ledger) -> Promote | Wait | None:
+    """Return the next rung of the first started candidate that no worker trains; ``None`` if every started one has ended."""
     for entry in ledger.running.values():
         if not ledger.busy(entry):
-            return Climb(entry, ledger.rungs[len(entry.curve)])
+            return Promote(entry, ledger.rungs[len(entry.curve)])
     return Wait() if ledger.running else None

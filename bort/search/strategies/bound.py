@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bort.search.config import BoundConfig
 from bort.search.problem import Candidate, Problem
+from bort.search.strategies.base import Decision, Promote, Start, Stop, Wait
 from bort.search.strategies.planner import SAFETY, Knowledge, Outlook, Planner
 from bort.search.strategies.samplers import chosen_sampler
 from bort.search.study import Ledger
@@ -30,8 +30,6 @@ from bort.search.w import usable
 
 if TYPE_CHECKING:
     import optuna
-
-    from bort.search.strategies.base import Decision
 
 PLAN = "bort:plan"
 #: Shares of errors outside their interval, and of climbs that made the error larger, above which an assumption is violated.
@@ -45,31 +43,28 @@ ASSUMPTIONS = (
 
 
 class BoundStrategy:
-    """Buys errors by plan: each plan is made from what is known when the one before is used up, and kept with the study.
+    """Evaluates by plan: each plan is made from the errors so far when the previous one is used up, and stored with the study.
 
-    Args:
-        config: Budget and confidence.
-        problem: What is searched.
-        seed: Not used: nothing is drawn.
+    The arguments are described in :class:`bort.search.strategies.config.BoundConfig`.
     """
 
     directions: ClassVar[list[str]] = ["maximize"]
 
-    def __init__(self, config: BoundConfig, problem: Problem, seed: int) -> None:
-        self._config, self._problem = config, problem
+    def __init__(self, problem: Problem, *, budget: float, confidence: float, minimum_full: int) -> None:
+        self._confidence, self._problem = confidence, problem
         self._pool = problem.feasible
         self._row = {candidate.index: row for row, candidate in enumerate(self._pool)}
         self._rungs = list(problem.estimator.rungs)
         last = self._rungs[-1]
-        full = min(len(self._pool), config.minimum_full)
-        self.budget: float = max(config.budget * len(self._pool) * last, full * last)
+        full = min(len(self._pool), minimum_full)
+        self.budget: float = max(budget * len(self._pool) * last, full * last)
         self._planner = Planner(
             np.array([candidate.savings for candidate in self._pool]),
             _features(self._pool, problem),
             # Where errors cost no steps, each counts as one.
             self._rungs if last else [1],
             budget=self.budget,
-            confidence=config.confidence,
+            confidence=confidence,
             scale=problem.scale,
         )
         self._chosen: Candidate | None = None
@@ -79,9 +74,7 @@ class BoundStrategy:
         return chosen_sampler(ledger.problem, lambda: self._chosen)
 
     def decide(self, ledger: Ledger) -> Decision:
-        """Returns the first purchase of the plan that nobody is at; makes a new plan where all are done or taken."""
-        from bort.search.strategies.base import Begin, Climb, Done, Wait
-
+        """Return the first job of the plan that no worker trains; make a new plan if all are done or claimed."""
         for made in range(2):
             plan = ledger.study.user_attrs.get(PLAN)
             if plan is None or (made and self._outdated(plan, ledger)):
@@ -91,11 +84,11 @@ class BoundStrategy:
                 entry = ledger.by_index.get(candidate.index)
                 if entry is None:
                     self._chosen = candidate
-                    return Begin(candidate)
+                    return Start(candidate)
                 if entry.number in ledger.running and len(entry.curve) <= rung and not ledger.busy(entry):
-                    return Climb(entry, self._rungs[len(entry.curve)])
+                    return Promote(entry, self._rungs[len(entry.curve)])
         # The errors that others are at may change the plan.
-        return Wait() if any(ledger.busy(entry) for entry in ledger.running.values()) else Done()
+        return Wait() if any(ledger.busy(entry) for entry in ledger.running.values()) else Stop()
 
     def _outdated(self, plan: dict[str, Any], ledger: Ledger) -> bool:
         """Tells whether more is known than when a plan was made, or less is set aside for workers that are gone since."""
@@ -139,15 +132,15 @@ class BoundStrategy:
         with _one_thread():
             look, _ = self._planner.outlook(known)
         threat = float(look.threat.sum())
-        certified = threat < 1.0 - self._config.confidence
+        certified = threat < 1.0 - self._confidence
         for entry in list(ledger.running.values()):
             row = self._row[entry.candidate.index]
             ledger.drop(entry, f"its chance of being the winner was {look.threat[row]:.2g} after {entry.steps} steps")
         started = known.reached >= 0
         behind = ~np.isfinite(known.errors[:, -1]) & ~known.failed
-        out = behind & (look.threat < (1.0 - self._config.confidence) / len(self._pool))
+        out = behind & (look.threat < (1.0 - self._confidence) / len(self._pool))
         sense = (
-            f"exact over the space with a confidence of {self._config.confidence:g}, under the assumptions"
+            f"exact over the space with a confidence of {self._confidence:g}, under the assumptions"
             if certified
             else f"the best that the budget allowed: the chance that another is better is up to {min(1.0, threat):.2g}"
         )
@@ -155,7 +148,7 @@ class BoundStrategy:
             "sense": sense,
             "certified": certified,
             "chance_of_another": min(1.0, threat),
-            "confidence": self._config.confidence,
+            "confidence": self._confidence,
             "budget_steps": self.budget,
             "screened": int((behind & ~started).sum()),
             "dropped_by_bound": int((behind & started).sum()),

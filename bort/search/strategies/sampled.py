@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bort.search.config import Nsga2Config, RandomConfig, TpeConfig
 from bort.search.problem import Problem
-from bort.search.strategies.base import Begin, Climb, Decision, Done, climb_or_wait
+from bort.search.strategies.base import Decision, Promote, Start, Stop, promote_or_wait
 from bort.search.strategies.samplers import valid_sampler
 from bort.search.study import Ledger
 
@@ -16,41 +16,70 @@ if TYPE_CHECKING:
 
 
 class SampledStrategy:
-    """Optuna's samplers: a number of distinct candidates, each trained to the last step."""
+    """An Optuna sampler: a number of distinct candidates, each trained to the last step.
 
-    #: Repeated proposals in a row after which one is drawn evenly, so that a sampler that has settled still spends its budget.
+    Args:
+        problem: The search problem.
+        seed: The study's seed.
+        trials: Distinct candidates to train.
+        sampler_of: Makes the Optuna sampler from a seed.
+        objectives: 1 to maximize W, or 3 to minimize p, i and e.
+    """
+
+    #: Repeated proposals in a row after which one is drawn uniformly, so that a converged sampler still spends its budget.
     PATIENCE = 10
 
-    def __init__(self, config: RandomConfig | TpeConfig | Nsga2Config, problem: Problem, seed: int) -> None:
-        self._config, self._problem, self._seed = config, problem, seed
-        self._trials = min(config.trials, len(problem.feasible))
+    def __init__(
+        self,
+        problem: Problem,
+        seed: int,
+        trials: int,
+        sampler_of: Callable[[int], optuna.samplers.BaseSampler],
+        objectives: int = 1,
+    ) -> None:
+        self._problem, self._seed, self._sampler_of = problem, seed, sampler_of
+        self._trials = min(trials, len(problem.feasible))
         self.budget: float = self._trials * problem.estimator.rungs[-1]
-        self.directions: list[str] = ["minimize"] * 3 if isinstance(config, Nsga2Config) else ["maximize"]
+        self.directions: list[str] = ["maximize"] if objectives == 1 else ["minimize"] * objectives
 
     def sampler(self, ledger: Ledger) -> optuna.samplers.BaseSampler:
-        """Returns Optuna's sampler, kept to valid candidates within the limits."""
-        return valid_sampler(ledger, self._inner, self._seed, self.PATIENCE)
-
-    def _inner(self, seed: int) -> optuna.samplers.BaseSampler:
-        from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Some of these settings are marked as experimental.
-            if isinstance(self._config, TpeConfig):
-                return TPESampler(seed=seed, n_startup_trials=self._config.startup, multivariate=True)
-            if isinstance(self._config, Nsga2Config):
-                return NSGAIISampler(seed=seed, population_size=self._config.population)
-            return RandomSampler(seed=seed)
+        """Return Optuna's sampler, restricted to valid candidates within the limits."""
+        return valid_sampler(ledger, self._sampler_of, self._seed, self.PATIENCE)
 
     def decide(self, ledger: Ledger) -> Decision:
-        """Takes up what was left, then asks the sampler until the budget is begun."""
-        decision = climb_or_wait(ledger)
-        if isinstance(decision, Climb):
+        """Promote what was started before, then start the sampler's proposals until the budget is used."""
+        decision = promote_or_wait(ledger)
+        if isinstance(decision, Promote):
             return decision
-        return Begin() if len(ledger.entries) < self._trials else decision or Done()
+        return Start() if len(ledger.entries) < self._trials else decision or Stop()
 
     def finish(self, ledger: Ledger) -> dict[str, Any]:
-        """Nothing is left; the winner is the best of what was drawn."""
+        """Return the certificate's part; nothing is left, and the winner is the best of what was drawn."""
         share = len(ledger.entries) / len(self._problem.feasible)
         sense = "exact over the space" if share == 1 else f"the best of the {share:.1%} of the candidates that the sampler proposed"
         return {"sense": sense, "screened": 0, "dropped_by_bound": 0}
+
+
+def random_sampler(seed: int) -> optuna.samplers.BaseSampler:
+    """Return Optuna's random sampler."""
+    from optuna.samplers import RandomSampler
+
+    return RandomSampler(seed=seed)
+
+
+def tpe_sampler(seed: int, startup: int) -> optuna.samplers.BaseSampler:
+    """Return Optuna's TPE sampler."""
+    from optuna.samplers import TPESampler
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # multivariate is marked as experimental.
+        return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True)
+
+
+def nsga2_sampler(seed: int, population: int) -> optuna.samplers.BaseSampler:
+    """Return Optuna's NSGA-II sampler."""
+    from optuna.samplers import NSGAIISampler
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return NSGAIISampler(seed=seed, population_size=population)

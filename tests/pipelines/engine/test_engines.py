@@ -13,6 +13,7 @@ import pytest
 from bort.candidate import Evaluation
 from bort.files import read_json
 from bort.observer import Quiet
+from bort.runtime_config import RayConfig
 from bort.search import ray_engine
 from bort.search.engine import Job, train
 from pipelines.app.main import entry
@@ -30,17 +31,17 @@ class Cluster:
 
     made: list[dict[str, Any]] = []  # noqa: RUF012 – what the test looks at
 
-    def __init__(self, build: Any, fingerprint: str, **settings: Any) -> None:
-        self.slots = settings["slots"]
+    def __init__(self, build: Any, fingerprint: str, config: RayConfig, *, slots: int, observer: Any) -> None:
+        self.slots = slots
         self._estimator = pickle.loads(pickle.dumps(build))()
         assert self._estimator.fingerprint == fingerprint
         self._jobs: list[Job] = []
-        Cluster.made.append({**settings, "estimator": self._estimator})
+        Cluster.made.append({**vars(config), "slots": slots, "estimator": self._estimator})
 
-    def start(self, job: Job) -> None:
+    def submit(self, job: Job) -> None:
         self._jobs.append(job)
 
-    def ended(self, seconds: float) -> Sequence[tuple[Job, Evaluation]]:
+    def collect(self, timeout: float) -> Sequence[tuple[Job, Evaluation]]:
         # The last one first: answers come in any order.
         job = self._jobs.pop()
         return [(job, train(self._estimator, pickle.loads(pickle.dumps(job)), Quiet()))]

@@ -17,9 +17,9 @@ from optuna.trial import TrialState, create_trial
 
 from bort.errors import BortError, ConfigurationError
 from bort.optuna_storage import name_objectives
-from bort.search.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
 from bort.search.storage import status
-from bort.search.storage.base import CANDIDATE, IDENTITY, RUNG, Coordination, open_coordination, storage_file
+from bort.search.storage.base import CANDIDATE, IDENTITY, RUNG, Coordination
+from bort.search.storage.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
 from bort.search.storage.status import SCHEMA, Status, StudyRecord, opened, read_journal, read_tables, study_status
 
 CHOICES: dict[str, Any] = {"depth": CategoricalDistribution([1, 2, 4]), "theta": CategoricalDistribution([0, 1])}
@@ -29,7 +29,7 @@ CHOICES: dict[str, Any] = {"depth": CategoricalDistribution([1, 2, 4]), "theta":
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Optuna's tables with nothing in them: making them takes seconds."""
     folder = tmp_path_factory.mktemp("tables")
-    open_coordination(SqliteStorageConfig(), folder).close()
+    SqliteStorageConfig().open(folder).close()
     return folder / "study.db"
 
 
@@ -45,7 +45,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path, tables: Path) -> Sto
 @pytest.fixture
 def coordination(storage: StorageConfig, tmp_path: Path) -> Iterator[Coordination]:
     """The storage, as a living worker has it open."""
-    with closing(open_coordination(storage, tmp_path)) as coordination:
+    with closing(storage.open(tmp_path)) as coordination:
         yield coordination
 
 
@@ -192,7 +192,7 @@ def test_the_same_is_read_as_optuna_reads(storage: StorageConfig, coordination: 
 
 def read(storage: StorageConfig, folder: Path) -> StudyRecord | None:
     if storage.name == "journal":
-        return read_journal(storage_file(storage, folder)).get(storage.study)
+        return read_journal(storage.file(folder)).get(storage.study)
     with opened(storage, folder) as (locks, rows), locks.exclusive():
         return read_tables(rows, storage.study)
 
@@ -206,7 +206,7 @@ def test_where_nothing_was_searched(storage: StorageConfig, tmp_path: Path) -> N
 
 def test_a_journal_counts_as_far_as_its_lines_are_whole(tmp_path: Path) -> None:
     storage = JournalStorageConfig()
-    with closing(open_coordination(storage, tmp_path)) as coordination:
+    with closing(storage.open(tmp_path)) as coordination:
         every_state(coordination, storage.study)
     journal = tmp_path / "study.journal"
     whole = journal.read_bytes()
@@ -232,7 +232,7 @@ def test_a_journal_counts_as_far_as_its_lines_are_whole(tmp_path: Path) -> None:
 )
 def test_a_damaged_journal_is_told_by_key_value_and_line(line: bytes, tmp_path: Path) -> None:
     storage = JournalStorageConfig()
-    with closing(open_coordination(storage, tmp_path)) as coordination:
+    with closing(storage.open(tmp_path)) as coordination:
         add(coordination, make(coordination, storage.study), TrialState.RUNNING, 1)
     journal = tmp_path / "study.journal"
     kept = journal.read_bytes()
@@ -257,7 +257,7 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
 def test_tables_of_another_version_are_left_to_optuna(tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says that it cannot read them; and where it can, being newer than what is known here, it reads them."""
     storage = SqliteStorageConfig(path=str(shutil.copy(tables, tmp_path)))
-    with closing(open_coordination(storage, tmp_path)) as coordination:
+    with closing(storage.open(tmp_path)) as coordination:
         every_state(coordination, storage.study)
     expected = study_status(storage, tmp_path)
     monkeypatch.setattr("bort.search.storage.status.SCHEMA", "of earlier times")

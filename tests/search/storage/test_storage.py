@@ -11,16 +11,9 @@ import pytest
 
 from bort.errors import BortError, ConfigurationError
 from bort.redaction import redact
-from bort.search.config import (
-    JournalStorageConfig,
-    Nsga2Config,
-    OseConfig,
-    PostgresStorageConfig,
-    RandomConfig,
-    SearchConfig,
-    StorageConfig,
-)
-from bort.search.storage.base import check_storage, open_coordination
+from bort.search.config import SearchConfig
+from bort.search.storage.config import JournalStorageConfig, PostgresStorageConfig, StorageConfig
+from bort.search.strategies.config import Nsga2Config, OseConfig, RandomConfig
 from bort.search.worker import run_search
 from tests.search.synthetic_tables import SMALL, TINY, table_problem
 
@@ -127,7 +120,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
 
 
 def test_claims_exclude_each_other_and_end_with_their_owner(tmp_path: Path) -> None:
-    first, second = (open_coordination(JournalStorageConfig(), tmp_path) for _ in range(2))
+    first, second = (JournalStorageConfig().open(tmp_path) for _ in range(2))
     with first.exclusive():
         assert first.claim(3)
         assert first.claim(3)
@@ -159,21 +152,21 @@ def test_a_storage_is_looked_at_before_anything_costly_is_begun(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file" / "study.journal", tmp_path):
         with pytest.raises(ConfigurationError, match=r"storage\.path=.*can be written"):
-            check_storage(JournalStorageConfig(path=str(place)))
+            JournalStorageConfig(path=str(place)).check_usable()
     for place in (tmp_path / "file", tmp_path / "new" / "study.journal"):
-        check_storage(JournalStorageConfig(path=str(place)))
-    check_storage(JournalStorageConfig())
+        JournalStorageConfig(path=str(place)).check_usable()
+    JournalStorageConfig().check_usable()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     pytest.importorskip("psycopg")
     with pytest.raises(ConfigurationError, match=r"storage\.url=postgresql://me:\*\*\*@127\.0\.0\.1:1/none .*cannot be used"):
-        check_storage(PostgresStorageConfig(url="postgresql://me:topsecret@127.0.0.1:1/none"))
+        PostgresStorageConfig(url="postgresql://me:topsecret@127.0.0.1:1/none").check_usable()
 
 
 def test_unknown_storages_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"storage=cloud .*journal, sqlite, postgres or memory"):
-        open_coordination(StorageConfig(name="cloud"), tmp_path)
+    with pytest.raises(ConfigurationError, match="storage=cloud .*journal, sqlite, postgres"):
+        StorageConfig(name="cloud").open(tmp_path)
     with pytest.raises(ConfigurationError, match=r"storage\.url=mysql://me:\*\*\*@host/x .*postgresql://"):
-        open_coordination(PostgresStorageConfig(url="mysql://me:secret@host/x"), tmp_path)
+        PostgresStorageConfig(url="mysql://me:secret@host/x").open(tmp_path)
 
 
 def test_an_unreachable_database_is_named_without_its_password(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bort.search.config import BoundConfig, MemoryStorageConfig
 from bort.search.problem import Problem
 from bort.search.space import SearchSpace
+from bort.search.storage.config import MemoryStorageConfig
 from bort.search.strategies import surrogate
+from bort.search.strategies.config import BoundConfig
 from bort.search.strategies.planner import Knowledge, Outlook, Planner
 from bort.search.strategies.surrogate import LEVEL, CurveSurrogate, Observations
 from bort.search.worker import run_search

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bort.search.config import MemoryStorageConfig, Nsga2Config, RandomConfig, StrategyConfig, TpeConfig
+from bort.search.storage.config import MemoryStorageConfig
+from bort.search.strategies.config import Nsga2Config, RandomConfig, StrategyConfig, TpeConfig
 from bort.search.worker import run_search
 from tests.search.synthetic_tables import SMALL, table_problem
 
