@@ -163,7 +163,7 @@ def test_a_storage_is_looked_at_before_anything_costly_is_begun(tmp_path: Path) 
 
 
 def test_unknown_storages_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="storage=cloud .*journal, sqlite, postgres"):
+    with pytest.raises(ConfigurationError, match=r"storage=cloud .*journal, sqlite, postgres"):
         StorageConfig(name="cloud").open(tmp_path)
     with pytest.raises(ConfigurationError, match=r"storage\.url=mysql://me:\*\*\*@host/x .*postgresql://"):
         PostgresStorageConfig(url="mysql://me:secret@host/x").open(tmp_path)
