@@ -12,8 +12,8 @@ from bort.tasks.config import TaskConfig
 
 from . import benchmark_tables
 from .agora import sentence_sources, sentences_of, with_teacher
+from .app.environment import CONF
 from .app.main import entry
-from .app.messages import CONF
 from .engine.inputs import model_sources, task_sources, teacher_sources
 from .engine.schema import Config
 from .engine.stage import Run, Stage

@@ -31,7 +31,7 @@ def _status(overrides: list[str]) -> Status:
 
     from bort.search.storage.status import study_status
 
-    from .app.messages import CONF
+    from .app.environment import CONF
     from .app.overrides import expand, register_resolvers
     from .engine.schema import register_schema, typed
 

@@ -84,7 +84,7 @@ def test_bort_commands_exist():
 def test_bort_commands_compose(words):
     import hydra
 
-    from pipelines.app.messages import CONF
+    from pipelines.app.environment import CONF
     from pipelines.app.overrides import expand, register_resolvers
     from pipelines.benchmark import KINDS
     from pipelines.engine.schema import register_schema, typed

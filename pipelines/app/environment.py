@@ -1,4 +1,4 @@
-"""Addresses and secrets that come from the environment, as containers and their orchestrators hand them over."""
+"""Hydra's configuration folder, and addresses and secrets from environment variables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 from bort.errors import ConfigurationError
+
+#: Hydra's configuration: it lies beside this package, in a clone and in an installation.
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def from_environment(name: str, default: str = "") -> str:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from bort.files import disk_full
 from bort.redaction import redact
 
+from .environment import CONF
 from .guard import refuse_code
-from .messages import CONF, sentence
+from .messages import sentence
 from .overrides import expand, register_resolvers
 
 if TYPE_CHECKING:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from pathlib import Path
 
 from bort.errors import BortError
 from bort.files import disk_full, disk_full_message
 from bort.redaction import redact
 
-#: Hydra's configuration: it lies beside this package, in a clone and in an installation.
-CONF = Path(__file__).resolve().parents[2] / "conf"
+from .environment import CONF
 
 
 def sentence(error: BaseException) -> str:
@@ -76,7 +74,7 @@ def _unknown_choice(match: re.Match[str], text: str) -> str:
         return f"hydra/launcher={choice} is not at hand; joblib, submitit_local and submitit_slurm need the extra bort[launchers]."
     if not folder.is_dir():
         return f"{group} is not a group of choices; the groups are {', '.join(_groups())}."
-    choices = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    choices = sorted({path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")} | _registered(group))
     return f"{group}={choice} is not a choice{_nearest(choice, choices)}; choose one of {', '.join(choices)}."
 
 
@@ -106,6 +104,12 @@ _PATTERNS = (
 
 def _groups() -> list[str]:
     return sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "__pycache__")
+
+
+def _registered(group: str) -> set[str]:
+    from ..engine.schema import REGISTRIES
+
+    return {name for registry in REGISTRIES if registry.group == group for name in registry}
 
 
 def _known_keys() -> list[str]:

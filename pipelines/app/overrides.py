@@ -15,8 +15,7 @@ from omegaconf import OmegaConf
 
 from bort.redaction import redact
 
-from .environment import from_environment
-from .messages import CONF
+from .environment import CONF, from_environment
 
 #: What Hydra reads as a number or a truth value where no quotes say otherwise.
 _READ = re.compile(r"[+-]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.IGNORECASE)

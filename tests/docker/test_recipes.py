@@ -139,7 +139,7 @@ def test_the_engine_reads_the_compose_files(tmp_path: Path) -> None:
 def test_what_the_workers_are_told_composes(service: str) -> None:
     import hydra
 
-    from pipelines.app.messages import CONF
+    from pipelines.app.environment import CONF
     from pipelines.app.overrides import expand, register_resolvers
     from pipelines.engine.schema import register_schema, typed
 

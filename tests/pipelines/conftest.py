@@ -8,7 +8,7 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from pipelines.app.messages import CONF
+from pipelines.app.environment import CONF
 from pipelines.app.overrides import register_resolvers
 from pipelines.engine.schema import register_schema
 

@@ -12,7 +12,7 @@ from typing import Any
 from bort.architecture import Architecture
 from bort.files import read_json, write_json
 from bort.search.table import TABLE, write_table
-from pipelines.app.messages import CONF
+from pipelines.app.environment import CONF
 
 SHAPES = [Architecture(depth, 2, 32, width) for depth in (1, 2) for width in (64, 128)]
 SPACE = ["search_space.depth=[1,2]", "search_space.heads=[2]", "search_space.hidden=[32]", "search_space.intermediate=[64,128]"]

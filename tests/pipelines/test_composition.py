@@ -12,7 +12,8 @@ import pytest
 from hydra import compose
 
 from bort.settings import check_settings
-from pipelines.app.messages import CONF, sentence
+from pipelines.app.environment import CONF
+from pipelines.app.messages import sentence
 from pipelines.engine.schema import REGISTRIES, Config, chosen, plain, typed
 from pipelines.engine.stage import STAGES, load
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from bort.errors import BortError, ConfigurationError
 from bort.tracking.model import SERVES
 from pipelines import tables
-from pipelines.app.messages import CONF
+from pipelines.app.environment import CONF
 from pipelines.app.overrides import expand, register_resolvers
 from pipelines.engine.chain import Chain
 from pipelines.engine.schema import register_schema, typed

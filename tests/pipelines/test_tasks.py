@@ -14,7 +14,7 @@ from bort.errors import BortError
 from bort.observer import Quiet
 from bort.tracking.config import TrackingConfig
 from bort.tracking.tracker import Tracker
-from pipelines.app.messages import CONF
+from pipelines.app.environment import CONF
 from pipelines.app.overrides import expand, register_resolvers
 from pipelines.engine.chain import Chain
 from pipelines.engine.schema import register_schema, typed

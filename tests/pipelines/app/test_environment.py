@@ -11,8 +11,7 @@ import pytest
 from hydra import compose
 
 from bort.errors import ConfigurationError
-from pipelines.app.environment import from_environment
-from pipelines.app.messages import CONF
+from pipelines.app.environment import CONF, from_environment
 from pipelines.app.overrides import slug
 from pipelines.engine.schema import Config, plain, typed
 

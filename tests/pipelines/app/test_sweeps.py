@@ -19,8 +19,9 @@ from hydra.types import RunMode
 from bort.errors import BortError
 from bort.files import read_json
 from pipelines.app import sweeps
+from pipelines.app.environment import CONF
 from pipelines.app.main import entry
-from pipelines.app.messages import CONF, sentence
+from pipelines.app.messages import sentence
 
 #: 32 shapes: a stride of 16 takes two of them, and one of 99 cannot be.
 OVERRIDES = ["error=proxy", "search_space=demo", "name=swept", "outputs=out"]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bort.files import read_json
-from pipelines.app.messages import CONF
+from pipelines.app.environment import CONF
 
 pytestmark = pytest.mark.slow
 SECONDS = 300

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from bort.files import read_json
 from bort.runtime_config import ImplConfig, RayConfig
-from pipelines.app.messages import CONF
+from pipelines.app.environment import CONF
 from pipelines.engine import workers
 from pipelines.engine.workers import for_candidate, gpu_of, visible_gpus
 
