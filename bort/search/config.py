@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Interval, MinLen
+from annotated_types import Ge, Gt, MinLen
 
 from bort.errors import ConfigurationError
 from bort.settings import DISTINCT, OneOf

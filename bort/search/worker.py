@@ -21,6 +21,7 @@ from bort.search.storage.errors import StudyLostError
 from bort.search.strategies.base import Promote, Start, Stop, Wait
 from bort.search.study import Entry, Ledger, check_identity, objective_names
 from bort.search.w import has_winner
+from bort.settings import check_settings
 
 if TYPE_CHECKING:
     from bort.search.storage.config import StorageConfig
@@ -84,6 +85,7 @@ def run_search(
 
     problem.check()
     _check_rungs(problem)
+    check_settings(strategy, "strategy")
     built, directory, observer = strategy.build(problem, seed), Path(directory), observer or Quiet()
     identity = {**problem.identity(), **strategy.identity(seed)}
     coordination = storage.open(directory)
