@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -15,13 +16,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 
-from bort.errors import BortError
-from bort.files import read_json, write_json, write_text
+from bort.errors import BortError, ConfigurationError
+from bort.files import disk_full, read_json, write_json, write_text
 from bort.redaction import redact
 
 from ..engine.processes import command_line, stop
 from ..engine.ranks import follows
 from .console import console
+from .messages import sentence
 from .overrides import FIXED, fixed, quoted, register_resolvers
 
 if TYPE_CHECKING:
@@ -105,14 +107,40 @@ class Job:
 
 
 class Watch(Callback):
-    """Makes the folder in which the jobs of a sweep leave word."""
+    """Folders of a run or a sweep: refused before Hydra makes them, and one in which the jobs of a sweep leave word."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Refuse a folder that cannot be written."""
+        composed = HydraConfig.instance()
+        before = composed.cfg
+        # Hydra does the same to resolve the folder, only later.
+        composed.set_config(config)
+        try:
+            folder = Path(config.hydra.run.dir)
+        finally:
+            composed.cfg = before
+        _require_writable(folder, config.outputs)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Names it to the processes that the launcher is about to start."""
+        """Name the folder of the sweep to the processes that the launcher is about to start."""
+        _require_writable(Path(config.hydra.sweep.dir), config.outputs)
         folder = Path(config.hydra.sweep.dir).absolute() / ".sweeps" / f"{time.time():.0f}-{os.getpid()}"
         folder.mkdir(parents=True)
         os.environ[FOLDER] = str(folder)
         os.environ[FIXED] = " ".join(fixed())
+
+
+def _require_writable(folder: Path, outputs: str) -> None:
+    """Make a folder, or leave with one sentence; Hydra turns an error of a callback into a warning."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        key, value = ("outputs", outputs) if folder.is_relative_to(outputs) else ("hydra.run.dir", str(folder))
+        refused = ConfigurationError(key, value, f"must be a folder that can be written ({error.strerror})")
+        print(f"bort: {sentence(error if disk_full(error) else refused)}", file=sys.stderr)
+        sys.exit(1)
 
 
 def tell_of_sweep() -> bool:

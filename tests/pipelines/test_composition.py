@@ -176,3 +176,13 @@ def test_completion_answers_for_stages_and_groups(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("COMP_LINE", "bort benchmark latency tracking=o")
     assert "tracking=off" in run("-sc", "query=bash", cwd=tmp_path).stdout
     assert "complete " in run("-sc", "install=bash", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m", "seed=1,2"]], ids=["run", "sweep"])
+def test_outputs_that_cannot_be_written_are_refused(tmp_path: Path, sweep: list[str]) -> None:
+    (tmp_path / "results").touch()
+    done = run("search", *sweep, "error=proxy", "tracking=off", "outputs=results", cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("bort: outputs=results ")
+    assert "must be a folder that can be written" in line
