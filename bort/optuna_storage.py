@@ -53,9 +53,8 @@ def name_objectives(study: Study, names: Sequence[str]) -> None:
         names: One for each objective, in their order.
     """
     if study.metric_names is None:
-        with warnings.catch_warnings():
-            # Optuna calls it experimental.
-            warnings.simplefilter("ignore")
+        # Optuna calls it experimental.
+        with warnings.catch_warnings(action="ignore"):
             study.set_metric_names(list(names))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import warnings
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from bort.errors import BortError, ConfigurationError
+from bort.quiet import quiet
 from bort.runtime_config import ImplConfig
 from bort.settings import check_settings
 
@@ -87,19 +87,13 @@ def make_trainer(impl: ImplConfig, device: str, parts: int = 1, unused: bool = F
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Keeps Lightning's notes and advice from the terminal, and its handling of Ctrl-C from ending the whole process.
+    """Silence Lightning's notes and advice, and raise ``KeyboardInterrupt`` on Ctrl-C.
 
-    Lightning answers Ctrl-C with ``sys.exit`` and leaves later ones ignored; callers are given the ``KeyboardInterrupt`` back.
+    Lightning answers Ctrl-C with ``sys.exit`` and ignores later ones.
     """
-    loggers = [
-        logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-    ]
-    levels = [logger.level for logger in loggers]
+    handler = signal.getsignal(signal.SIGINT)
     try:
-        handler = signal.getsignal(signal.SIGINT)
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
+        with quiet("lightning"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"lightning\..*")
             warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
             yield
@@ -108,6 +102,3 @@ def quiet_lightning() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from error
         raise
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -27,6 +27,7 @@ BASE = {
     "files",
     "locks",
     "observer",
+    "quiet",
     "optuna_storage",
     "quantities",
     "randomness",

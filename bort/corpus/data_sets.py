@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from typing import Any
 from bort.corpus.config import SourceConfig
 from bort.corpus.readers import Document, grouped, text_of
 from bort.errors import BortError, ConfigurationError
+from bort.quiet import quiet
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 #: Seconds that the hub has to answer.
@@ -91,7 +89,7 @@ class DatasetRows:
 
     def __iter__(self) -> Iterator[Document]:
         source = self._source
-        with _quiet():
+        with quiet("datasets", "huggingface_hub"):
             try:
                 self._rows = self._open()
                 columns = self._rows.column_names
@@ -155,18 +153,3 @@ def _out_of_reach(source: SourceConfig, key: str, error: Exception) -> BortError
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences the hub's client, which prints a line for each of its retries, and the library's progress bars."""
-    logger = logging.getLogger("huggingface_hub")
-    level, bars = logger.level, os.environ.get("HF_DATASETS_DISABLE_PROGRESS_BARS")
-    logger.setLevel(logging.ERROR)
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if bars is None:
-            os.environ.pop("HF_DATASETS_DISABLE_PROGRESS_BARS", None)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bort.architecture import Architecture
 from bort.distillation.config import StudentConfig
 from bort.files import atomic_path
+from bort.quiet import quiet
 
 if TYPE_CHECKING:
     from bort.teacher.model import Teacher
@@ -189,17 +190,9 @@ class StudentModel(nn.Module):
 
     def save(self, directory: Path, tokenizer: Any) -> None:
         """Writes the directory that ``AutoModelForMaskedLM`` and ``AutoTokenizer`` read; the projection is left out."""
-        from transformers.utils import logging
-
-        bars = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-        try:
-            with atomic_path(directory) as temporary:
-                self.model.save_pretrained(temporary)
-                tokenizer.save_pretrained(temporary)
-        finally:
-            if bars:
-                logging.enable_progress_bar()
+        with atomic_path(directory) as temporary, quiet("transformers"):
+            self.model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
 
 
 def build_student(

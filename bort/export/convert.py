@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from bort.errors import BortError, ConfigurationError
 from bort.export.config import ExportConfig
 from bort.files import atomic_path
-from bort.measure.models import first_output, quiet, tells_texts_apart, usable_positions
+from bort.measure.models import first_output, tells_texts_apart, usable_positions
 from bort.measure.runtime import POSITIONS_KEY, TOKEN_TYPES, VOCABULARY_KEY, open_session, require_onnx
+from bort.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def onnx_file(
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     if size > _LARGEST:
         raise BortError(f"A model of {size / 1e9:.1f} GB does not fit into one ONNX file, which ends at 2 GB.")
-    with quiet(), _plain_attention(model):
+    with quiet("transformers", everything=True), _plain_attention(model):
         import torch
 
         class FirstOutput(torch.nn.Module):
@@ -152,7 +153,7 @@ def quantise(source: Path, target: Path, *, operators: tuple[str, ...] = EVERYTH
         BortError: ONNX Runtime cannot quantise this graph.
     """
     require_onnx("onnx", "onnxruntime")
-    with quiet():
+    with quiet("transformers", everything=True):
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 

@@ -25,13 +25,13 @@ from bort.measure.models import (
     kind_of,
     load_model,
     load_tokenizer,
-    quiet,
     tells_texts_apart,
     usable_positions,
 )
 from bort.measure.runtime import open_session, require_opset
 from bort.measure.sizes import size_table
 from bort.observer import Observer, Quiet
+from bort.quiet import quiet
 from bort.settings import check_settings
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def export_model(
 def _transformers(
     model: PreTrainedModel, tokenizer: Any, kind: Kind, directory: Path, ours: Runner, batches: list[Any]
 ) -> dict[str, Any]:
-    with atomic_path(directory) as temporary, quiet():
+    with atomic_path(directory) as temporary, quiet("transformers", everything=True):
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         load_tokenizer(temporary)

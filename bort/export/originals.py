@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bort.errors import BortError
 from bort.export.params import read_params
 from bort.files import atomic_path, parse_json
+from bort.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -167,9 +168,7 @@ def _tensor(array: NDArray[Any]) -> torch.Tensor:
 def _tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
-    from bort.measure.models import quiet
-
-    with quiet():
+    with quiet("transformers", everything=True):
         try:
             # The type in Bort's own configuration is unknown by now, so the tokenizer's files are read by their class.
             return AutoTokenizer.from_pretrained(name, tokenizer_type="roberta")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from bort.errors import BortError, ConfigurationError
 from bort.files import atomic_path, read_json, write_json
+from bort.quiet import quiet
 from bort.tasks.label_encoding import label_order
 from bort.tasks.task import Task
 
@@ -87,22 +86,6 @@ def scores_options(model: Any) -> bool:
     return type(model).__name__.endswith(_CHOICE)
 
 
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silences transformers' reports on missing heads, which are missing on purpose here."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def load_encoder(model_dir: str | Path, task: Task, pooling: str) -> Loaded:
     """Loads any encoder of transformers and puts an untrained head for the task on it.
 
@@ -126,7 +109,7 @@ def load_encoder(model_dir: str | Path, task: Task, pooling: str) -> Loaded:
     }
     kind = AutoModelForMultipleChoice if task.kind == "choice" else AutoModelForSequenceClassification
     kind = AutoModel if pooling == "mean" else kind
-    with quiet_transformers():
+    with quiet("transformers"):
         try:
             tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False)
             model, report = kind.from_pretrained(
@@ -303,7 +286,7 @@ def save_classifier(model: Any, tokenizer: Any, directory: str | Path) -> None:
     ``AutoModelForMultipleChoice``). One that pools the mean cannot be: its encoder goes into ``encoder/`` (``AutoModel``) and its
     head beside it, so that no stock class loads it by mistake and gives other logits; :func:`load_classifier` reads both.
     """
-    with atomic_path(directory) as temporary, quiet_transformers():
+    with atomic_path(directory) as temporary, quiet("transformers"):
         if not isinstance(model, MeanClassifier):
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
@@ -331,7 +314,7 @@ def load_classifier(directory: str | Path) -> tuple[Any, Any]:
     path = Path(directory)
     apart = (path / _APART).is_file()
     home = path / "encoder" if apart else path
-    with quiet_transformers():
+    with quiet("transformers"):
         try:
             tokenizer = AutoTokenizer.from_pretrained(home, trust_remote_code=False)
             names = AutoConfig.from_pretrained(home, trust_remote_code=False).architectures or [""]

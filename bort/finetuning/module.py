@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import lightning
@@ -22,6 +20,7 @@ from bort.finetuning.config import FinetuningConfig
 from bort.finetuning.encode import Encoded, training_batches
 from bort.finetuning.model import logits
 from bort.finetuning.objective import Objective
+from bort.quiet import quiet
 
 #: Below this share of its size a weight counts as destroyed rather than regularised.
 LEAST = 0.5
@@ -234,7 +233,7 @@ def layer_rates(names: Iterable[str], layer_rate: float) -> dict[str, float]:
 
 def fit(module: FinetuningModule, device: str, precision: str) -> None:
     """Runs the loop with nothing of Lightning's that costs time here: no logger, bar, summary, sanity check or checkpoint."""
-    with _quiet_lightning():
+    with quiet("lightning"), warnings.catch_warnings(action="ignore"):
         trainer = lightning.Trainer(
             accelerator="auto" if device == "auto" else device,
             devices=1,
@@ -250,20 +249,3 @@ def fit(module: FinetuningModule, device: str, precision: str) -> None:
             use_distributed_sampler=False,
         )
         trainer.fit(module)
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    loggers = [
-        logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-    ]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

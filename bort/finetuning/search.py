@@ -14,6 +14,7 @@ from bort.files import drop_torn_line
 from bort.finetuning.config import FinetuningConfig
 from bort.locks import exclusive
 from bort.optuna_storage import name_objectives, open_database, stumbled
+from bort.quiet import quiet
 from bort.randomness import named_seed
 from bort.redaction import redact
 from bort.settings import check_value
@@ -39,6 +40,7 @@ class _Proposal:
     trial: Any
 
 
+@quiet("optuna")
 def search_theta(
     config: FinetuningConfig,
     run: Callable[[FinetuningConfig, int, Report], dict[str, Any] | None],
@@ -74,9 +76,6 @@ def search_theta(
         ConfigurationError: The storage cannot be read: damaged, or of another version of Optuna.
         BortError: Every trial diverged, or the storage holds another study of that name.
     """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     with exclusive(locks, name=".study"):
         study = _study(storage, name)
         mark = f"{seed} {sorted(config.search.items())!r} {config.theta()!r} {config.round} {config.pruning}"

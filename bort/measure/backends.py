@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.errors import BortError, ConfigurationError
-from bort.measure.models import first_output, quiet
+from bort.measure.models import first_output
 from bort.measure.runtime import feed, open_session, require_onnx
+from bort.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -144,7 +145,7 @@ class Torch(Backend):
     def require(self) -> None:
         """Makes sure that there is a GPU, where one is needed."""
         if self.device == "cuda":
-            with quiet():
+            with quiet("transformers", everything=True):
                 import torch
 
             if not torch.cuda.is_available():
@@ -183,7 +184,7 @@ class Compiled(Torch):
     def require(self) -> None:
         """Makes sure that there is a compiler for the code that PyTorch writes."""
         super().require()
-        with quiet():
+        with quiet("transformers", everything=True):
             from torch._inductor import cpp_builder, exc
 
             try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.measure.models import quiet
+from bort.quiet import quiet
 from bort.randomness import keyed_generator
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def time_series(
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
     """Gives PyTorch so many threads for a while."""
-    with quiet():
+    with quiet("transformers", everything=True):
         import torch
 
     before = torch.get_num_threads()

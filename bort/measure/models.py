@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +11,7 @@ from bort.errors import BortError
 from bort.files import read_json
 from bort.measure.published import PublishedModel, find
 from bort.measure.runtime import open_session, vocabulary_and_positions
+from bort.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -124,7 +121,7 @@ def load_model(directory: Path | str, kind: Kind | None = None) -> PreTrainedMod
     kind = kind or saved
     if not any((directory / name).is_file() for name in WEIGHTS):
         raise BortError(f"{directory} holds no weights: one of {', '.join(WEIGHTS[:1] + WEIGHTS[2:3])} is needed.")
-    with quiet():
+    with quiet("transformers", everything=True):
         import torch
         import transformers
 
@@ -152,7 +149,7 @@ def build_model(shape: Architecture | PublishedModel, **counts: Any) -> PreTrain
         **counts: ``vocab_size``, ``positions`` and ``token_types`` of a bare architecture; those of the architecture's own
             configuration where they are not given.
     """
-    with quiet():
+    with quiet("transformers", everything=True):
         from transformers import AutoModel
 
         return AutoModel.from_config(_configuration(shape, **counts)).eval()
@@ -196,7 +193,7 @@ def positions(subject: Path | Architecture | PublishedModel, longest: int = 512)
     if isinstance(subject, Path) and subject.suffix == ".onnx":
         # Only an open file says so.
         return min(longest, vocabulary_and_positions(open_session(subject))[1])
-    with quiet():
+    with quiet("transformers", everything=True):
         if isinstance(subject, Path):
             from transformers import AutoConfig
 
@@ -220,7 +217,7 @@ def load_tokenizer(directory: Path | str) -> Any:
     directory = Path(directory)
     if not any((directory / name).is_file() for name in TOKENIZERS):
         raise BortError(f"{directory} holds no tokenizer: one of {', '.join(TOKENIZERS[:3])} is needed beside the weights.")
-    with quiet():
+    with quiet("transformers", everything=True):
         from transformers import AutoTokenizer
 
         try:
@@ -274,29 +271,6 @@ def transformers_directory(path: Path) -> Path:
     """Returns the transformers directory inside an export's directory, or ``path`` where it is none."""
     inside = path / "transformers"
     return inside if not (path / "config.json").is_file() and (inside / "config.json").is_file() else path
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Holds back warnings, log lines below errors, and progress bars of transformers, torch.onnx and ONNX Runtime.
-
-    The library prints nothing: what matters of their chatter is checked by the caller and told in a sentence.
-    """
-    import transformers.utils.logging as chatter
-
-    verbosity, bars, level = chatter.get_verbosity(), chatter.is_progress_bar_enabled(), logging.root.manager.disable
-    chatter.set_verbosity_error()
-    chatter.disable_progress_bar()
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-        chatter.set_verbosity(verbosity)
-        if bars:
-            chatter.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

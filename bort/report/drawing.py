@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bort.files import atomic_path, write_text
+from bort.quiet import quiet
 from bort.report.theme import LIGHT, style, with_variables
 
 _SETTINGS: dict[str, Any] = {
@@ -97,9 +98,11 @@ def canvas(columns: int = 1, *, width: float = 7.2, height: float = 3.6, rows: i
         rows: Axes above each other.
         **options: For matplotlib's ``subplots``.
     """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with quiet("matplotlib"):
+        # The first import builds a cache of fonts.
+        import matplotlib as mpl
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     with mpl.rc_context(_SETTINGS):
         # Without pyplot: nothing global is touched, and no window system is looked for.

@@ -13,6 +13,7 @@ from bort.candidate import Evaluation
 from bort.errors import BortError
 from bort.observer import Observer, Quiet
 from bort.optuna_storage import name_objectives
+from bort.quiet import quiet
 from bort.search.candidates import CandidateRecord, candidate_record
 from bort.search.engine import Engine, Job, LocalEngine, train
 from bort.search.problem import Problem
@@ -44,6 +45,7 @@ ENGINE_SECONDS = 1.0
 LOST_SECONDS, ATTEMPT_SECONDS = 600.0, 1.0
 
 
+@quiet("optuna")
 def run_search(
     problem: Problem,
     strategy: StrategyConfig,
@@ -154,7 +156,6 @@ class _Study:
     def _open(self) -> Ledger:
         import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage, sampler = self._coordination.storage, optuna.samplers.RandomSampler(seed=0)
         # The identity is compared before Optuna compares directions, whose message would name neither.
         if self.name in optuna.study.get_all_study_names(storage):

@@ -8,6 +8,7 @@ from typing import Any
 
 from bort.errors import BortError, ConfigurationError
 from bort.files import digest, file_digest
+from bort.quiet import quiet
 from bort.tasks.config import HUB, TaskConfig
 from bort.tasks.read import Row
 
@@ -116,16 +117,15 @@ def hub_rows(config: TaskConfig, key: str, columns: Sequence[str] | None) -> lis
         ConfigurationError: The data lacks a column.
     """
     from datasets import ClassLabel, load_dataset
-    from datasets.utils.logging import disable_progress_bar
     from huggingface_hub import HfApi, constants
 
     hub = config.hub
-    disable_progress_bar()
     try:
         if not constants.HF_HUB_OFFLINE:
             # One attempt: where the hub is out of reach, reading would try again for half a minute.
             HfApi().dataset_info(hub.repository, revision=hub.revision, timeout=_PATIENCE)
-        data: Any = load_dataset(hub.repository, hub.subset, split=hub.splits[key], revision=hub.revision)
+        with quiet("datasets", "huggingface_hub"):
+            data: Any = load_dataset(hub.repository, hub.subset, split=hub.splits[key], revision=hub.revision)
     except Exception as error:
         # The hub's client raises whatever its transport does; the user needs to know that this was the hub, and a way around it.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -24,6 +24,7 @@ from bort.curve import Curve
 from bort.errors import BortError
 from bort.files import atomic_path, digest, file_digest, read_json, write_json
 from bort.observer import Observer, Quiet
+from bort.quiet import quiet
 from bort.settings import check_settings
 from bort.teacher.config import TeacherConfig
 from bort.teacher.load import load_masked_lm, load_teacher, load_tokenizer
@@ -168,8 +169,9 @@ def fit_head(
             f"The fitted head knows no more ({figures['cross_entropy']:.2f} nats held out) than what stands at a position tells "
             f"({figures['baselines']['copy']['cross_entropy']:.2f}): a longer fit is needed (teacher.head.steps)."
         )
-    with atomic_path(directory / MODEL) as temporary:
-        _save(fit.model.cpu(), load_tokenizer(config), temporary)
+    with atomic_path(directory / MODEL) as temporary, quiet("transformers"):
+        fit.model.cpu().save_pretrained(temporary)
+        load_tokenizer(config).save_pretrained(temporary)
     record = {
         "schema": SCHEMA,
         "identity": identity,
@@ -347,16 +349,3 @@ class _Fit:
                 "baselines": baselines.figures(),
             }
         return figures
-
-
-def _save(model: Any, tokenizer: Any, folder: Path) -> None:
-    from transformers.utils import logging
-
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    finally:
-        if bars:
-            logging.enable_progress_bar()

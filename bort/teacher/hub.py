@@ -11,6 +11,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 from bort.errors import BortError, ConfigurationError
+from bort.quiet import quiet
 from bort.settings import check_settings
 from bort.teacher.config import TeacherConfig
 
@@ -38,10 +39,8 @@ def hub_out_of_reach() -> bool:
 
 @contextmanager
 def reading(config: TeacherConfig, what: str) -> Iterator[dict[str, Any]]:
-    """Gives the arguments of ``from_pretrained``, keeps transformers quiet, and turns its many errors into one sentence."""
-    from huggingface_hub.utils import logging as hub_logging
+    """Yield the arguments of ``from_pretrained``; silence transformers and turn its many errors into one sentence."""
     from safetensors import SafetensorError
-    from transformers.utils import logging
 
     check_settings(config, "teacher")
     path = Path(config.path).expanduser()
@@ -60,13 +59,9 @@ def reading(config: TeacherConfig, what: str) -> Iterator[dict[str, Any]]:
         }
     # A model that brings code of its own is refused, not asked about.
     source["trust_remote_code"] = False
-    bars = logging.is_progress_bar_enabled()
-    verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
-    logging.set_verbosity_error()
-    hub_logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        yield source
+        with quiet("transformers", "huggingface_hub"):
+            yield source
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
         lines = str(error).strip().splitlines()
         reason = lines[0].rstrip(".:") if lines else type(error).__name__
@@ -79,8 +74,3 @@ def reading(config: TeacherConfig, what: str) -> Iterator[dict[str, Any]]:
             f"teacher.path={config.path} is not a directory here, and its {what} could not be read from the hub: download it{at} "
             f"on a machine with a network and set teacher=directory teacher.path=FOLDER ({reason})."
         ) from error
-    finally:
-        logging.set_verbosity(verbosity)
-        hub_logging.set_verbosity(hub_verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -9,7 +9,7 @@ from typing import Any
 
 from bort.errors import BortError
 from bort.files import atomic_path
-from bort.tracking.sink import quiet
+from bort.tracking.sink import quiet_mlflow
 
 #: What a served model can be for: see :class:`bort.tracking.serving.Served`.
 SERVES = ("classification", "regression", "choice", "words", "embedding")
@@ -47,7 +47,7 @@ def write_served_model(
     source, directory = Path(transformers_dir), Path(directory)
     runtime = "torch" if onnx is None else "onnxruntime"
     example = _example(serves, pairs, source)
-    with quiet():
+    with quiet_mlflow():
         from mlflow import pyfunc
 
         with atomic_path(directory) as temporary:

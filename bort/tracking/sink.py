@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import getpass
 import json
-import logging
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bort.locks import exclusive
+from bort.quiet import quiet
 from bort.redaction import redact
 from bort.tracking.config import TrackingConfig
 from bort.tracking.errors import StoreDownError, StoreReplacedError
@@ -79,7 +78,7 @@ class MlflowSink:
                 raise StoreDownError(why)
         # Two processes that make the same database at once run its migrations into each other.
         alone = exclusive(file.parent, name=f".{file.name}.lock") if file is not None else nullcontext()
-        with quiet(config), self._errors(), alone:
+        with quiet_mlflow(config), self._errors(), alone:
             from mlflow import MlflowClient
 
             self._client = MlflowClient(tracking_uri=config.absolute_uri(), registry_uri=config.absolute_uri())
@@ -98,7 +97,7 @@ class MlflowSink:
         for event in events:
             if "run" in event:
                 by_run.setdefault(event["run"], []).append(event)
-        with quiet(self._config), self._errors():
+        with quiet_mlflow(self._config), self._errors():
             for key, own in by_run.items():
                 self._deliver_run(key, own, refused)
         return refused
@@ -330,8 +329,8 @@ def _dataset_input(event: dict[str, Any]) -> Any:
 
 
 @contextmanager
-def quiet(config: TrackingConfig | None = None) -> Iterator[None]:
-    """Keeps MLflow from talking (migrations, progress bars, telemetry) and from trying a dead server for minutes.
+def quiet_mlflow(config: TrackingConfig | None = None) -> Iterator[None]:
+    """Silence MLflow (migrations, progress bars, telemetry) and limit its requests to one attempt.
 
     It may not repeat a request by itself: where only the answer was lost, that would make a run twice. :class:`Delivery` tries
     again, and asks what is there first.
@@ -342,14 +341,10 @@ def quiet(config: TrackingConfig | None = None) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in settings}
     forced = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
     os.environ.update({name: value for name, value in settings.items() if before[name] is None or name == forced})
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet(everything=True):
             yield
     finally:
-        logging.disable(disabled)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

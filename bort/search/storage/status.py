@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from bort.errors import BortError, ConfigurationError
 from bort.files import parse_json
 from bort.optuna_storage import stumbled
+from bort.quiet import quiet
 from bort.search.storage.base import CANDIDATE, IDENTITY, RUNG
 from bort.search.storage.config import FileStorageConfig, PostgresStorageConfig, StorageConfig
 from bort.search.storage.files import FileLocks
@@ -297,10 +298,10 @@ def _of_tables(storage: StorageConfig, directory: Path) -> Status | None:
         return None
 
 
+@quiet("optuna")
 def _through_optuna(storage: StorageConfig, directory: Path) -> Status:
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     coordination = storage.open(directory)
     try:
         with coordination.exclusive():
