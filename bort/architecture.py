@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bort.errors import BortError
+from bort.model_facts import position_offset
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -153,7 +154,7 @@ class Architecture:
         families: dict[str, type[PreTrainedConfig]] = {"bert": BertConfig, "roberta": RobertaConfig}
         if family not in families:
             raise BortError(f"'{family}' is not a student family: use one of {', '.join(families)}.")
-        offset = special.get("pad_token_id", 1) + 1 if family == "roberta" else 0
+        offset = position_offset(family, special.get("pad_token_id"))
         return families[family](
             vocab_size=vocab_size,
             hidden_size=self.hidden,

@@ -26,6 +26,7 @@ BASE = {
     "errors",
     "files",
     "locks",
+    "model_facts",
     "observer",
     "quiet",
     "optuna_storage",

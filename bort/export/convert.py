@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from bort.errors import BortError, ConfigurationError
 from bort.export.config import ExportConfig
 from bort.files import atomic_path
-from bort.measure.models import first_output, tells_texts_apart, usable_positions
+from bort.measure.models import tells_texts_apart
 from bort.measure.runtime import POSITIONS_KEY, TOKEN_TYPES, VOCABULARY_KEY, open_session, require_onnx
+from bort.model_facts import first_output, usable_positions
 from bort.quiet import quiet
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def onnx_file(
             def forward(
                 self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
             ) -> torch.Tensor:
-                return first_output(self.model, input_ids, attention_mask, token_type_ids)
+                inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+                return first_output(self.model, inputs if token_type_ids is None else {**inputs, TOKEN_TYPES: token_type_ids})
 
         # Sizes of 0 and 1 would be taken for constants; different sizes keep batch and length apart.
         ids = torch.ones(2, 7, dtype=torch.long)
@@ -96,7 +98,7 @@ def onnx_file(
         _keep_norms_apart(program.model.graph)
         notes = {
             VOCABULARY_KEY: model.config.vocab_size,
-            POSITIONS_KEY: usable_positions(model),
+            POSITIONS_KEY: usable_positions(model.config),
             "bort.class": type(model).__name__,
             "bort.parameters": sum(parameter.numel() for parameter in model.parameters()),
         }

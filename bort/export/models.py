@@ -26,10 +26,10 @@ from bort.measure.models import (
     load_model,
     load_tokenizer,
     tells_texts_apart,
-    usable_positions,
 )
 from bort.measure.runtime import open_session, require_opset
 from bort.measure.sizes import size_table
+from bort.model_facts import usable_positions
 from bort.observer import Observer, Quiet
 from bort.quiet import quiet
 from bort.settings import check_settings
@@ -90,7 +90,7 @@ def export_model(
     ours = _remembered(torch_runner(model))
 
     result["transformers"] = _transformers(model, tokenizer, kind, directory / "transformers", ours, batches)
-    result |= {"size": size_table(directory / "transformers")["asked"], "positions": usable_positions(model)}
+    result |= {"size": size_table(directory / "transformers")["asked"], "positions": usable_positions(model.config)}
     result["serves"] = _purpose(kind, model.config)
     observer.progress("export", 1, total, "transformers")
 

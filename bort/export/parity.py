@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.measure.models import tells_texts_apart, usable_positions
+from bort.measure.models import tells_texts_apart
+from bort.model_facts import first_output, usable_positions
 from bort.randomness import seeded_generator
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def random_batches(model: PreTrainedModel, count: int, seed: int, *, token_types
     ``token_types`` a second text begins anywhere.
     """
     generator = seeded_generator(seed)
-    longest = usable_positions(model)
+    longest = usable_positions(model.config)
     padding = int(getattr(model.config, "pad_token_id", None) or 0)
     batches = []
     for number in range(count):
@@ -69,11 +70,11 @@ def torch_runner(model: PreTrainedModel) -> Runner:
     def run(ids: Ids, mask: Ids, types: Ids) -> NDArray[np.float32]:
         import torch
 
-        from bort.measure.models import first_output
-
         with torch.inference_mode():
-            inputs = [torch.from_numpy(values) for values in ((ids, mask, types) if apart else (ids, mask))]
-            output: NDArray[np.float32] = first_output(model, *inputs).numpy()
+            arrays = {"input_ids": ids, "attention_mask": mask, **({"token_type_ids": types} if apart else {})}
+            output: NDArray[np.float32] = first_output(
+                model, {name: torch.from_numpy(values) for name, values in arrays.items()}
+            ).numpy()
             return output
 
     return run

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bort.errors import BortError, ConfigurationError
 from bort.files import atomic_path, read_json, write_json
+from bort.model_facts import is_multiple_choice, usable_positions
 from bort.quiet import quiet
 from bort.tasks.label_encoding import label_order
 from bort.tasks.task import Task
@@ -22,7 +23,6 @@ from bort.tasks.task import Task
 _APART = "classifier.json"
 #: Where a model's configuration says what it was fine-tuned for; other readers of it pass it over.
 ORIGIN = "bort_task"
-_CHOICE = "ForMultipleChoice"
 
 
 class MeanClassifier(nn.Module):
@@ -70,20 +70,6 @@ class Loaded:
     model: Any
     tokenizer: Any
     fresh: frozenset[str]
-
-
-def logits(model: Any, inputs: dict[str, Tensor]) -> Tensor:
-    """Returns the logits of any kind of classifier, [B, outputs]."""
-    if scores_options(model):
-        # Each sequence is the only option of a question of its own: questions may then have any number of them.
-        inputs = {name: value.unsqueeze(1) for name, value in inputs.items()}
-    found = model(**inputs)
-    return found if isinstance(found, Tensor) else found.logits
-
-
-def scores_options(model: Any) -> bool:
-    """Whether the model is one of transformers' multiple-choice models, which take [B, options, S]."""
-    return type(model).__name__.endswith(_CHOICE)
 
 
 def load_encoder(model_dir: str | Path, task: Task, pooling: str) -> Loaded:
@@ -264,11 +250,7 @@ class FrozenBottom:
 
 def longest_input(model: Any, tokenizer: Any, wanted: int) -> int:
     """Returns how many tokens of an example are read: ``wanted``, or what tokenizer and positions of the model allow."""
-    base = model.base_model
-    positions = getattr(model.config, "max_position_embeddings", wanted)
-    # RoBERTa counts its positions from the one after the padding id.
-    offset = getattr(getattr(base, "embeddings", None), "padding_idx", None)
-    return int(min(wanted, tokenizer.model_max_length, positions - (0 if offset is None else offset + 1)))
+    return usable_positions(model.config, int(min(wanted, tokenizer.model_max_length)))
 
 
 def fold_scale(model: Any, mean: float, deviation: float) -> None:
@@ -318,7 +300,7 @@ def load_classifier(directory: str | Path) -> tuple[Any, Any]:
         try:
             tokenizer = AutoTokenizer.from_pretrained(home, trust_remote_code=False)
             names = AutoConfig.from_pretrained(home, trust_remote_code=False).architectures or [""]
-            kind = AutoModelForMultipleChoice if names[0].endswith(_CHOICE) else AutoModelForSequenceClassification
+            kind = AutoModelForMultipleChoice if names[0].endswith("ForMultipleChoice") else AutoModelForSequenceClassification
             kind = AutoModel if apart else kind
             model, report = kind.from_pretrained(home, output_loading_info=True, dtype=torch.float32, trust_remote_code=False)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -346,11 +328,11 @@ def check_purpose(model: Any, task: Task, *, what: str = "The model") -> list[in
     """
     origin = getattr(model.config, ORIGIN, None) or {}
     told = origin.get("kind") if isinstance(origin, dict) else None
-    kind = told or ("choice" if scores_options(model) else None)
+    kind = told or ("choice" if is_multiple_choice(model) else None)
     if kind not in (None, task.kind) or (task.kind == "choice" and kind is None):
         made = f"fine-tuned for a {kind}" if kind else "no multiple-choice model"
         raise BortError(f"{what} is {made} and task {task.name} is a {task.kind}; name a model that was fine-tuned for one.")
-    names = {0: "score"} if scores_options(model) else model.config.id2label
+    names = {0: "score"} if is_multiple_choice(model) else model.config.id2label
     if isinstance(model, MeanClassifier) and model.classifier.out_features != len(names):
         raise BortError(f"{what} has {model.classifier.out_features} outputs and {len(names)} label names: its files do not fit.")
     return label_order(names, task, what=what)

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 
 from bort.finetuning.config import FinetuningConfig
 from bort.finetuning.encode import Encoded, training_batches
-from bort.finetuning.model import logits
 from bort.finetuning.objective import Objective
+from bort.model_facts import first_output
 from bort.quiet import quiet
 
 #: Below this share of its size a weight counts as destroyed rather than regularised.
@@ -155,7 +155,7 @@ class FinetuningModule(lightning.LightningModule):
         """Returns the mean loss of one batch."""
         indices = np.asarray(batch)
         sequences, arrangement = self._data.pick(indices)
-        loss = self._objective.loss(arrangement.gather(logits(self.model, self._feed(sequences)).float()), indices)
+        loss = self._objective.loss(arrangement.gather(first_output(self.model, self._feed(sequences)).float()), indices)
         self._losses.append(loss.detach())
         self._after_step(self.global_step + 1, self.steps)
         return loss

@@ -17,10 +17,10 @@ from bort.finetuning.encode import encode, evaluation_batches
 from bort.finetuning.model import (
     check_purpose,
     load_classifier,
-    logits,
     longest_input,
 )
 from bort.finetuning.workspace import Plain, device_of
+from bort.model_facts import first_output
 from bort.observer import Observer, Quiet
 from bort.tasks.intervals import bootstrap_interval
 from bort.tasks.metrics import majority_baseline, score
@@ -124,7 +124,7 @@ class Scorer:
         with torch.inference_mode():
             for indices in evaluation_batches(data.lengths):
                 inputs = {name: value.to(self._device) for name, value in data.batch(indices).items()}
-                given = logits(self._model, inputs) if forward is None else forward(inputs)
+                given = first_output(self._model, inputs) if forward is None else forward(inputs)
                 found[indices] = given.double().cpu().numpy()[:, self._order]
                 done += len(indices)
                 self._observer.progress(label, done, len(data.lengths))

@@ -21,7 +21,6 @@ from bort.finetuning.encode import evaluation_batches
 from bort.finetuning.model import (
     FrozenBottom,
     fold_scale,
-    logits,
     save_classifier,
     set_dropout,
     start_head,
@@ -30,6 +29,7 @@ from bort.finetuning.module import FinetuningModule, fit
 from bort.finetuning.objective import Objective
 from bort.finetuning.scoring import lines, predict_from_logits
 from bort.finetuning.workspace import Workspace
+from bort.model_facts import first_output
 from bort.observer import Observer, Quiet
 from bort.settings import check_settings
 from bort.tasks.metrics import score
@@ -81,7 +81,7 @@ class _Run:
         self.model.eval()
         with torch.inference_mode():
             for indices in evaluation_batches(data.lengths):
-                found[indices] = logits(self.model, self.feed(split, indices)).double().cpu().numpy()
+                found[indices] = first_output(self.model, self.feed(split, indices)).double().cpu().numpy()
         if training:
             self.train()
         gathered: NDArray[np.float64] = data.pick()[1].gather(torch.from_numpy(found)).numpy()

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.errors import BortError, ConfigurationError
-from bort.measure.models import first_output
 from bort.measure.runtime import feed, open_session, require_onnx
+from bort.model_facts import first_output
 from bort.quiet import quiet
 
 if TYPE_CHECKING:
@@ -169,7 +169,8 @@ class Torch(Backend):
 
         def run(input_ids: Ids, attention_mask: Ids) -> Tensor:
             with torch.inference_mode():
-                output = first_output(model, torch.from_numpy(input_ids).to(device), torch.from_numpy(attention_mask).to(device))
+                inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+                output = first_output(model, {name: torch.from_numpy(values).to(device) for name, values in inputs.items()})
                 if device == "cuda":
                     # Calls only queue the work; what is timed ends when it is done.
                     torch.cuda.synchronize()
@@ -202,7 +203,7 @@ class Compiled(Torch):
         torch._dynamo.reset()
 
         def forward(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-            return first_output(model, input_ids, attention_mask)
+            return first_output(model, {"input_ids": input_ids, "attention_mask": attention_mask})
 
         compiled = torch.compile(forward, dynamic=False, fullgraph=True)
 

@@ -11,10 +11,10 @@ from bort.errors import BortError
 from bort.files import read_json
 from bort.measure.published import PublishedModel, find
 from bort.measure.runtime import open_session, vocabulary_and_positions
+from bort.model_facts import position_offset, usable_positions
 from bort.quiet import quiet
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedModel
 
 #: How a user may name a model: a transformers directory or an ONNX file, a published name or a shape, or an Architecture.
@@ -84,21 +84,6 @@ def kind_of(directory: Path | str) -> Kind:
         if names[0].endswith(suffix):
             return kind
     raise BortError(f"{directory} holds {names[0]}: {_ACCEPTED}.")
-
-
-def first_output(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-    """Returns a model's first output for token ids [B, S]; of a multiple-choice model one logit a sequence, [B, 1].
-
-    Such a model wants [questions, options, S]. Each sequence is handed to it as the one option of a question, so that a question
-    may have any number of options. Token types are zero where they are not given.
-    """
-    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-    if token_type_ids is not None:
-        inputs["token_type_ids"] = token_type_ids
-    if type(model).__name__.endswith("ForMultipleChoice"):
-        inputs = {name: value.unsqueeze(1) for name, value in inputs.items()}
-    output: Tensor = model(**inputs)[0]
-    return output
 
 
 def tells_texts_apart(model: PreTrainedModel) -> bool:
@@ -173,8 +158,7 @@ def _configuration(shape: Architecture | PublishedModel, **counts: Any) -> PreTr
     if shape.family == "mobilebert":
         # Its bottlenecks are what the class has of itself.
         return MobileBertConfig(vocab_size=shape.vocab_size, max_position_embeddings=shape.positions)
-    # RoBERTa's first positions are never used.
-    unusable = 2 if shape.family == "roberta" else 0
+    unusable = position_offset(shape.family, None)
     return own.config(
         shape.family,
         vocab_size=shape.vocab_size,
@@ -204,8 +188,7 @@ def positions(subject: Path | Architecture | PublishedModel, longest: int = 512)
                 raise BortError(f"{subject} cannot be loaded: {_first_line(error)}") from error
         else:
             config = _configuration(subject)
-    unusable = int(config.pad_token_id or 0) + 1 if _counts_from_padding(config) else 0
-    return min(longest, int(getattr(config, "max_position_embeddings", 0) or longest) - unusable)
+    return usable_positions(config, longest)
 
 
 def load_tokenizer(directory: Path | str) -> Any:
@@ -224,19 +207,6 @@ def load_tokenizer(directory: Path | str) -> Any:
             return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise BortError(f"The tokenizer in {directory} cannot be loaded: {_first_line(error)}") from error
-
-
-def usable_positions(model: PreTrainedModel, longest: int = 512) -> int:
-    """Returns the longest sequence the model takes, at most ``longest``; RoBERTa loses the positions below its padding index."""
-    config = model.config
-    positions = int(getattr(config, "max_position_embeddings", 0) or longest)
-    embeddings = getattr(getattr(model, model.base_model_prefix, model), "embeddings", None)
-    offset = int(getattr(embeddings, "padding_idx", None) or 0) + 1 if _counts_from_padding(config) else 0
-    return min(longest, positions - offset)
-
-
-def _counts_from_padding(config: Any) -> bool:
-    return config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "data2vec-text"}
 
 
 def resolve(name: str, spec: Spec) -> Path | Architecture | PublishedModel:

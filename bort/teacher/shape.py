@@ -10,6 +10,8 @@ from typing import Any
 from bort.architecture import POSITIONS, ROBERTA_LARGE, VOCABULARY, Architecture
 from bort.errors import ConfigurationError, RecordError
 from bort.files import read_json
+from bort.model_facts import position_offset
+from bort.teacher.config import TeacherConfig
 from bort.settings import check_settings
 from bort.teacher.config import FAMILIES, TeacherConfig
 
@@ -69,13 +71,10 @@ def shape_of(values: Mapping[str, Any], config: TeacherConfig) -> TeacherShape:
             accepted = f"its configuration lacks '{names[0]}', so it is no encoder of a family that can teach"
             raise ConfigurationError("teacher.path", config.path, accepted)
         numbers[part] = found
-    # RoBERTa counts positions from the padding id upwards, so that some rows of its embedding are never reached.
-    padding = values.get("pad_token_id")
-    offset = (1 if padding is None else padding) + 1 if FAMILIES.get(str(values.get("model_type"))) == "roberta" else 0
     return TeacherShape(
         Architecture(*(numbers[part] for part in _NAMES)),
         numbers["vocab_size"],
-        numbers["max_position_embeddings"] - offset,
+        numbers["max_position_embeddings"] - position_offset(str(values.get("model_type")), values.get("pad_token_id")),
         values.get("type_vocab_size") or 0,
     )
 

@@ -12,7 +12,8 @@ from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
 from bort.measure.backends import BACKENDS, Forms
 from bort.measure.config import BACKENDS as NAMES
-from bort.measure.models import build_model, first_output
+from bort.measure.models import build_model
+from bort.model_facts import first_output
 
 SHAPE = Architecture(2, 2, 32, 48)
 #: How far a backend may be from the model in float32.
@@ -45,7 +46,7 @@ def expected(model: Any, ids: Any, mask: Any) -> Any:
     import torch
 
     with torch.inference_mode():
-        return first_output(model, torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+        return first_output(model, {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}).numpy()
 
 
 def test_every_name_is_a_backend() -> None:

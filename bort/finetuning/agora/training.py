@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader
 
 from bort.finetuning.config import FinetuningConfig
 from bort.finetuning.encode import evaluation_batches, training_batches
-from bort.finetuning.model import logits
 from bort.finetuning.module import FinetuningModule
 from bort.finetuning.objective import Objective
 from bort.finetuning.train import Trained, train_classifier
 from bort.finetuning.workspace import Workspace
+from bort.model_facts import first_output
 from bort.observer import Observer
 from bort.tasks.task import Example
 
@@ -207,7 +207,7 @@ class Trainer:
         found = np.empty((len(data.lengths), self.workspace.task.outputs))
         with torch.inference_mode():
             for batch in evaluation_batches(data.lengths):
-                found[batch] = logits(model, data.batch(batch)).double().numpy()
+                found[batch] = first_output(model, data.batch(batch)).double().numpy()
         gathered: NDArray[np.float64] = data.pick()[1].gather(torch.from_numpy(found)).numpy()
         return gathered
 
