@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bort.locks import exclusive
 from bort.tracking import delivery
 from bort.tracking.config import TrackingConfig
 from bort.tracking.sink import MlflowSink
@@ -294,8 +295,7 @@ def test_two_deliveries_at_once_do_not_mix(tmp_path: Path, config: TrackingConfi
     trackers = [Tracker(config, tmp_path, name=f"worker-{number}") for number in range(2)]
     for tracker in trackers:
         tracker.run("x", key="x").metrics({"loss": 1.0}, 0)
-    with trackers[0].delivery._alone() as alone:
-        assert alone
+    with exclusive(trackers[0].delivery._spool.path.parent, name="delivery.lock"):
         assert "another process" in str(trackers[1].sync().error)
     with ThreadPoolExecutor() as pool:
         monkeypatch.setattr(delivery, "LOCK_SECONDS", 30.0)
