@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bort.errors import RecordError
 from bort.files import atomic_path, parse_json
 from bort.observer import Observer
+from bort.record import refuse_difference
 
 SCHEMA = 1
 _NAME = re.compile(r"step-(\d{9})\.safetensors")
@@ -120,8 +121,7 @@ class CheckpointFolder:
             raise _DamagedError(str(error) or type(error).__name__) from error
         if checksum != _checksum(tensors):
             raise _DamagedError("its checksum is wrong")
-        if header.get("fingerprint") != self.fingerprint:
-            raise RecordError(f"{path} belongs to a training with other settings; choose another folder, or remove this one.")
+        refuse_difference(path, "a checkpoint", header.get("fingerprint"), self.fingerprint)
         return Checkpoint(step, tensors, state)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 
 import bort
 from bort.errors import RecordError
-from bort.files import digest, read_json, well_formed, whole_number, write_json
+from bort.files import digest, finite, read_json, well_formed, whole_number, write_json
+from bort.locks import exclusive
 
 MANIFEST = "manifest.json"
 RESULT = "result.json"
 SCHEMA = 1
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class StageDirectory:
@@ -47,15 +50,12 @@ class StageDirectory:
             return
         there = read_json(manifest)
         with well_formed(manifest, "a stage's manifest"):
-            if whole_number(there.get("schema", 0)) > SCHEMA:
-                raise RecordError(f"{manifest} was written by a newer version of Bort (schema {there['schema']}).")
+            refuse_newer(manifest, there, SCHEMA)
             self._manifest = {**there, "state": there["state"], "seconds": float(there["seconds"])}
-            difference = "" if there.get("digest") == self.digest else _difference(there, self._made_from)
+            named = "" if there.get("digest") == self.digest else differences(_named(there), _named(self._made_from))
         if self._manifest.get("digest") != self.digest:
-            raise RecordError(
-                f"{self.path} holds the {self.stage} stage of another configuration ({difference}); "
-                "choose another name with name=…, another folder with hydra.run.dir=…, or remove it."
-            )
+            remedy = "Choose another name with name=…, another folder with hydra.run.dir=…, or remove it."
+            raise RecordError(_refusal(self.path, f"the {self.stage} stage", named, remedy))
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -132,25 +132,93 @@ def holds(path: Path | str, stage: str, settings: Mapping[str, Any], inputs: Map
         return False
 
 
-def _difference(manifest: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Names up to three settings that differ, as ``key: there → here``."""
-    there, here = _flat(manifest), _flat(wanted)
+def _named(made_from: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings and inputs of a manifest under the names a user knows."""
+    inputs = {f"input {name}": value for name, value in dict(made_from.get("inputs", {})).items()}
+    return {"stage": made_from.get("stage"), **dict(made_from.get("settings", {})), **inputs}
+
+
+def bind(directory: Path | str, kind: str, identity: Mapping[str, Any]) -> str:
+    """Bind a directory to the settings its content depends on, and return their digest.
+
+    The first call writes ``<kind>.json``; later ones compare. Keys that an older version did not write count as ``None``.
+
+    Args:
+        directory: Created if missing.
+        kind: What the directory holds.
+        identity: Everything that changes the content, as JSON values.
+
+    Raises:
+        RecordError: The directory is bound to other settings.
+    """
+    directory = Path(directory)
+    path = directory / f"{kind}.json"
+    with exclusive(directory, name=".claim"):
+        if not path.exists():
+            write_json(path, identity)
+    stored = read_json(path)
+    with well_formed(path, f"the record of a {kind}"):
+        stored = {key: stored.get(key) for key in identity}
+    refuse_difference(directory, f"the {kind}", stored, identity)
+    return digest(identity)
+
+
+def refuse_difference(path: Path | str, kind: str, stored: Any, wanted: Mapping[str, Any] | str) -> None:
+    """Refuse content made from other settings.
+
+    Args:
+        path: The file or directory.
+        kind: What it holds, with its article.
+        stored: What its content was made from: settings by name, at any depth, or their digest.
+        wanted: The same of the caller. A name that is missing on one side counts as ``None``.
+
+    Raises:
+        RecordError: The two differ; the message names up to three settings.
+    """
+    if isinstance(stored, Mapping) and isinstance(wanted, Mapping):
+        named = differences(stored, wanted)
+        same = not named
+    else:
+        named, same = "", stored == wanted
+    if not same:
+        raise RecordError(_refusal(path, kind, named, "Choose another directory or remove it."))
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], most: int = 3) -> str:
+    """Return the settings that differ, as ``key: <value> there, <value> here`` joined by semicolons; empty if none does."""
+    there, here = _flat(stored), _flat(wanted)
     keys = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
-    named = [f"{key}: {there.get(key, 'unset')} → {here.get(key, 'unset')}" for key in keys[:3]]
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return ", ".join(named) + more
+    named = [f"{key}: {_short(there.get(key, 'unset'))} there, {_short(here.get(key, 'unset'))} here" for key in keys[:most]]
+    return "; ".join(named) + (f" and {len(keys) - most} more" if len(keys) > most else "")
 
 
-def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {"stage": record.get("stage")}
+def refuse_newer(path: Path | str, record: Mapping[str, Any], newest: int) -> int:
+    """Return the schema of a record, 0 if it has none.
 
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, item in value.items():
-                walk(f"{prefix}{key}.", item)
+    Raises:
+        RecordError: A newer version of Bort wrote it.
+        ValueError: It is not an integer.
+    """
+    schema = whole_number(record.get("schema", 0))
+    if schema > newest:
+        raise RecordError(f"{path} was written by a newer version of Bort (schema {schema}).")
+    return schema
+
+
+def _refusal(path: Path | str, kind: str, named: str, remedy: str) -> str:
+    return f"{path}: holds {kind} of other settings{f' ({named})' if named else ''}. {remedy}"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return settings by dotted name, as they read in JSON."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix.rstrip(".")] = list(value) if isinstance(value, tuple) else value
-
-    walk("", record.get("settings", {}))
-    walk("input ", record.get("inputs", {}))
+            flat[f"{prefix}{key}"] = finite(value)
     return flat
+
+
+def _short(value: Any) -> str:
+    return f"{value[:12]}…" if isinstance(value, str) and _DIGEST.fullmatch(value) else str(value)

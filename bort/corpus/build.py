@@ -21,10 +21,11 @@ from bort.corpus.pack import pack
 from bort.corpus.shards import write_parts
 from bort.corpus.sources import bytes_of, commits_of, describe
 from bort.corpus.tokenizer import bare_tokenizer, special_ids, tokenizer_digest, word_marks
-from bort.errors import BortError, ConfigurationError, RecordError
+from bort.errors import BortError, ConfigurationError
 from bort.files import atomic_path, digest, read_json, translate_disk_full, write_json
 from bort.locks import exclusive
 from bort.observer import Observer, Quiet
+from bort.record import refuse_difference
 from bort.settings import check_settings
 
 #: Settings of a source that say where its text is, not what it is.
@@ -131,8 +132,7 @@ def _build(
 
 def _finished(directory: Path, plan: dict[str, Any]) -> dict[str, Any]:
     record = read_json(directory / RECORD)
-    if record.get("plan") != digest(plan):
-        raise RecordError(f"{directory} holds a corpus of other settings, text or tokenizer; choose another folder or remove it.")
+    refuse_difference(directory, "a corpus", record.get("plan"), digest(plan))
     return dict(record)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bort.errors import RecordError
 from bort.files import file_digest, read_array, read_json, well_formed, whole_number
+from bort.record import refuse_newer
 
 RECORD = "corpus.json"
 SCHEMA = 1
@@ -93,8 +94,7 @@ class Corpus:
             raise RecordError(f"{directory} holds no corpus; build one there with 'bort corpus'.")
         record = read_json(directory / RECORD)
         with well_formed(directory / RECORD, "a corpus's record"):
-            if whole_number(record.get("schema", 0)) > SCHEMA:
-                raise RecordError(f"{directory / RECORD} was written by a newer version of Bort (schema {record['schema']}).")
+            refuse_newer(directory / RECORD, record, SCHEMA)
             for number in (record["vocab_size"], record["block_length"], *record["special"].values()):
                 whole_number(number)
             return cls(directory, record, *(Blocks(_open_split(directory, record, split, verify)) for split in SPLITS))

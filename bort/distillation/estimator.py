@@ -14,9 +14,10 @@ from bort.architecture import Architecture
 from bort.candidate import Evaluation, Theta
 from bort.distillation.config import BudgetConfig, LossConfig, TrainConfig
 from bort.distillation.setup import DistillationSetup
-from bort.errors import BortError, ConfigurationError, RecordError
+from bort.errors import BortError, ConfigurationError
 from bort.files import digest, read_json, write_json
 from bort.observer import Observer
+from bort.record import refuse_difference
 from bort.runtime_config import ImplConfig
 
 if TYPE_CHECKING:
@@ -42,10 +43,7 @@ class Answers:
         self.known: dict[int, Evaluation] = {}
         if path.exists():
             record = read_json(path)
-            if record["owner"] != owner:
-                raise RecordError(
-                    f"{path} belongs to another candidate or to other settings; choose another folder, or remove this one."
-                )
+            refuse_difference(path, "the evaluations of a candidate", record["owner"], owner)
             self.known = {int(steps): _revive(values) for steps, values in record["evaluations"].items()}
 
     def add(self, evaluation: Evaluation) -> Evaluation:

@@ -9,8 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from bort.errors import RecordError
-from bort.files import atomic_path, digest, read_json, write_json, write_text
+from bort.files import atomic_path, read_json, write_json, write_text
 from bort.finetuning.config import FinetuningConfig, Impl
 from bort.finetuning.model import save_classifier
 from bort.finetuning.module import decay_warning
@@ -21,6 +20,7 @@ from bort.finetuning.workspace import Workspace
 from bort.locks import exclusive
 from bort.observer import Observer, Quiet
 from bort.randomness import named_seed
+from bort.record import bind
 from bort.settings import check_settings
 from bort.tasks.intervals import bootstrap_interval, seed_interval
 from bort.tasks.metrics import majority_baseline
@@ -172,17 +172,7 @@ def _claim(home: Path, model_dir: str | Path, task: Task, config: FinetuningConf
         "seed": seed,
         "teacher": model_digest(config.teacher) if config.teacher else None,
     }
-    path = home / "finetuning.json"
-    with exclusive(home, name=".claim"):
-        if not path.exists():
-            write_json(path, made_from)
-            return digest(made_from)
-    there = read_json(path)
-    # Compared as it is written, so that tuples and lists are the same.
-    differing = [key for key, value in made_from.items() if digest(there.get(key)) != digest(value)]
-    if differing:
-        raise RecordError(f"{home} holds the fine-tuning of another {differing[0]}; remove it or choose another directory.")
-    return digest(made_from)
+    return bind(home, "finetuning", made_from)
 
 
 def _all_seeds(

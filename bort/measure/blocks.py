@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bort.errors import RecordError
 from bort.files import read_json, write_json
 from bort.observer import Observer
+from bort.record import refuse_difference, refuse_newer
 
 SCHEMA = 1
 #: Circumstances that must not change within one measurement.
@@ -36,15 +36,8 @@ class BlockFile:
         if path is None or not path.exists():
             return
         known = read_json(path)
-        if known.get("schema", 0) > SCHEMA:
-            raise RecordError(f"{path} was written by a newer version of Bort (schema {known['schema']}).")
-        there = known.get("identity", {})
-        different = [name for name in sorted(there.keys() | identity.keys()) if there.get(name) != self._identity.get(name)]
-        if different:
-            named = ", ".join(
-                f"{name}: {there.get(name, 'unset')} there, {identity.get(name, 'unset')} here" for name in different[:3]
-            )
-            raise RecordError(f"{path} holds the latencies of something else ({named}); choose another folder, or remove it.")
+        refuse_newer(path, known, SCHEMA)
+        refuse_difference(path, "latencies", known.get("identity", {}), self._identity)
         changed = [name for name in FIXED if known["environment"].get(name) != self.environment.get(name)]
         if changed:
             observer.warn(f"{path} was begun with another {' and '.join(changed)}: latencies are measured anew.")

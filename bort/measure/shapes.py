@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bort.architecture import POSITIONS, VOCABULARY, Architecture
-from bort.errors import ConfigurationError, RecordError
+from bort.errors import ConfigurationError
 from bort.files import read_json, write_json
 from bort.locks import exclusive
 from bort.measure.backends import Forms
@@ -24,6 +24,7 @@ from bort.measure.series import Maker, without_pooler
 from bort.measure.statistics import summary
 from bort.observer import Observer, Quiet
 from bort.randomness import keyed_generator
+from bort.record import refuse_difference
 from bort.settings import check_settings
 
 if TYPE_CHECKING:
@@ -154,13 +155,10 @@ class _Measurement:
         if not self.path.exists():
             return
         known = read_json(self.path)
-        there, here = dict(known.get("identity", {})), dict(self.record["identity"])
-        different = [name for name in sorted(there.keys() | here.keys()) if there.get(name) != here.get(name)]
-        if known.get("samples_ms", {}).keys() != self.record["samples_ms"].keys():
-            different.append("shapes")
-        if different:
-            named = ", ".join(f"{name}: {there.get(name, 'unset')} there, {here.get(name, 'unset')} here" for name in different[:3])
-            raise RecordError(f"{self.path} holds the latencies of something else ({named}); choose another folder, or remove it.")
+        there, here = (
+            {**record.get("identity", {}), "shapes": sorted(record.get("samples_ms", {}))} for record in (known, self.record)
+        )
+        refuse_difference(self.path, "latencies", there, here)
         if not known["done"]:
             changed = [name for name in _FIXED if known["environment"].get(name) != self.record["environment"].get(name)]
             if changed:

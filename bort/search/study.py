@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bort.architecture import Architecture
 from bort.candidate import Evaluation, fingerprint
 from bort.errors import BortError
+from bort.record import differences
 from bort.search.problem import Candidate, Problem
 from bort.search.storage.base import CANDIDATE, IDENTITY, RUNG, Coordination
 from bort.search.w import precedence, usable
@@ -318,12 +319,9 @@ def check_identity(study: optuna.Study, identity: Mapping[str, Any]) -> None:
             raise BortError(f"The study '{study.study_name}' was not made by a Bort search; choose another storage.study.")
         study.set_user_attr(IDENTITY, wanted)
         return
-    different = [key for key in sorted(known.keys() | wanted.keys()) if known.get(key) != wanted.get(key)]
-    if different:
-        named = "; ".join(f"{key}: {known.get(key, 'unset')} there, {wanted.get(key, 'unset')} here" for key in different[:4])
-        more = f" and {len(different) - 4} more" if len(different) > 4 else ""
+    if named := differences(known, wanted, most=4):
         raise BortError(
-            f"The study '{study.study_name}' was begun with other settings ({named}{more}); go on with those, or choose another "
+            f"The study '{study.study_name}' was begun with other settings ({named}); resume with those, or choose another "
             "storage.study or another folder."
         )
 

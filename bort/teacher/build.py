@@ -22,7 +22,7 @@ from bort.randomness import draws, stream_keys, uniform
 from bort.teacher.config import TargetConfig
 from bort.teacher.model import Teacher
 from bort.teacher.sparse import sparsify
-from bort.teacher.store import STORE, layout_of, refuse_difference, shard_file, shard_name
+from bort.teacher.store import STORE, check_identity, layout_of, shard_file, shard_name
 from bort.teacher.targets import RECORD, SCHEMA, check_schema, identity_of_kind, targets_identity
 
 PROGRESS = "progress.json"
@@ -69,7 +69,7 @@ def build_targets(
     if (directory / RECORD).exists():
         record = read_json(directory / RECORD)
         check_schema(directory, record)
-        refuse_difference(directory, record["identity"], identity)
+        check_identity(directory, record["identity"], identity)
     batch_size = batch_size or max(1, BATCH_TOKENS // corpus.block_length)
     builders = [
         _Builder(teacher, corpus, masking, config, directory / kind, identity_of_kind(identity, kind), batch_size, observer)
@@ -218,7 +218,7 @@ class _Builder:
         if not paths:
             return nothing
         record = read_json(paths[0])
-        refuse_difference(self.directory, record["identity"], self.identity)
+        check_identity(self.directory, record["identity"], self.identity)
         if record["layout"] != self.layout.as_dict():
             # The same targets in shards of another size, from another version: not worth converting.
             paths[0].unlink()

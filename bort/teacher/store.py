@@ -17,6 +17,7 @@ from bort.corpus.config import MaskingConfig
 from bort.corpus.dataset import Corpus
 from bort.errors import RecordError
 from bort.files import file_digest, read_array, read_json, well_formed, whole_number
+from bort.record import refuse_difference
 from bort.teacher.model import Teacher
 
 STORE = "store.json"
@@ -161,19 +162,18 @@ class Store:
         return self._maps[path.name]
 
 
-def refuse_difference(directory: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Raises an error that names what the soft targets in ``directory`` were made for and what was asked for."""
-    differences = [
-        f"{key}: {_short(there.get(key))} there, {_short(value)} here" for key, value in here.items() if there.get(key) != value
-    ]
-    if differences:
-        raise RecordError(
-            f"{directory} holds soft targets for something else ({'; '.join(differences)}); choose another folder or remove it."
-        )
+def check_identity(directory: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse soft targets made for something else.
 
+    Args:
+        directory: Where they lie.
+        stored: What they are bound to.
+        wanted: What they must be bound to; only the keys given are compared.
 
-def _short(value: Any) -> str:
-    return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else str(value)
+    Raises:
+        RecordError: Names what differs.
+    """
+    refuse_difference(directory, "soft targets", {key: stored.get(key) for key in wanted}, wanted)
 
 
 def shard_name(split: str, epoch: int, shard: int) -> str:

@@ -19,11 +19,12 @@ from bort.corpus.config import MaskingConfig
 from bort.corpus.dataset import Blocks, Corpus
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.files import digest, read_json, well_formed
+from bort.record import refuse_newer
 from bort.settings import check_settings
 from bort.teacher.config import TargetConfig
 from bort.teacher.model import TargetBatch, Teacher, check_vocabulary
 from bort.teacher.sparse import SparseLogits
-from bort.teacher.store import Integers, Store, refuse_difference
+from bort.teacher.store import Integers, Store, check_identity
 
 RECORD = "targets.json"
 SCHEMA = 2
@@ -111,7 +112,7 @@ class Targets:
         record = read_json(directory / RECORD)
         with well_formed(directory / RECORD, "a record of soft targets"):
             check_schema(directory, record)
-            refuse_difference(directory, record["identity"], expected)
+            check_identity(directory, record["identity"], expected)
             stores = {kind: Store.open(directory / kind, verify=verify) for kind in record["kinds"]}
             if digest({kind: store.digest for kind, store in stores.items()}) != record["digest"]:
                 raise RecordError(f"{directory} and the folders in it do not belong together; remove it and make them again.")
@@ -160,9 +161,7 @@ def check_schema(directory: Path, record: Mapping[str, Any]) -> None:
     Raises:
         RecordError: They are newer, or too old to be read.
     """
-    schema = record.get("schema", 0)
-    if schema > SCHEMA:
-        raise RecordError(f"{directory / RECORD} was written by a newer version of Bort (schema {schema}).")
+    schema = refuse_newer(directory / RECORD, record, SCHEMA)
     if schema < SCHEMA:
         raise RecordError(f"{directory} holds soft targets of an older version of Bort (schema {schema}); remove it.")
 

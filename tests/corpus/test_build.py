@@ -250,7 +250,7 @@ def test_an_interrupted_build_of_other_text_is_begun_again(
 
 def test_a_corpus_of_other_settings_is_refused(config: CorpusConfig, tiny_tokenizer: Any, tmp_path: Path):
     build_corpus(config, tiny_tokenizer, tmp_path)
-    with pytest.raises(RecordError, match="other settings, text or tokenizer"):
+    with pytest.raises(RecordError, match="a corpus of other settings"):
         build_corpus(replace(config, block_length=16), tiny_tokenizer, tmp_path)
 
 

@@ -142,7 +142,7 @@ def test_the_first_trial_is_the_default(encoder, tmp_path):
 def test_a_directory_of_another_run_is_refused(encoder, tmp_path):
     config = with_(epochs=1, seeds=[0])
     finetune(encoder, toy(), config, directory=tmp_path)
-    with pytest.raises(RecordError, match="another settings"):
+    with pytest.raises(RecordError, match=r"settings\."):
         finetune(encoder, toy(), with_(epochs=2, seeds=[0]), directory=tmp_path)
     with pytest.raises(RecordError, match="another seed"):
         finetune(encoder, toy(), config, directory=tmp_path, seed=1)

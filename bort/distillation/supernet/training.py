@@ -34,6 +34,7 @@ from bort.files import atomic_path, digest, read_json, translate_disk_full, writ
 from bort.locks import exclusive
 from bort.observer import Observer
 from bort.randomness import seeded_generator
+from bort.record import refuse_difference
 from bort.runtime import carried_out, make_trainer, quiet_lightning
 from bort.runtime_config import ImplConfig
 
@@ -129,8 +130,7 @@ def _trained(
     record = directory / RECORD
     if record.exists():
         known = read_json(record)
-        if known["fingerprint"] != fingerprint:
-            raise RecordError(f"{directory} holds a weight-sharing student of other settings; choose another folder, or remove it.")
+        refuse_difference(directory, "a weight-sharing student", known["fingerprint"], fingerprint)
         _load(supernet, directory / WEIGHTS)
         return supernet, SharedCost(**known["cost"])
     checkpoints = CheckpointFolder(directory / CHECKPOINTS, fingerprint)

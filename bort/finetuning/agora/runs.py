@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.errors import BortError, RecordError
+from bort.errors import BortError
 from bort.files import digest, read_json, write_json, write_text
 from bort.finetuning.agora.config import AgoraConfig, check_agora, theta_grid
 from bort.finetuning.agora.encoder import Contextual, Encoder
@@ -29,6 +29,7 @@ from bort.finetuning.train import model_digest
 from bort.finetuning.workspace import Workspace
 from bort.observer import Observer, Quiet
 from bort.randomness import named_seed
+from bort.record import bind
 from bort.tasks.metrics import score
 from bort.tasks.task import Task
 
@@ -278,7 +279,6 @@ def _claim(
     home: Path, model_dir: str | Path, task: Task, config: FinetuningConfig, agora: AgoraConfig, seed: int, sentences: Sequence[str]
 ) -> None:
     """Marks a directory as this run's; refuses one of another run, whose iterations would be taken for ours."""
-    path = home / "finetuning.json"
     made_from = {
         "model": model_digest(model_dir),
         "task": task.digest,
@@ -287,10 +287,4 @@ def _claim(
         "seed": seed,
         **({"sentences": digest(list(sentences))} if sentences else {}),
     }
-    if not path.exists():
-        write_json(path, made_from)
-        return
-    there = read_json(path)
-    differing = [key for key, value in made_from.items() if digest(there.get(key)) != digest(value)]
-    if differing:
-        raise RecordError(f"{home} holds the fine-tuning of another {differing[0]}; remove it or choose another directory.")
+    bind(home, "finetuning", made_from)
