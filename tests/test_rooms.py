@@ -28,9 +28,9 @@ BASE = {
     "locks",
     "model_facts",
     "observer",
-    "quiet",
     "optuna_storage",
     "quantities",
+    "quiet",
     "randomness",
     "record",
     "redaction",
@@ -38,6 +38,7 @@ BASE = {
     "runtime",
     "runtime_config",
     "settings",
+    "statistics",
 }
 #: The rooms that each room may know beside itself.
 MAY_KNOW: dict[str, set[str]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,6 +10,7 @@ from typing import Any
 
 from bort.files import read_json
 from bort.record import MANIFEST, RESULT
+from bort.statistics import t_interval
 
 #: Held-out figures that are compared, with their titles; the first is the claim's.
 FIGURES = {
@@ -126,14 +126,8 @@ def name_of(objective: str) -> str:
 
 def interval(values: Sequence[float]) -> dict[str, float | None]:
     """Returns mean, and low and high of Student's 95 % interval; the two are absent for a single value."""
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return {"mean": mean, "low": None, "high": None}
-    from scipy.stats import t
-
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    half = float(t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    low, high = t_interval(values)
+    return {"mean": sum(values) / len(values), "low": low, "high": high}
 
 
 def _at(runs: Sequence[ObjectiveRun], figure: str, seconds: float, *, charged: bool) -> dict[str, float | None] | None:

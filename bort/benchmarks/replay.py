@@ -28,6 +28,7 @@ from bort.search.storage.config import MemoryStorageConfig
 from bort.search.strategies.config import STRATEGIES
 from bort.search.w import check_winner, precedence, usable
 from bort.search.worker import run_search
+from bort.statistics import percentile_interval
 from bort.settings import check_settings
 
 Array = npt.NDArray[np.float64]
@@ -49,8 +50,7 @@ def mean(values: Sequence[float], config: ReplayConfig) -> dict[str, float]:
     sample: Array = np.asarray(values, dtype=np.float64)
     generator = keyed_generator(config.resamples, len(sample))
     means = sample[generator.integers(0, len(sample), size=(config.resamples, len(sample)))].mean(axis=1)
-    low, high = np.quantile(means, [(1 - config.confidence) / 2, (1 + config.confidence) / 2])
-    return {"value": float(sample.mean()), "low": float(low), "high": float(high)}
+    return {"value": float(sample.mean()), **percentile_interval(means, config.confidence)}
 
 
 def summarise(outcomes: Sequence[Outcome], config: ReplayConfig) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.randomness import seeded_generator
+from bort.statistics import percentile_interval
 
 Samples = NDArray[np.float64]
 
@@ -39,7 +40,7 @@ def ratio_of_medians(slow: Samples, fast: Samples, *, confidence: float, resampl
         ``ratio``, ``low`` and ``high``; above 1 means that ``fast`` is the faster one.
     """
     ratios = _resampled(slow, fast, seeded_generator(seed), resamples)
-    return _interval(float(np.median(slow) / np.median(fast)), ratios, confidence)
+    return {"ratio": float(np.median(slow) / np.median(fast)), **percentile_interval(ratios, confidence)}
 
 
 def ratio_by_way_of(
@@ -64,7 +65,7 @@ def ratio_by_way_of(
     generator = seeded_generator(seed)
     ratios = _resampled(slow, beside_slow, generator, resamples) * _resampled(beside_fast, fast, generator, resamples)
     middle = np.median(slow) / np.median(beside_slow) * np.median(beside_fast) / np.median(fast)
-    return _interval(float(middle), ratios, confidence)
+    return {"ratio": float(middle), **percentile_interval(ratios, confidence)}
 
 
 def _resampled(slow: Samples, fast: Samples, generator: np.random.Generator, resamples: int) -> Samples:
@@ -72,8 +73,3 @@ def _resampled(slow: Samples, fast: Samples, generator: np.random.Generator, res
     rounds = generator.integers(0, len(slow), size=(resamples, len(slow)))
     ratios: Samples = np.median(slow[rounds], axis=1) / np.median(fast[rounds], axis=1)
     return ratios
-
-
-def _interval(ratio: float, ratios: Samples, confidence: float) -> dict[str, float]:
-    low, high = np.quantile(ratios, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return {"ratio": ratio, "low": float(low), "high": float(high)}

@@ -1,8 +1,7 @@
-"""How far a score can be trusted: over training seeds, and over the examples it was measured on."""
+"""Confidence intervals of scores, over training seeds and over held-out examples."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,27 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.randomness import seeded_generator
+from bort.statistics import percentile_interval, t_interval
 from bort.tasks.metrics import Array, weighted
 from bort.tasks.task import Example, Task
 
 
 def seed_interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, Any]:
-    """Returns mean, median and Student's t-interval of the mean over seeds.
+    """Return mean, median and Student's t-interval of the mean over seeds.
 
     Args:
-        values: One score a seed, at least one.
-        confidence: Of the interval, in (0, 1).
+        values: One score per seed, at least one.
+        confidence: In (0, 1).
 
     Returns:
-        ``mean``, ``median``, ``low``, ``high``, ``values``; low and high are ``None`` for a single seed, which tells nothing.
+        ``mean``, ``median``, ``low``, ``high``, ``values``; low and high are ``None`` for a single seed.
     """
     mean, median = float(np.mean(values)), float(np.median(values))
-    low = high = None
-    if len(values) > 1:
-        from scipy.stats import t
-
-        half = float(t.ppf((1 + confidence) / 2, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-        low, high = mean - half, mean + half
+    low, high = t_interval(values, confidence)
     return {"mean": mean, "low": low, "high": high, "median": median, "values": [float(value) for value in values]}
 
 
@@ -71,8 +66,7 @@ def bootstrap_interval(
         weights = draws.astype(np.float64)[:, owners]
         found = [weighted(task, metric, one, task.heldout, weights) for one in predictions]
         scores.append(np.mean(found, axis=0))
-    low, high = np.quantile(np.concatenate(scores), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return {"low": float(low), "high": float(high)}
+    return percentile_interval(np.concatenate(scores), confidence)
 
 
 def _units(examples: Sequence[Example]) -> NDArray[np.int64]:
