@@ -28,8 +28,8 @@ from bort.search.storage.config import MemoryStorageConfig
 from bort.search.strategies.config import STRATEGIES
 from bort.search.w import check_winner, precedence, usable
 from bort.search.worker import run_search
-from bort.statistics import percentile_interval
 from bort.settings import check_settings
+from bort.statistics import percentile_interval
 
 Array = npt.NDArray[np.float64]
 

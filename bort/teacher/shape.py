@@ -11,9 +11,8 @@ from bort.architecture import POSITIONS, ROBERTA_LARGE, VOCABULARY, Architecture
 from bort.errors import ConfigurationError, RecordError
 from bort.files import read_json
 from bort.model_facts import position_offset
-from bort.teacher.config import TeacherConfig
 from bort.settings import check_settings
-from bort.teacher.config import FAMILIES, TeacherConfig
+from bort.teacher.config import TeacherConfig
 
 #: The numbers of an architecture, by the names that transformers' families write them under.
 _NAMES = {

@@ -130,8 +130,10 @@ def test_an_interrupted_fit_ends_with_the_same_weights(config: TeacherConfig, co
 
 _KILLED = """
 import json, os, signal, sys
-from bort.corpus import Corpus, MaskingConfig
-from bort.teacher import HeadConfig, TeacherConfig, fit_head
+from bort.corpus.config import MaskingConfig
+from bort.corpus.dataset import Corpus
+from bort.teacher.config import HeadConfig, TeacherConfig
+from bort.teacher.fit import fit_head
 class Killing:
     def progress(self, label, done, *_):
         if done == 8:

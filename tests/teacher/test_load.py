@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from bort.architecture import Architecture
 from bort.errors import BortError, ConfigurationError
-from bort.teacher import load as load_module
+from bort.teacher import hub
 from bort.teacher.config import TeacherConfig
 from bort.teacher.load import load_teacher, load_tokenizer
 from bort.teacher.model import Teacher
@@ -165,7 +165,7 @@ def test_a_hub_teacher_out_of_reach_says_what_to_do(monkeypatch: pytest.MonkeyPa
         assert named["trust_remote_code"] is False
         raise OSError("We couldn't connect to the hub.\nCheck your connection.")
 
-    monkeypatch.setattr(load_module, "hub_out_of_reach", lambda: offline)
+    monkeypatch.setattr(hub, "hub_out_of_reach", lambda: offline)
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", unreachable)
     with pytest.raises(
         BortError, match=r"owner/name is not a directory here.*revision abc123.*teacher=directory.*couldn't connect"
@@ -185,13 +185,13 @@ def test_the_hub_is_asked_once_whether_it_is_there(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(huggingface_hub, "get_session", Session)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    load_module.hub_out_of_reach.cache_clear()
+    hub.hub_out_of_reach.cache_clear()
     try:
-        assert load_module.hub_out_of_reach()
-        assert load_module.hub_out_of_reach()
+        assert hub.hub_out_of_reach()
+        assert hub.hub_out_of_reach()
         assert len(asked) == 1
     finally:
-        load_module.hub_out_of_reach.cache_clear()
+        hub.hub_out_of_reach.cache_clear()
 
 
 def test_a_teacher_with_code_of_its_own_is_refused(tiny_teacher_directory: Path, tmp_path: Path):

@@ -136,7 +136,7 @@ def test_recording_passes_everything_on(tmp_path: Path, config: TrackingConfig) 
 
 def test_recording_does_not_import_mlflow(tmp_path: Path) -> None:
     code = (
-        "import sys; from bort.tracking import Tracker, TrackingConfig\n"
+        "import sys; from bort.tracking.config import TrackingConfig; from bort.tracking.tracker import Tracker\n"
         f"tracker = Tracker(TrackingConfig(uri='sqlite:///{tmp_path}/m.db'), {str(tmp_path)!r})\n"
         "tracker.run('x', key='x').finish(); assert 'mlflow' not in sys.modules"
     )
