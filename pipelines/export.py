@@ -83,6 +83,7 @@ def ship(run: Run, result: Mapping[str, Any], model: Path, made: Mapping[str, Ma
     from bort.export.lineage import run_keys
     from bort.export.release import description, registered_name, served_form, served_metrics, subject
     from bort.tracking.model import write_served_model
+    from bort.tracking.tracker import LoggedModel
 
     form = served_form(result)
     task = made["finetune"].manifest["settings"]["task"] if "finetune" in made else {}
@@ -99,15 +100,17 @@ def ship(run: Run, result: Mapping[str, Any], model: Path, made: Mapping[str, Ma
     lineage = run_keys(model, made)
     architecture = result["size"]["architecture"]
     run.tracked.model(
-        run.directory / "mlflow",
-        f"{architecture} {subject(made)}",
-        serves=told["serves"],
-        registered=name,
-        lineage={**lineage, "export": run.tracked.key},
-        tags={f"bort.{stage}": key for stage, key in lineage.items()} | {"bort.architecture": architecture},
-        params={"architecture": architecture, "runtime": told["runtime"], "max_length": longest, "int8": form == "int8"},
-        metrics=served_metrics(result),
-        description=description(result, made),
+        LoggedModel(
+            run.directory / "mlflow",
+            f"{architecture} {subject(made)}",
+            serves=told["serves"],
+            registered=name,
+            lineage={**lineage, "export": run.tracked.key},
+            tags={f"bort.{stage}": key for stage, key in lineage.items()} | {"bort.architecture": architecture},
+            params={"architecture": architecture, "runtime": told["runtime"], "max_length": longest, "int8": form == "int8"},
+            metrics=served_metrics(result),
+            description=description(result, made),
+        )
     )
     return {**told, "registered": name, "lineage": lineage}
 

@@ -130,19 +130,32 @@ def _counted(
     sequence_length: int,
     vocab_size: int = VOCABULARY,
     positions: int = POSITIONS,
+) -> dict[str, Any]:
+    counts = _counts(architecture, vocab_size, positions)
+    return _of_shape(name, architecture, counts, sequence_length, "closed form of the shape")
+
+
+def _counts(
+    architecture: Architecture,
+    vocab_size: int,
+    positions: int,
     token_types: int = 0,
     *,
     pooler: bool = True,
     head: bool = True,
-    source: str = "closed form of the shape",
-) -> dict[str, Any]:
-    counts = {
+) -> dict[str, int]:
+    return {
         "embedding": architecture.embedding_parameters(vocab_size, positions, token_types),
         "norm": 2 * architecture.hidden,
         "encoder": architecture.encoder_parameters(),
         "pooler": architecture.pooler_parameters() if pooler else 0,
         "head": architecture.head_parameters(vocab_size) if head else 0,
     }
+
+
+def _of_shape(
+    name: str, architecture: Architecture, counts: Mapping[str, int], sequence_length: int, source: str
+) -> dict[str, Any]:
     operations = architecture.operations(sequence_length)
     return _row(name, architecture, _with_totals(counts), "counted", source, sequence_length, operations)
 
@@ -157,17 +170,9 @@ def _from_published(model: PublishedModel, sequence_length: int) -> dict[str, An
     if model.counts is not None:
         source, operations = f"counts of its class{printed}", model.operations(sequence_length)
         return _row(model.title, None, _with_totals(model.counts), "counted", source, sequence_length, operations)
-    return _counted(
-        model.title,
-        model.architecture,
-        sequence_length,
-        model.vocab_size,
-        model.positions,
-        model.token_types,
-        pooler=model.pooler,
-        head=model.head,
-        source=f"closed form of the shape{printed}" if printed else model.source,
-    )
+    counts = _counts(model.architecture, model.vocab_size, model.positions, model.token_types, pooler=model.pooler, head=model.head)
+    source = f"closed form of the shape{printed}" if printed else model.source
+    return _of_shape(model.title, model.architecture, counts, sequence_length, source)
 
 
 def _printed(size: PublishedSize, architecture: Architecture) -> dict[str, Any]:

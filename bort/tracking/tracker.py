@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,6 +38,34 @@ _KINDS = ("heldout", "steering")
 _KEY = re.compile(r"[\w.:/@=+ -]{1,250}")
 #: What MLflow does not take in the name of a model.
 _NOT_IN_MODELS = ("/", ":", ".", "%", '"', "'")
+
+
+@dataclass(frozen=True)
+class LoggedModel:
+    """A model to be logged under a run.
+
+    Args:
+        path: Its directory, as :func:`bort.tracking.model.write_served_model` writes it; it must exist until
+            :meth:`Tracker.sync` is called.
+        name: Its name under the run.
+        serves: What it is for, one of :data:`bort.tracking.model.SERVES`.
+        registered: Name in MLflow's model registry, of which it becomes the next version; ``None`` to leave it out.
+        lineage: The keys of the runs it came from, by stage; the version is tagged with those that the store has.
+        tags: Tags of the model and of the version.
+        params: What differs between such models.
+        metrics: Metrics of the model itself, by which MLflow compares models; also the run's.
+        description: Markdown of the version's page; its first line is also the registered model's.
+    """
+
+    path: Path
+    name: str
+    serves: str
+    registered: str | None = None
+    lineage: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    description: str = ""
 
 
 class Tracker:
@@ -237,50 +266,26 @@ class TrackedRun:
         folder = folder or (path.name if path.is_dir() else "")
         self._add("artifact", {"path": self._shown(path), "folder": folder, "version": _version(path)})
 
-    def model(
-        self,
-        path: Path | str,
-        name: str,
-        *,
-        serves: str,
-        registered: str | None = None,
-        lineage: Mapping[str, str] | None = None,
-        tags: Mapping[str, Any] | None = None,
-        params: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, float] | None = None,
-        description: str = "",
-    ) -> None:
-        """Records a model that the run made; it is logged under the run, and registered where a name is given.
-
-        Args:
-            path: Its directory, as :func:`bort.tracking.model.write_served_model` writes it; it must still be there when
-                :meth:`Tracker.sync` is called.
-            name: What it is called under the run.
-            serves: What it is for, one of :data:`bort.tracking.model.SERVES`.
-            registered: Name in MLflow's model registry, where it becomes the next version; None to leave it out of that.
-            lineage: The keys of the runs it came from, by stage; the version is tagged with those that the store has.
-            tags: Tags of the model and of the version.
-            params: What differs between such models.
-            metrics: Figures of the model itself, by which MLflow compares models; also the run's.
-            description: Markdown, shown on the version's page; its first line also on the registered model's.
+    def model(self, model: LoggedModel) -> None:
+        """Record a model that the run made; it is logged under the run, and registered if it has a name there.
 
         Raises:
             BortError: A name cannot be used.
         """
-        for called in (name, *([registered] if registered else [])):
-            if not called.strip() or any(sign in called for sign in _NOT_IN_MODELS):
-                raise BortError(f"'{called}' cannot name a model in MLflow: a name without {' '.join(_NOT_IN_MODELS)} is accepted.")
+        for name in (model.name, *([model.registered] if model.registered else [])):
+            if not name.strip() or any(sign in name for sign in _NOT_IN_MODELS):
+                raise BortError(f"'{name}' cannot name a model in MLflow: a name without {' '.join(_NOT_IN_MODELS)} is accepted.")
         fields = {
-            "path": self._shown(Path(path).absolute()),
-            "name": name,
-            "serves": serves,
-            "registered": registered,
-            "lineage": dict(lineage or {}),
-            "tags": {key: redact(str(value)) for key, value in (tags or {}).items()},
-            "params": {key: redact(str(value)) for key, value in (params or {}).items()},
-            "metrics": {key: float(value) for key, value in (metrics or {}).items()},
-            "description": redact(description),
-            "version": _content(Path(path)) if self._tracker.config.enabled else "",
+            "path": self._shown(model.path.absolute()),
+            "name": model.name,
+            "serves": model.serves,
+            "registered": model.registered,
+            "lineage": dict(model.lineage),
+            "tags": {key: redact(str(value)) for key, value in model.tags.items()},
+            "params": {key: redact(str(value)) for key, value in model.params.items()},
+            "metrics": {key: float(value) for key, value in model.metrics.items()},
+            "description": redact(model.description),
+            "version": _content(model.path) if self._tracker.config.enabled else "",
         }
         self._add("model", fields)
 

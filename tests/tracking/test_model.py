@@ -21,8 +21,8 @@ import pytest
 from bort.errors import BortError
 from bort.tracking.config import TrackingConfig
 from bort.tracking.model import write_served_model
-from bort.tracking.sink import MlflowSink, quiet
-from bort.tracking.tracker import Tracker
+from bort.tracking.sink import MlflowSink, quiet_mlflow
+from bort.tracking.tracker import LoggedModel, Tracker
 
 SECONDS = 240
 TEXT = "the cat watches the bread"
@@ -70,7 +70,7 @@ def served(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 def answers(made: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     import pandas
 
-    with quiet():
+    with quiet_mlflow():
         from mlflow import pyfunc
 
         return pyfunc.load_model(made["path"]).predict(pandas.DataFrame(rows)).to_dict("records")
@@ -180,15 +180,22 @@ def ship(tracker: Tracker, path: str, registered: str | None = "demo-reviews", *
         chain.child(key, key).finish()
     export = chain.child("export", "export-1")
     export.model(
-        path,
-        "D2 reviews",
-        serves="classification",
-        registered=registered,
-        lineage={"study": "search-1", "candidate": "search-1/D2", "student": "distill-1", "finetuned": "finetune-of-another-store"},
-        tags={"bort.architecture": "D2", **tags},
-        params={"architecture": "D2"},
-        metrics={"served/accuracy": 0.75},
-        description="D2, 4.4 M parameters.\n\nMore.",
+        LoggedModel(
+            path,
+            "D2 reviews",
+            serves="classification",
+            registered=registered,
+            lineage={
+                "study": "search-1",
+                "candidate": "search-1/D2",
+                "student": "distill-1",
+                "finetuned": "finetune-of-another-store",
+            },
+            tags={"bort.architecture": "D2", **tags},
+            params={"architecture": "D2"},
+            metrics={"served/accuracy": 0.75},
+            description="D2, 4.4 M parameters.\n\nMore.",
+        )
     )
     export.finish()
     chain.finish()
@@ -227,7 +234,7 @@ def test_a_model_is_registered_with_its_lineage_once(
     assert version.source == logged.artifact_location
     assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "demo-reviews", "version": 1}]
     # What the registry hands out is whole, and knows which run and model it is.
-    with quiet():
+    with quiet_mlflow():
         from mlflow.artifacts import download_artifacts
 
         copy = Path(download_artifacts(artifact_uri=logged.artifact_location, dst_path=str(tmp_path / "copy")))
