@@ -180,7 +180,7 @@ def test_killed_at_any_point_it_ends_the_same(lives, changes, encoder_dir, toy, 
 
 
 def test_another_run_in_the_same_folder_is_refused(finished, toy, encoder_dir):
-    with pytest.raises(RecordError, match="another agora"):
+    with pytest.raises(RecordError, match=r"agora\."):
         run(encoder_dir, toy, finished[1], per_mistake=5)
 
 
