@@ -54,7 +54,7 @@ class Students:
 
     def twin(self) -> dict[str, Any]:
         """Trains the same shape from random weights by masked LM alone; the soft targets only measure it."""
-        from bort.distillation.config import LossConfig
+        from bort.distillation.terms import LossConfig
         from bort.tracking.tracker import Recording
 
         run, config = self._run, self._config

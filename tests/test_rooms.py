@@ -51,7 +51,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "teacher": {"corpus"},
     "distillation": {"corpus", "teacher"},
     "finetuning": {"tasks", "teacher"},
-    "export": {"measure"},
+    "export": {"distillation", "measure"},
     "benchmarks": {"corpus", "distillation", "export", "finetuning", "measure", "search", "tasks", "teacher"},
     "report": {"benchmarks", "measure", "search"},
 }

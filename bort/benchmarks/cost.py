@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bort.architecture import Architecture
 from bort.benchmarks.config import DeviceConfig, FleetConfig
-from bort.distillation.config import LossConfig
+from bort.distillation.terms import LossConfig, Sizes
 from bort.errors import ConfigurationError
 from bort.files import read_json
 
@@ -117,14 +117,13 @@ def student_flops(shape: Architecture, teacher: TeacherShape, work: Work, *, onl
     """Returns the FLOP of training on one token: of the student, and of the teacher as far as it runs along."""
     from bort.distillation.utilisation import flops_per_token
 
-    return flops_per_token(shape, teacher.vocab_size, work.block_length, work.masked, work.loss, teacher, online=online)
+    sizes = Sizes(shape, teacher.architecture, teacher.vocab_size, work.block_length, work.masked)
+    return flops_per_token(sizes, work.loss, online=online)
 
 
 def teacher_flops(teacher: TeacherShape, work: Work) -> float:
     """Returns the FLOP of the teacher's forward pass over one token, for targets that are kept; 0 where the loss needs none."""
-    if not work.loss.targets:
-        return 0.0
-    passes = int(work.loss.soft_targets > 0) + int(work.loss.whole)
+    passes = len(work.loss.teacher_inputs)
     return 2.0 * passes * teacher.architecture.operations(work.block_length) / work.block_length
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from bort.distillation.terms import LossConfig
 from bort.files import read_json
 from bort.record import MANIFEST, RESULT
 from bort.statistics import t_interval
@@ -21,9 +22,6 @@ FIGURES = {
 
 #: What a loss is called, by its terms.
 NAMES = {"masked_lm": "masked LM", "soft_targets": "KD", "masked_lm+soft_targets": "mix of both"}
-
-#: The terms of a loss, in the order in which they name it.
-_TERMS = ("masked_lm", "soft_targets", "hidden", "relations")
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def read_runs(folders: Iterable[Path]) -> list[ObjectiveRun]:
 
 def _read(folder: Path) -> ObjectiveRun:
     result, settings = read_json(folder / RESULT), read_json(folder / MANIFEST)["settings"]
-    terms = [name for name in _TERMS if settings["loss"][name] > 0]
+    terms = [name for name in LossConfig.known() if settings["loss"].get(name, 0.0) > 0]
     temperature = f"@{settings['loss']['temperature']:g}" if "soft_targets" in terms else ""
     return ObjectiveRun(
         "+".join(terms) + temperature,

@@ -21,13 +21,14 @@ from bort.corpus.dataset import Blocks, Corpus
 from bort.corpus.masking import mask_blocks
 from bort.corpus.order import BlockOrder
 from bort.corpus.tokenizer import special_ids
-from bort.distillation.config import BudgetConfig, LossConfig, SpeedConfig, StudentConfig, TrainConfig
+from bort.distillation.config import BudgetConfig, SpeedConfig, StudentConfig, TrainConfig
 from bort.distillation.distill import distill
 from bort.distillation.loop import make_optimizer
 from bort.distillation.losses import masked_lm_cross_entropy, soft_cross_entropy
 from bort.distillation.setup import DistillationSetup
 from bort.distillation.student import build_student
 from bort.distillation.targets import OnlineTargets
+from bort.distillation.terms import LossConfig, Sizes
 from bort.distillation.utilisation import PeakMemory, flops_per_token, peak_flops
 from bort.observer import Quiet
 from bort.randomness import seeded_generator
@@ -113,14 +114,14 @@ class _World:
     def facts(self, memory: PeakMemory, idle: int, online: bool, impl: ImplConfig) -> dict[str, Any]:
         """Returns what is to be known of a variant that has run."""
         length, teacher = self.config.block_length, self.teacher
-        positions = self.masking.positions(length)
+        sizes = Sizes(self.student, teacher.architecture, teacher.vocab_size, length, self.masking.positions(length))
         peak, source = peak_flops(self.device, impl.precision)
         parameters = self.student.parameters(teacher.vocab_size, teacher.positions, token_types=max(1, teacher.token_types))
         return {
             "peak_memory_bytes": memory.process(),
             "idle_memory_bytes": idle,
             "peak_device_memory_bytes": memory.on_device(),
-            "flops_per_token": flops_per_token(self.student, teacher.vocab_size, length, positions, LOSS, teacher, online=online),
+            "flops_per_token": flops_per_token(sizes, LOSS, online=online),
             "peak_flops": peak,
             "peak_flops_source": source,
             "implementation": f"{impl.precision}{', compiled' if impl.compile else ''}",

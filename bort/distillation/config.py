@@ -1,4 +1,4 @@
-"""What can be set about distillation: the loss, the student, the training, its budget, and how it is carried out."""
+"""The settings of a distillation: student, training, budget, and the comparison of loops; the loss is in ``terms``."""
 
 from __future__ import annotations
 
@@ -12,96 +12,12 @@ from annotated_types import Ge, Gt, Interval, MinLen
 from bort.errors import ConfigurationError
 from bort.settings import DISTINCT, OneOf, check_settings, shape_or
 
-#: What a teacher has to have been run for, by the loss term that uses it.
-TARGETS_OF_TERM = {"soft_targets": "logits", "hidden": "representation", "relations": "representation"}
-TERMS = ("masked_lm", "soft_targets", "hidden", "relations")
 #: How the learning rate goes on after the warm-up; those that lead to 0 have to know when the run ends.
 SCHEDULES = ("constant", "linear", "cosine", "inverse_square_root")
 ENDING_SCHEDULES = ("linear", "cosine")
 #: The usual loop, and what leaves out one thing more each: see :mod:`bort.benchmarks.speed`.
 SPEED_VARIANTS = ("usual", "masked", "cached", "compiled")
 _Variants = Annotated[list[Annotated[str, OneOf(*SPEED_VARIANTS)]], MinLen(1), DISTINCT]
-
-
-@dataclass
-class LossConfig:
-    """The weights of the loss terms; a term of weight 0 is not computed. At least one must be above 0."""
-
-    masked_lm: Annotated[float, Ge(0)] = 0.0
-    """Cross-entropy with the masked tokens themselves; needs no teacher."""
-
-    soft_targets: Annotated[float, Ge(0)] = 0.0
-    """Cross-entropy with the teacher's distribution at masked positions, T²-scaled."""
-
-    hidden: Annotated[float, Ge(0)] = 0.0
-    """Mean squared error of the last hidden states, through a learned projection, in units of the teacher's
-    variance.
-    """
-
-    relations: Annotated[float, Ge(0)] = 0.0
-    """MiniLMv2 query, key and value relations of the last layer."""
-
-    temperature: Annotated[float, Gt(0)] = 2.0
-    """T of ``soft_targets``, above 0."""
-
-    relation_heads: Annotated[int, Ge(1)] = 8
-    """Relation heads; must divide the hidden size of teacher and student."""
-
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """The names of the terms with a weight, in a fixed order."""
-        return tuple(term for term in TERMS if getattr(self, term) > 0)
-
-    @property
-    def targets(self) -> str | None:
-        """The kind of targets that the terms need: ``representation``, ``logits``, ``both``, or none for masked LM alone."""
-        kinds = sorted({TARGETS_OF_TERM[term] for term in self.terms if term in TARGETS_OF_TERM})
-        return ("both" if len(kinds) > 1 else kinds[0]) if kinds else None
-
-    @property
-    def masked(self) -> bool:
-        """Whether the student reads masked blocks."""
-        return self.masked_lm > 0 or self.soft_targets > 0
-
-    @property
-    def whole(self) -> bool:
-        """Whether the student reads blocks as they are."""
-        return self.hidden > 0 or self.relations > 0
-
-    def check(self, key: str) -> None:
-        """Refuse a loss without any term."""
-        if not self.terms:
-            accepted = f"must have a weight > 0 for at least one of {', '.join(TERMS)}"
-            raise ConfigurationError(key, "0", accepted)
-
-    def changed(self, settings: Mapping[str, Any], key: str) -> LossConfig:
-        """Returns this loss with other settings in place of some of its own.
-
-        Args:
-            settings: Names and values.
-            key: Where they stand in the configuration.
-
-        Raises:
-            ConfigurationError: A name is none of a loss's, or the loss cannot be used.
-        """
-        known = {item.name for item in fields(self)}
-        for name, value in settings.items():
-            if name not in known:
-                raise ConfigurationError(f"{key}.{name}", value, f"use one of {', '.join(sorted(known))}")
-        changed = replace(self, **dict(settings))
-        check_settings(changed, "loss")
-        return changed
-
-    def check_widths(self, student: int, teacher: int) -> None:
-        """Refuses relation heads that do not divide both hidden sizes.
-
-        Raises:
-            ConfigurationError: ``relations`` has a weight and the heads do not fit.
-        """
-        for whose, width in (("student", student), ("teacher", teacher)):
-            if self.relations > 0 and width % self.relation_heads:
-                accepted = f"it must divide the {whose}'s hidden size {width} (and student's and teacher's alike)"
-                raise ConfigurationError("loss.relation_heads", self.relation_heads, accepted)
 
 
 @dataclass

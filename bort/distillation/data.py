@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from bort.corpus.masking import mask_blocks
 from bort.corpus.order import BlockOrder
+from bort.distillation.forward import Batch
 from bort.distillation.setup import DistillationSetup
 from bort.distillation.targets import OnlineTargets, RelationMemory
+from bort.teacher.config import provides
 
 if TYPE_CHECKING:
     from bort.teacher.sparse import SparseLogits
 
-
-#: Tensors by name: ``input_ids`` [B, S]; ``masked_ids`` [B, S], ``positions`` and ``labels`` [B, K]; the targets' own names, and
-#: ``kept_…`` [B, K, n] for logits that are kept in part;
-#: ``teacher_relations`` [3, B, S, H] where they come from a memory.
-Batch = dict[str, Tensor]
 
 Integers = NDArray[np.int64]
 
@@ -59,7 +55,7 @@ class BatchSource:
 
     def training_batch(self, epochs: Integers, indices: Integers) -> Batch:
         """Returns a training batch of the blocks ``indices``, each in its epoch."""
-        return self._batch("train", epochs, indices, self.loss.whole, self.loss.masked, self.loss.targets is not None)
+        return self._batch("train", epochs, indices, self.loss.inputs, targets=bool(self.loss.kinds))
 
     def heldout_batches(self, batch_size: int, limit: int | None, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Yields the held-out blocks in order, with the masks of epoch 0 and whatever targets there are.
@@ -71,28 +67,39 @@ class BatchSource:
             world: Processes that share the work.
         """
         count = self.count("heldout", limit)
-        kind = self.setup.kind
-        masked, whole = self.loss.masked or kind in ("logits", "both"), kind in ("representation", "both")
+        terms = self.loss.known().values()
+        inputs = self.loss.inputs | {term.reads for term in terms if term.targets and provides(self.setup.kind, term.targets)}
         for first in range(rank * batch_size, count, world * batch_size):
             indices = np.arange(first, min(first + batch_size, count), dtype=np.int64)
-            yield self._batch("heldout", np.zeros_like(indices), indices, whole, masked, kind is not None)
+            yield self._batch("heldout", np.zeros_like(indices), indices, inputs, targets=True)
 
-    def sample(self) -> Batch:
-        """Returns the first training blocks as they are, with their targets: the sample that a variance is taken from."""
+    def sample(self, inputs: Collection[str]) -> Batch:
+        """Return the first training blocks with their targets: the sample that variances are measured on.
+
+        Args:
+            inputs: What the batch holds: keys of :data:`bort.distillation.terms.INPUTS`.
+        """
         indices = np.arange(self.count("train", _VARIANCE_BLOCKS), dtype=np.int64)
-        return self._batch("train", np.zeros_like(indices), indices, True, False, True, remembered=False)
+        return self._batch("train", np.zeros_like(indices), indices, inputs, targets=True, remembered=False)
 
     def _batch(
-        self, split: str, epochs: Integers, indices: Integers, whole: bool, masked: bool, targets: bool, remembered: bool = True
+        self,
+        split: str,
+        epochs: Integers,
+        indices: Integers,
+        inputs: Collection[str],
+        *,
+        targets: bool,
+        remembered: bool = True,
     ) -> Batch:
         blocks = (self.corpus.train if split == "train" else self.corpus.heldout)[indices]
         batch: Batch = {}
-        if whole:
+        if "unmasked" in inputs:
             batch["input_ids"] = torch.from_numpy(blocks)
         if self.targets is not None and self.targets.epochs:
             # The teacher has seen so many epochs' masks; after the last of them they come round again.
             epochs = epochs % self.targets.epochs
-        if masked:
+        if "masked" in inputs:
             made = mask_blocks(
                 blocks, indices, epochs, self.masking, self.corpus.special, self.corpus.vocab_size, self.corpus.words
             )
@@ -101,8 +108,8 @@ class BatchSource:
             batch["labels"] = torch.from_numpy(made.labels)
         if self.memory is not None and split == "train" and remembered:
             batch["teacher_relations"] = self.memory.take(indices)
-            # What the memory stands for need not be read.
-            targets = self.loss.hidden > 0 or self.loss.soft_targets > 0
+            # The memory replaces the targets of this term.
+            targets = any(term.targets for name, term in self.loss.active.items() if name != "relations")
         if targets and self.targets is not None and not isinstance(self.targets, OnlineTargets):
             there = self.targets.batch(split, indices, epochs)
             for name in ("hidden", "layer_input", "transformed"):

@@ -129,7 +129,7 @@ def distill(
     listener: Observer = observer or Quiet()
     check_settings(budget, "budget")
     setup.check(architecture, impl.devices * impl.nodes)
-    teacher, corpus, loss, train = setup.teacher, setup.corpus, setup.loss, setup.train
+    teacher, loss, train = setup.teacher, setup.loss, setup.train
     steps, seconds = budget.length(setup.tokens_per_step), budget.seconds
     source = BatchSource(setup, memory)
     count = source.count("train", train.blocks)
@@ -150,7 +150,7 @@ def distill(
         memory_use = PeakMemory(str(device))
         teacher.to(device)
         try:
-            model = build_student(architecture, teacher, setup.student, seed=setup.seed, project=loss.hidden > 0).to(device)
+            model = build_student(architecture, teacher, setup.student, seed=setup.seed, project=loss.projects).to(device)
             if impl.compile:
                 # In place: names of weights stay as they are.
                 model.encoder.compile(backend=impl.compile_backend)
@@ -178,15 +178,7 @@ def distill(
         with translate_disk_full(directory):
             _save(model.to("cpu"), teacher.tokenizer, directory)
     tokens = ended.steps * setup.tokens_per_step
-    flops = flops_per_token(
-        architecture,
-        teacher.vocab_size,
-        corpus.block_length,
-        setup.masking.positions(corpus.block_length),
-        loss,
-        teacher,
-        online=setup.online is not None,
-    )
+    flops = flops_per_token(setup.sizes(architecture), loss, online=setup.online is not None)
     return DistillResult(
         architecture=str(architecture),
         parameters=student_parameters(model),

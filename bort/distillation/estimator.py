@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bort.architecture import Architecture
 from bort.candidate import Evaluation, Theta
-from bort.distillation.config import BudgetConfig, LossConfig, TrainConfig
+from bort.distillation.config import BudgetConfig, TrainConfig
 from bort.distillation.setup import DistillationSetup
 from bort.errors import BortError, ConfigurationError
 from bort.files import digest, read_json, write_json
@@ -61,16 +61,6 @@ def _revive(values: dict[str, Any]) -> Evaluation:
     return Evaluation(**{**values, "error": math.nan if error is None else error, "metrics": metrics})
 
 
-#: The held-out figures that can be the error, and what each of them rests on.
-MEASURES = {
-    "relation_kl": "targets of kind representation or both",
-    "relation_cross_entropy": "targets of kind representation or both",
-    "hidden_mse": "loss.hidden above 0",
-    "kl": "loss.masked_lm or loss.soft_targets above 0, and targets of kind logits or both",
-    "cross_entropy": "loss.masked_lm or loss.soft_targets above 0",
-}
-
-
 class DistillEstimator:
     """Trains candidates on the same blocks, masks, targets and seed, and measures each on the held-out blocks.
 
@@ -81,7 +71,7 @@ class DistillEstimator:
     Args:
         setup: Everything that the trainings share; a candidate's θ replaces some settings of its ``train``.
         rungs: Step counts at which an error can be requested.
-        measure: The held-out metric that is the error e: a key of :data:`MEASURES`.
+        measure: The held-out metric that is the error e.
         impl: Device, precision and threads.
 
     Raises:
@@ -97,7 +87,7 @@ class DistillEstimator:
         self.setup = replace(setup, train=replace(setup.train, schedule="constant", evaluate_every=0))
         self.measure, self.impl = measure, impl
         self._memory: RelationMemory | None = None
-        check_measure(measure, setup.loss, setup.kind)
+        setup.loss.check_error(measure, setup.kind)
 
     @property
     def fingerprint(self) -> str:
@@ -176,30 +166,6 @@ class DistillEstimator:
         if self._memory is None:
             self._memory = self.setup.relation_memory(self.impl.memory_megabytes)
         return self._memory
-
-
-def check_measure(measure: str, loss: LossConfig, kind: str | None) -> None:
-    """Refuses a measure that is not known, or that loss and targets do not give.
-
-    Args:
-        measure: A key of :data:`MEASURES`.
-        loss: The terms of the loss.
-        kind: The kind of targets.
-
-    Raises:
-        ConfigurationError: Says what it needs.
-    """
-    if measure not in MEASURES:
-        raise ConfigurationError("error.measure", measure, f"use one of {', '.join(MEASURES)}")
-    there = {
-        "relation_kl": kind in ("representation", "both"),
-        "relation_cross_entropy": kind in ("representation", "both"),
-        "hidden_mse": loss.hidden > 0,
-        "kl": loss.masked and kind in ("logits", "both"),
-        "cross_entropy": loss.masked,
-    }
-    if not there[measure]:
-        raise ConfigurationError("error.measure", measure, f"it needs {MEASURES[measure]}")
 
 
 def _drop_checkpoints(directory: Path) -> None:

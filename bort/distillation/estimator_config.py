@@ -11,7 +11,7 @@ from annotated_types import Ge
 
 from bort.architecture import Architecture
 from bort.candidate import Estimator
-from bort.distillation.config import LossConfig
+from bort.distillation.terms import LossConfig
 from bort.errors import ConfigurationError
 from bort.quantities import ERRORS, ErrorConfig, ErrorInputs
 
@@ -30,8 +30,8 @@ class TrainedErrorConfig(ErrorConfig):
     """n, the training steps of a candidate that is trained to the end, or those of the shared training."""
 
     measure: str = "relation_cross_entropy"
-    """The held-out metric that is e: ``relation_cross_entropy``, ``relation_kl``, ``kl``, ``cross_entropy``
-    or ``hidden_mse``.
+    """The held-out metric that is e: an error of one of the loss terms, such as ``relation_cross_entropy``,
+    ``relation_kl``, ``kl``, ``cross_entropy`` or ``hidden_mse``.
     """
 
     loss: dict[str, float] = field(default_factory=dict)
@@ -57,12 +57,10 @@ class TrainedErrorConfig(ErrorConfig):
         Raises:
             ConfigurationError: The loss does not go with a hidden size, or the measure not with the loss and the targets.
         """
-        from bort.distillation.estimator import check_measure
-
         changed = self.changed(loss)
         for width in sorted(set(hidden)):
             changed.check_widths(width, teacher.hidden)
-        check_measure(self.measure, changed, kind)
+        changed.check_error(self.measure, kind)
 
     def setup(self, inputs: ErrorInputs) -> DistillationSetup:
         """Open what candidates are trained on, with the loss of the candidates."""

@@ -16,7 +16,8 @@ from bort.checkpoints import Checkpoint, CheckpointFolder, restore_optimizer, re
 from bort.corpus.order import BlockOrder
 from bort.curve import Curve, Point
 from bort.distillation.config import TrainConfig
-from bort.distillation.data import Batch, BatchSource, TrainingBatches
+from bort.distillation.data import BatchSource, TrainingBatches
+from bort.distillation.forward import Batch, moved
 from bort.distillation.objective import Objective
 from bort.distillation.student import StudentModel
 from bort.errors import BortError
@@ -216,8 +217,7 @@ class Loop:
         first = resumed.step if resumed else 0
         if resumed:
             restore_weights(self.student, resumed)
-        if self.objective.loss.hidden > 0:
-            self.objective.measure_variance(self._moved(self.source.sample()))
+        self.objective.measure_variances(self.source, self._device)
         world, rank = self.trainer.world_size, self.trainer.global_rank
         # A memory computes with the teacher, which two threads must not do at once.
         ahead = self._device.type != "cpu" and self.source.memory is None
@@ -276,13 +276,9 @@ class Loop:
         together = self.trainer.world_size > 1 and torch.distributed.is_initialized()
         share = (self.trainer.global_rank, self.trainer.world_size) if together else (0, 1)
         batches = self.source.heldout_batches(self.train.batch_size, self.train.heldout_blocks, *share)
-        return self.objective.figures(self.student, (self._moved(batch) for batch in batches), together)
+        return self.objective.metrics(self.student, (moved(batch, self._device) for batch in batches), together)
 
     def _summed(self, value: float) -> float:
         if self.trainer.world_size == 1 or not torch.distributed.is_initialized():
             return value
         return float(self.trainer.strategy.reduce(torch.tensor(value, device=self._device), reduce_op="sum"))
-
-    def _moved(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        device = self._device
-        return batch if device.type == "cpu" else {name: tensor.to(device) for name, tensor in batch.items()}

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from bort.architecture import Architecture
 from bort.corpus.config import MaskingConfig
-from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
+from bort.distillation.config import StudentConfig, TrainConfig
+from bort.distillation.terms import LossConfig, Sizes
 from bort.errors import BortError, ConfigurationError
 from bort.settings import check_settings
+from bort.teacher.config import provides
 from bort.teacher.sparse import check_temperature
 
 if TYPE_CHECKING:
@@ -61,6 +63,11 @@ class DistillationSetup:
         """Tokens that a step reads, over all micro-batches and devices."""
         return self.train.batch_size * self.corpus.block_length
 
+    def sizes(self, architecture: Architecture) -> Sizes:
+        """Return what the operations of a step depend on, for a student's shape."""
+        length = self.corpus.block_length
+        return Sizes(architecture, self.teacher.architecture, self.teacher.vocab_size, length, self.masking.positions(length))
+
     def identity(self) -> dict[str, Any]:
         """Return everything that fixes the result as plain values; cached and online targets are equal."""
         return {
@@ -68,7 +75,7 @@ class DistillationSetup:
             "corpus": self.corpus.digest,
             "targets": self.targets.record["identity"] if self.targets is not None else None,
             "masking": asdict(self.masking),
-            "loss": asdict(self.loss),
+            "loss": self.loss.identity(),
             "train": asdict(self.train),
             "student": {name: getattr(self.student, name) for name in ("initialisation", "dropout", "initializer_range")},
             "seed": self.seed,
@@ -95,18 +102,19 @@ class DistillationSetup:
         if self.corpus.block_length > self.teacher.positions:
             accepted = f"teacher and student read at most {self.teacher.positions} tokens"
             raise ConfigurationError("corpus.block_length", self.corpus.block_length, accepted)
-        if self.loss.soft_targets > 0 and not self.teacher.has_head:
-            accepted = f"the teacher {self.teacher.path} has no masked-LM head; use loss=representation"
-            raise ConfigurationError("loss.soft_targets", self.loss.soft_targets, accepted)
+        for name, term in self.loss.active.items():
+            if term.targets == "logits" and not self.teacher.has_head:
+                accepted = f"the teacher {self.teacher.path} has no masked-LM head; use loss=representation"
+                raise ConfigurationError(f"loss.{name}", getattr(self.loss, name), accepted)
         self.loss.check_widths(architecture.hidden, self.teacher.architecture.hidden)
         self._check_targets()
 
     def _check_targets(self) -> None:
         needed = self.loss.targets
-        if needed is not None and self.kind not in (needed, "both"):
+        if needed is not None and not provides(self.kind, needed):
             available = f"the targets at hand are of kind {self.kind}" if self.kind else "there are none"
             raise ConfigurationError("loss", "+".join(self.loss.terms), f"it needs targets of kind {needed}, and {available}")
-        if self.loss.soft_targets > 0 and self.targets is not None:
+        if "logits" in self.loss.kinds and self.targets is not None:
             check_temperature(self.targets.record["identity"], self.loss.temperature)
 
     def relation_memory(self, megabytes: int) -> RelationMemory | None:

@@ -6,16 +6,10 @@ import sys
 import time
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-from bort.architecture import Architecture
-from bort.distillation.config import LossConfig
-
-if TYPE_CHECKING:
-    from bort.teacher.model import Teacher
-    from bort.teacher.shape import TeacherShape
+from bort.distillation.terms import LossConfig, Sizes
 
 #: Dense bf16 matrix products, in FLOP/s, as the makers' data sheets have them, by a part of the device's name. For float32 the
 #: rate without tensor cores: torch uses none for it unless told to.
@@ -35,46 +29,31 @@ _LONG_ENOUGH = 0.02
 _LARGEST = 2048
 
 
-def flops_per_token(
-    architecture: Architecture,
-    vocab_size: int,
-    block_length: int,
-    masked: int,
-    loss: LossConfig,
-    teacher: Teacher | TeacherShape,
-    *,
-    online: bool,
-) -> float:
-    """Returns the floating-point operations that a training step needs for each token of its blocks.
+def flops_per_token(sizes: Sizes, loss: LossConfig, *, online: bool) -> float:
+    """Return the floating-point operations of a training step per token of its blocks.
 
-    Counted are matrix products alone, two operations for each multiply-add, as one has to do them: no recomputation, no projection
-    at positions that are not masked. The student counts three times, once forward and twice backward; the teacher once.
+    Matrix products alone are counted, two operations for each multiply-add, and only those that the loss needs: no
+    recomputation, no masked-LM head at other positions. The student counts three times, once forward and twice
+    backward; the teacher once.
 
     Args:
-        architecture: The student's shape.
-        vocab_size: Rows of the vocabulary.
-        block_length: Tokens of a block.
-        masked: Masked positions of a block.
-        loss: The terms that are computed.
-        teacher: Turns stored outputs into logits and relations, or runs as a whole.
+        sizes: Shapes and lengths.
+        loss: The terms.
         online: Whether the teacher runs at every step.
     """
-    shape, passes = teacher.architecture, int(loss.masked) + int(loss.whole)
-    student = float(passes * architecture.operations(block_length))
-    theirs = 0.0
+    length, own, theirs = sizes.block_length, sizes.student, sizes.teacher
+    student, teacher = len(loss.inputs) * own.operations(length), 0
     if loss.masked:
-        student += masked * (architecture.hidden**2 + architecture.hidden * vocab_size)
-    if loss.hidden > 0:
-        student += block_length * architecture.hidden * shape.hidden
-    if loss.relations > 0:
-        student += 3 * block_length**2 * architecture.hidden
-        theirs += 3 * block_length * shape.hidden * (block_length + shape.hidden)
-    if loss.soft_targets > 0:
-        theirs += masked * shape.hidden * vocab_size
-    if online and loss.targets:
-        theirs += (int(loss.soft_targets > 0) + int(loss.whole)) * shape.operations(block_length)
-        theirs += masked * shape.hidden**2 if loss.soft_targets > 0 else 0
-    return 2.0 * (3.0 * student + theirs) / block_length
+        student += sizes.masked * (own.hidden**2 + own.hidden * sizes.vocabulary)
+    if loss.projects:
+        student += length * own.hidden * theirs.hidden
+    for term in loss.active.values():
+        operations = term.operations(sizes)
+        student, teacher = student + operations[0], teacher + operations[1]
+    if online:
+        teacher += len(loss.teacher_inputs) * theirs.operations(length)
+        teacher += sizes.masked * theirs.hidden**2 if "masked" in loss.teacher_inputs else 0
+    return 2.0 * (3.0 * student + teacher) / length
 
 
 def peak_flops(device: str, precision: str) -> tuple[float | None, str]:

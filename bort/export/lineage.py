@@ -7,19 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bort.distillation.terms import LossConfig
 from bort.errors import RecordError
 from bort.files import read_json
 from bort.record import MANIFEST, StageDirectory
 
 #: How far above a model's folder its stage's may lie, and above that the root of the stages it was made from.
 _ABOVE = 3
-#: The loss's weights by what a reader calls them.
-_TERMS = {
-    "masked_lm": "masked LM",
-    "soft_targets": "the teacher's soft targets",
-    "hidden": "the teacher's hidden states",
-    "relations": "the teacher's relations",
-}
 _SHAPE = ("architecture", "parameters")
 
 
@@ -159,7 +153,7 @@ def _distilled(made: Mapping[str, Made], role: str) -> dict[str, Any]:
         result = made["distill"].result
         trained = result["twin"] if role == "twin" else result
         loss = made["distill"].manifest["settings"].get("loss", {})
-        terms = [name for term, name in _TERMS.items() if loss.get(term)]
+        terms = [term.title for name, term in LossConfig.known().items() if loss.get(name)]
         facts["distillation"] = {
             "objective": "masked LM, without the teacher" if role == "twin" else " + ".join(terms),
             **{key: trained[key] for key in ("steps", "tokens", "heldout")},

@@ -57,6 +57,11 @@ BERT_LIKE = (
 FAMILIES = dict.fromkeys(ROBERTA_LIKE, "roberta") | dict.fromkeys(BERT_LIKE, "bert")
 
 
+def provides(kind: str | None, needed: str) -> bool:
+    """Return whether targets of ``kind`` (``None`` without targets) hold those of kind ``needed``."""
+    return kind in (needed, "both")
+
+
 @dataclass
 class HeadConfig:
     """What is done for a teacher without a masked-LM head where its logits are needed."""

@@ -13,7 +13,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from bort.benchmarks.config import CollectConfig, FleetConfig, ReplayConfig, ScalingConfig
 from bort.corpus.config import CorpusConfig, MaskingConfig
 from bort.distillation import estimator_config as _trained_errors  # noqa: F401
-from bort.distillation.config import BudgetConfig, LossConfig, SpeedConfig, StudentConfig, TrainConfig
+from bort.distillation.config import BudgetConfig, SpeedConfig, StudentConfig, TrainConfig
+from bort.distillation.terms import LossConfig
 from bort.errors import ConfigurationError
 from bort.export import latency_config as _latencies  # noqa: F401
 from bort.export.config import ExportConfig
@@ -228,7 +229,8 @@ def plain(config: Config) -> dict[str, Any]:
 
 def chosen(config: Config, keys: Sequence[str]) -> dict[str, Any]:
     """Returns the part of the configuration under ``keys`` (dotted), as plain values without passwords."""
-    whole = plain(config)
+    # A loss is recorded without the terms that were added since and have no weight: folders stay those of their settings.
+    whole = {**plain(config), "loss": config.loss.identity()}
     part: dict[str, Any] = {}
     for key in keys:
         value: Any = whole

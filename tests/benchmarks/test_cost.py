@@ -11,7 +11,7 @@ import pytest
 from bort.architecture import Architecture
 from bort.benchmarks.config import DeviceConfig, FleetConfig
 from bort.benchmarks.cost import PAPER_TOKENS, Work, fleet_cost, with_measured
-from bort.distillation.config import LossConfig
+from bort.distillation.terms import LossConfig
 from bort.errors import ConfigurationError, RecordError
 from bort.files import write_json
 from bort.settings import check_settings

@@ -13,8 +13,9 @@ import torch
 from bort.corpus.config import MaskingConfig
 from bort.corpus.dataset import Blocks, Corpus
 from bort.corpus.tokenizer import special_ids, tokenizer_digest
-from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
+from bort.distillation.config import StudentConfig, TrainConfig
 from bort.distillation.setup import DistillationSetup
+from bort.distillation.terms import LossConfig
 from bort.runtime_config import ImplConfig
 from bort.teacher.build import build_targets
 from bort.teacher.config import TargetConfig

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bort.distillation.config import BudgetConfig, LossConfig, StudentConfig, TrainConfig
+from bort.distillation.config import BudgetConfig, StudentConfig, TrainConfig
+from bort.distillation.terms import LossConfig
 from bort.errors import ConfigurationError
 from bort.runtime_config import ImplConfig, RayConfig
 from bort.settings import check_settings

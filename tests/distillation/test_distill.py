@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from bort.architecture import Architecture
 from bort.curve import read_curve
-from bort.distillation.config import BudgetConfig, LossConfig, StudentConfig, TrainConfig
+from bort.distillation.config import BudgetConfig, StudentConfig, TrainConfig
 from bort.distillation.distill import distill
 from bort.distillation.loop import DivergenceError
+from bort.distillation.terms import LossConfig
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.runtime_config import ImplConfig
 
@@ -157,7 +158,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(world, tmp_path
         (world.arguments(REPRESENTATION, targets=None), "kind representation"),
         (world.arguments(REPRESENTATION, targets=world.logits), "kind logits"),
         (world.arguments(tall), "relation_heads"),
-        (world.arguments(LossConfig()), "weight above 0"),
+        (world.arguments(LossConfig()), "weight > 0"),
         (world.arguments(REPRESENTATION, train=TrainConfig(batch_size=41)), "batch_size"),
     ]
     for arguments, message in cases:

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from bort.architecture import Architecture
-from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
+from bort.distillation.config import StudentConfig, TrainConfig
 from bort.distillation.estimator import DistillEstimator
 from bort.distillation.targets import RelationMemory
+from bort.distillation.terms import LossConfig
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.runtime_config import ImplConfig
 

@@ -12,10 +12,10 @@ import pytest
 
 from bort.architecture import Architecture
 from bort.candidate import Estimator
-from bort.distillation.config import LossConfig
 from bort.distillation.estimator import DistillEstimator
 from bort.distillation.supernet.estimator import SupernetEstimator
 from bort.distillation.supernet.training import SupernetTraining
+from bort.distillation.terms import LossConfig
 from bort.errors import BortError
 from bort.observer import Quiet
 from bort.quantities import ErrorInputs

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from bort.architecture import Architecture
-from bort.distillation.config import BudgetConfig, LossConfig, StudentConfig, TrainConfig
+from bort.distillation.config import BudgetConfig, StudentConfig, TrainConfig
 from bort.distillation.distill import distill
 from bort.distillation.student import build_student
 from bort.distillation.targets import OnlineTargets
+from bort.distillation.terms import LossConfig
 from bort.errors import BortError, ConfigurationError
 from bort.runtime_config import ImplConfig
 from bort.teacher.config import TargetConfig

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from bort.architecture import Architecture
 from bort.curve import read_curve
-from bort.distillation.config import BudgetConfig, LossConfig, StudentConfig
+from bort.distillation.config import BudgetConfig, StudentConfig
 from bort.distillation.distill import distill
+from bort.distillation.terms import LossConfig
 from tests.distillation.conftest import Listener, World, make_world
 
 #: The demo's student.

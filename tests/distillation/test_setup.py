@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from bort.corpus.config import MaskingConfig
-from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
+from bort.distillation.config import StudentConfig, TrainConfig
 from bort.distillation.setup import DistillationSetup
+from bort.distillation.terms import LossConfig
 from bort.files import digest
 
 TEACHER: Any = SimpleNamespace(digest="teacher")

@@ -19,8 +19,9 @@ from safetensors import safe_open
 from bort.corpus import shards as parts
 from bort.corpus.build import build_corpus
 from bort.corpus.config import CorpusConfig
-from bort.distillation.config import BudgetConfig, LossConfig
+from bort.distillation.config import BudgetConfig
 from bort.distillation.distill import distill
+from bort.distillation.terms import LossConfig
 from bort.errors import BortError
 from bort.files import disk_full
 from bort.observer import Quiet

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from bort.architecture import Architecture
-from bort.distillation.config import BudgetConfig, LossConfig, TrainConfig
+from bort.distillation.config import BudgetConfig, TrainConfig
 from bort.distillation.distill import distill
+from bort.distillation.terms import LossConfig
 from bort.observer import Observer, Quiet
 from bort.tracking.config import TrackingConfig
 from bort.tracking.tracker import Recording, Tracker

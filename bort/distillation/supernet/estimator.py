@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bort.architecture import Architecture
 from bort.candidate import Evaluation, SharedCost, Theta
-from bort.distillation.estimator import ANSWERS, Answers, check_measure
+from bort.distillation.estimator import ANSWERS, Answers
 from bort.errors import BortError
 from bort.files import digest, translate_disk_full
 from bort.observer import Observer
@@ -30,7 +30,7 @@ class SupernetEstimator:
 
     Args:
         training: The shared training.
-        measure: The held-out metric that is the error e: a key of :data:`bort.distillation.estimator.MEASURES`.
+        measure: The held-out metric that is the error e.
         directory: Where the weight-sharing student is kept; the same for all workers.
         impl: Device, precision and threads.
         checkpoint_every: Steps between two checkpoints of the shared training.
@@ -46,7 +46,7 @@ class SupernetEstimator:
         self, training: SupernetTraining, measure: str, directory: Path, *, impl: ImplConfig, checkpoint_every: int
     ) -> None:
         setup = training.setup
-        check_measure(measure, setup.loss, setup.kind)
+        setup.loss.check_error(measure, setup.kind)
         for shape in {shape.hidden: shape for shape in training.shapes}.values():
             setup.check(shape)
         self.training = replace(training, setup=replace(setup, train=replace(setup.train, evaluate_every=0)))
@@ -86,15 +86,15 @@ class SupernetEstimator:
             return answers.known[steps]
         supernet, _ = self._supernet(observer)
         wall, processor = time.perf_counter(), time.process_time()
-        figures, checkpoint = self._measure(supernet, architecture, directory)
+        metrics, checkpoint = self._measure(supernet, architecture, directory)
         return answers.add(
             Evaluation(
                 steps=0,
-                error=figures[self.measure],
+                error=metrics[self.measure],
                 processor_seconds=time.process_time() - processor,
                 seconds=time.perf_counter() - wall,
                 checkpoint=checkpoint,
-                metrics=figures,
+                metrics=metrics,
             )
         )
 
@@ -106,14 +106,12 @@ class SupernetEstimator:
 
         setup = self.training.setup
         source, objective = BatchSource(setup), Objective(setup)
-        if setup.loss.hidden > 0:
-            objective.measure_variance(source.sample())
         with carried_out(self.impl):
             batches = source.heldout_batches(setup.train.batch_size, setup.train.heldout_blocks)
-            figures = objective.figures(supernet.eval().network(architecture), batches)
+            metrics = objective.metrics(supernet.eval().network(architecture), batches)
         with translate_disk_full(directory):
             supernet.extract(architecture).save(directory / STUDENT, setup.teacher.tokenizer)
-        return figures, str(directory / STUDENT)
+        return metrics, str(directory / STUDENT)
 
     def _supernet(self, observer: Observer | None) -> tuple[Supernet, SharedCost]:
         from bort.distillation.supernet.training import train_supernet

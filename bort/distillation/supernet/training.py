@@ -21,8 +21,9 @@ from bort.architecture import Architecture
 from bort.candidate import SharedCost
 from bort.checkpoints import CheckpointFolder
 from bort.corpus.order import BlockOrder
-from bort.distillation.data import Batch, BatchSource
+from bort.distillation.data import BatchSource
 from bort.distillation.distill import CHECKPOINTS
+from bort.distillation.forward import Batch
 from bort.distillation.loop import Ended, Loop
 from bort.distillation.objective import Objective
 from bort.distillation.setup import DistillationSetup
@@ -126,7 +127,7 @@ def _trained(
 ) -> tuple[Supernet, SharedCost]:
     fingerprint = training.fingerprint
     setup = training.setup
-    supernet = Supernet(training.shapes, setup.teacher, setup.student, seed=setup.seed, project=setup.loss.hidden > 0)
+    supernet = Supernet(training.shapes, setup.teacher, setup.student, seed=setup.seed, project=setup.loss.projects)
     record = directory / RECORD
     if record.exists():
         known = read_json(record)
@@ -209,9 +210,9 @@ class _Sandwich(Objective):
         found = [super(_Sandwich, self).terms(supernet.network(shape), batch) for shape in shapes]
         return {name: torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
 
-    def figures(self, student: StudentModel, batches: Iterable[Batch], together: bool = False) -> dict[str, float]:
+    def metrics(self, student: StudentModel, batches: Iterable[Batch], together: bool = False) -> dict[str, float]:
         supernet = cast(Supernet, student)
-        return super().figures(supernet.network(supernet.largest), batches, together)
+        return super().metrics(supernet.network(supernet.largest), batches, together)
 
 
 def _save(supernet: Supernet, path: Path) -> None:

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from bort.architecture import Architecture
-from bort.distillation.config import LossConfig, StudentConfig, TrainConfig
+from bort.distillation.config import StudentConfig, TrainConfig
 from bort.distillation.supernet import training as shared
 from bort.distillation.supernet.estimator import SupernetEstimator
 from bort.distillation.supernet.training import SupernetTraining, train_supernet
 from bort.distillation.supernet.weights import Extent, Supernet
+from bort.distillation.terms import LossConfig
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.observer import Quiet
 from tests.distillation.conftest import IMPL

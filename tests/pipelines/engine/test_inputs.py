@@ -12,7 +12,7 @@ import pytest
 from bort.corpus.build import build_corpus
 from bort.corpus.config import CorpusConfig, MaskingConfig
 from bort.corpus.dataset import Corpus
-from bort.distillation.config import LossConfig
+from bort.distillation.terms import LossConfig
 from bort.errors import ConfigurationError
 from bort.runtime_config import ImplConfig
 from bort.teacher.build import build_targets
