@@ -1,4 +1,4 @@
-"""What is searched: the candidates with their exact p and i, and what is asked of the winner."""
+"""The search problem: the candidates with their exact p and i, the limits, and W."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ LATENCY_TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class Candidate:
-    """One architecture with its θ and all that is known of it before training.
+    """One architecture with its θ, and its properties before training.
 
     Args:
-        index: Place in the ordered list of all candidates.
+        index: Position in the ordered list of all candidates; of equal W, the lowest index wins.
         architecture: The shape.
         theta: Training settings that replace the defaults.
         parameters: p, exact.
         latency: i, in the unit of the problem's latency.
         savings: The factors of W before the error, see :func:`bort.search.w.savings`.
-        fingerprint: Digest by which the candidate is known again.
+        fingerprint: Digest of architecture and θ.
     """
 
     index: int
@@ -45,21 +45,21 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Problem:
-    """A search to be run.
+    """A search problem.
 
     Args:
         space: The search space Ξ.
         maximum_point: T.
-        parameters: Tells p of an architecture.
-        latency: Tells i of an architecture, always the same.
-        estimator: Tells e.
+        parameters: Function from an architecture to p.
+        latency: Deterministic function from an architecture to i.
+        estimator: Source of e.
         search: Θ, the limits and the scale of e.
         latency_name: ``operations`` (multiply-adds) or the name of a measured latency (milliseconds).
         fingerprint: Digests of everything else that the errors depend on, by name (``teacher``, ``corpus``), or one digest of all.
-        circumstances: How latency was counted or measured: unit, sequence length, and where it was measured batch, threads,
+        circumstances: How latency was counted or measured: unit and sequence length; if measured, also batch, threads,
             processor, load and versions.
         percentiles: Percentiles of a measured latency by architecture, in milliseconds.
-        reference: Errors of full trainings by architecture, which the errors found are compared with.
+        reference: Errors of full trainings by architecture, for comparison.
     """
 
     space: SearchSpace
@@ -75,7 +75,7 @@ class Problem:
     reference: Mapping[Architecture, float] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Refuses a problem that cannot be searched, before anything is trained.
+        """Refuse a problem that cannot be searched, before anything is trained.
 
         Raises:
             BortError: T does not dominate every candidate, a setting is unusable, or no candidate keeps within the limits.
@@ -94,7 +94,7 @@ class Problem:
         return self.latency_name != "operations"
 
     def operations(self, architecture: Architecture) -> int:
-        """Returns the multiply-adds of an architecture at the sequence length of the problem, 128 where it has none."""
+        """Return the multiply-adds of an architecture at the sequence length of the problem, 128 by default."""
         if not self.measured:
             return int(self.latency(architecture))
         return architecture.operations(self.circumstances.get("sequence_length", SEQUENCE_LENGTH))
@@ -111,15 +111,15 @@ class Problem:
 
     @cached_property
     def candidates(self) -> list[Candidate]:
-        """Every candidate, ordered by (p, i), then by shape, then by θ; the ones beyond the limits included."""
+        """Every candidate, ordered by (p, i), then by shape, then by θ, including those beyond the limits."""
         p_max, i_max = self.maximum
-        found: list[Candidate] = []
+        candidates: list[Candidate] = []
         for shape in self.space.ordered_by(self.parameters, self.latency):
             p, i = self.parameters(shape), self.latency(shape)
             saved = savings(p, i, p_max, i_max)
             for theta in self.search.thetas:
-                found.append(Candidate(len(found), shape, dict(theta), p, i, saved, fingerprint(shape, theta)))
-        return found
+                candidates.append(Candidate(len(candidates), shape, dict(theta), p, i, saved, fingerprint(shape, theta)))
+        return candidates
 
     @cached_property
     def feasible(self) -> list[Candidate]:
@@ -132,20 +132,20 @@ class Problem:
         return {candidate.fingerprint: candidate for candidate in self.candidates}
 
     def excesses(self, candidate: Candidate) -> dict[str, float]:
-        """Returns by how much a candidate exceeds each limit that is set, as a share of it; 0 or less is within."""
-        figures = {
+        """Return by how much a candidate exceeds each limit that is set, as a share of the limit; <= 0 is within."""
+        values = {
             "max_parameters": (candidate.parameters, self.search.max_parameters),
             "max_operations": (self.operations(candidate.architecture), self.search.max_operations),
             "max_latency_ms": (candidate.latency, self.search.max_latency_ms),
         }
-        return {name: value / limit - 1.0 for name, (value, limit) in figures.items() if limit is not None}
+        return {name: value / limit - 1.0 for name, (value, limit) in values.items() if limit is not None}
 
     def w(self, candidate: Candidate, error: float) -> float:
         """Return W of a candidate with this error."""
         return w(candidate.savings, error, self.scale)
 
     def identity(self) -> dict[str, Any]:
-        """Returns everything that fixes the answers, by name: a study goes on only where all of it is the same."""
+        """Return everything that determines the result, by name: a study resumes only if all of it is equal."""
         others = {"problem": self.fingerprint} if isinstance(self.fingerprint, str) else dict(self.fingerprint)
         return {
             **{f"search_space.{name}": values for name, values in self.space.values.items()},

@@ -1,4 +1,4 @@
-"""The result of a search: winner, front, what it cost, what it would have cost, and in which sense the winner is optimal."""
+"""The result of a search: winner, front, cost beside that of the exhaustive search, and certificate."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from bort.search.w import check_winner, precedence
 
 
 def shared_cost(problem: Problem) -> SharedCost:
-    """Returns what the estimator has spent on all candidates together; nothing for most estimators."""
-    told = getattr(problem.estimator, "shared_cost", None)
-    cost: SharedCost = told() if told else SharedCost(0, 0, 0.0, 0.0)
+    """Return the estimator's cost for all candidates together; 0 for most estimators."""
+    reported = getattr(problem.estimator, "shared_cost", None)
+    cost: SharedCost = reported() if reported else SharedCost(0, 0, 0.0, 0.0)
     return cost
 
 
 def costs(problem: Problem, entries: Sequence[Entry], rungs: Sequence[int]) -> dict[str, Any]:
-    """Returns the costs of a search beside those of the exhaustive one.
+    """Return the cost of a search beside that of the exhaustive search.
 
-    Exhaustive steps are exact. Exhaustive tokens and processor-seconds are estimates: what was spent on candidates that reached the
-    last rung is known, and for every other candidate the cost of a step is taken to be a linear function of its operations, fitted
-    to those that were trained.
+    Exhaustive steps are exact. Exhaustive tokens and processor-seconds are estimates: the cost of candidates that reached the
+    last rung is known; for every other candidate the cost of a step is a linear function of its operations, fitted to the
+    candidates that were trained.
 
     Returns:
         ``trained_steps``, ``shared_steps``, ``tokens``, ``processor_seconds``, and ``exhaustive`` with ``steps``, ``tokens`` and
-        ``processor_seconds``, the latter two ``None`` where nothing was trained.
+        ``processor_seconds``, the latter two ``None`` if nothing was trained.
     """
     shared = shared_cost(problem)
-    bought = [evaluation for entry in entries for evaluation in entry.curve]
+    evaluations = [evaluation for entry in entries for evaluation in entry.curve]
     last = rungs[-1]
     steps = len(problem.feasible) * last
     per_step = _per_step(problem, entries)
@@ -50,14 +50,14 @@ def costs(problem: Problem, entries: Sequence[Entry], rungs: Sequence[int]) -> d
     seconds = sum(
         _seconds(done[candidate.index]) if candidate.index in done else last * per_step(candidate) for candidate in problem.feasible
     )
-    trained, tokens = sum(entry.steps for entry in entries), sum(evaluation.tokens for evaluation in bought)
-    known = trained > 0 and any(evaluation.processor_seconds for evaluation in bought)
+    trained, tokens = sum(entry.steps for entry in entries), sum(evaluation.tokens for evaluation in evaluations)
+    known = trained > 0 and any(evaluation.processor_seconds for evaluation in evaluations)
     return {
         "trained_steps": trained,
         "shared_steps": shared.steps,
         "shared": asdict(shared),
         "tokens": tokens + shared.tokens,
-        "processor_seconds": sum(evaluation.processor_seconds for evaluation in bought) + shared.processor_seconds,
+        "processor_seconds": sum(evaluation.processor_seconds for evaluation in evaluations) + shared.processor_seconds,
         "exhaustive": {
             "steps": steps,
             "tokens": round(tokens / trained * steps) if known else None,
@@ -71,7 +71,7 @@ def _seconds(entry: Entry) -> float:
 
 
 def _per_step(problem: Problem, entries: Sequence[Entry]) -> Any:
-    """Returns a function that tells the processor-seconds of a candidate's step."""
+    """Return a function from a candidate to the processor-seconds of one of its steps."""
     trained = [entry for entry in entries if entry.steps > 0]
     if not trained:
         return lambda candidate: 0.0
@@ -98,12 +98,12 @@ WINNER_FIELDS = (
 def build_result(
     problem: Problem, strategy: StrategyConfig, seed: int, ledger: Ledger, report: dict[str, Any], directory: Path
 ) -> dict[str, Any]:
-    """Returns the result of a finished study, and writes its ``certificate.json`` and, of what was trained, its ``table.csv``.
+    """Return the result of a finished study; write its ``certificate.json`` and, if it trained, its ``table.csv``.
 
     Raises:
         BortError: No candidate was trained to the last rung with a usable error, or no W is above 0 with the scale of the error.
     """
-    # By number, not in the order in which a dictionary came by them: the same for every worker.
+    # By number: the dictionary's order differs between workers.
     entries = [ledger.entries[number] for number in sorted(ledger.entries)]
     complete = [entry for entry in entries if entry.state == COMPLETE]
     if not complete:
@@ -137,7 +137,7 @@ def build_result(
         "candidates": [candidate_record(entry, problem).as_dict() for entry in entries],
     }
     write_json(Path(directory) / "certificate.json", certificate)
-    # What was read off a table or a formula is no measurement.
+    # Errors from a table or a formula are not measurements.
     if not getattr(problem.estimator, "immediate", False) and ledger.rungs[-1] > 0:
         write_table(Path(directory) / TABLE, search_rows(problem, entries))
     return result
@@ -149,14 +149,14 @@ def _maximum_point(problem: Problem) -> dict[str, Any]:
 
 
 def _constraints(problem: Problem, winner: str) -> dict[str, Any]:
-    """Returns, for each limit that is set, how many candidates keep within it, and the winner that all of them allow."""
-    found: dict[str, Any] = {}
+    """Return, for each limit that is set, the number of candidates within it, and the winner within all limits."""
+    counts: dict[str, Any] = {}
     limits = {"max_parameters": problem.search.max_parameters, "max_operations": problem.search.max_operations}
     for name, limit in {**limits, "max_latency_ms": problem.search.max_latency_ms}.items():
         if limit is not None:
             within = [candidate for candidate in problem.candidates if problem.excesses(candidate)[name] <= 0]
-            found[name] = {"limit": limit, "within": len(within)}
-    return {"limits": found, "feasible": len(problem.feasible), "winner": winner}
+            counts[name] = {"limit": limit, "within": len(within)}
+    return {"limits": counts, "feasible": len(problem.feasible), "winner": winner}
 
 
 def _point(problem: Problem, entry: Entry) -> list[float]:
@@ -188,19 +188,19 @@ def _worst(complete: Sequence[Entry]) -> float:
 
 
 def _volume(points: npt.NDArray[np.float64], worst: float) -> float:
-    """Returns the hypervolume as a share of the box between nothing and T's p, T's i and the largest error seen."""
+    """Return the hypervolume as a share of the box spanned by T's p, T's i and the largest error."""
     return hypervolume((points / [1.0, 1.0, worst]).tolist(), (1.0, 1.0, 1.0))
 
 
 def _correlation(problem: Problem, complete: Sequence[Entry], rungs: Sequence[int]) -> dict[str, Any]:
-    """Returns how well each rung, and size alone, ranks the candidates as the last rung does.
+    """Return the rank correlation of each rung, and of size alone, with the last rung.
 
-    Where there are errors of full trainings beside, the last rung is compared with these in the same way.
+    If the problem has reference errors of full trainings, the last rung is compared with these in the same way.
     """
     fullest = [entry.error for entry in complete]
     by_rung = [
-        {"steps": steps, "kendall_tau": kendall_tau([entry.curve[place].error for entry in complete], fullest)}
-        for place, steps in enumerate(rungs[:-1])
+        {"steps": steps, "kendall_tau": kendall_tau([entry.curve[rung].error for entry in complete], fullest)}
+        for rung, steps in enumerate(rungs[:-1])
     ]
     size = [-float(entry.candidate.architecture.encoder_parameters()) for entry in complete]
     found: dict[str, Any] = {
@@ -225,19 +225,19 @@ def _correlation(problem: Problem, complete: Sequence[Entry], rungs: Sequence[in
 
 def _history(problem: Problem, entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """Return the best candidate so far against the cost so far: a row for each change and one for the end."""
-    bought = sorted(
-        ((order, entry, place) for entry in entries for place, order in enumerate(entry.orders)), key=lambda row: row[0]
+    evaluated = sorted(
+        ((order, entry, rung) for entry in entries for rung, order in enumerate(entry.orders)), key=lambda row: row[0]
     )
     worst = _worst([entry for entry in entries if entry.state == COMPLETE])
     rows: list[dict[str, Any]] = []
     front = np.empty((0, 3))
     steps, seconds = 0, 0.0
     best: tuple[float, Entry] | None = None
-    for _, entry, place in bought:
-        evaluation = entry.curve[place]
-        steps += evaluation.steps - (entry.curve[place - 1].steps if place else 0)
+    for _, entry, rung in evaluated:
+        evaluation = entry.curve[rung]
+        steps += evaluation.steps - (entry.curve[rung - 1].steps if rung else 0)
         seconds += evaluation.processor_seconds
-        if entry.state == COMPLETE and place == len(entry.curve) - 1:
+        if entry.state == COMPLETE and rung == len(entry.curve) - 1:
             front = _with(front, np.array(_point(problem, entry)))
             w = problem.w(entry.candidate, entry.error)
             if best is None or precedence(w, entry.candidate.index) < precedence(best[0], best[1].candidate.index):
@@ -253,7 +253,7 @@ def _history_row(steps: int, seconds: float, best: tuple[float, Entry], volume: 
 
 
 def _with(front: npt.NDArray[np.float64], point: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Returns a front with a further point, less those that are dominated now."""
+    """Return a front with another point, without those that it dominates."""
     if np.all(front <= point, axis=1).any():
         return front
     return np.vstack([front[~np.all(point <= front, axis=1)], point])

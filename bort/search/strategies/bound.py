@@ -101,11 +101,11 @@ class BoundStrategy:
         for entry in ledger.running.values():
             if ledger.busy(entry):
                 # It may go on to the last rung, and the budget is everybody's.
-                known.taken[self._row[entry.candidate.index]] = True
+                known.claimed[self._row[entry.candidate.index]] = True
                 known.spent += self._rungs[-1] - entry.steps
         with _one_thread():
             jobs, _ = self._planner.plan(known)
-        plan = {"at": ledger.evaluations, "taken": int(known.taken.sum()), "jobs": [list(job) for job in jobs]}
+        plan = {"at": ledger.evaluations, "taken": int(known.claimed.sum()), "jobs": [list(job) for job in jobs]}
         ledger.study.set_user_attr(PLAN, plan)
         return plan
 
