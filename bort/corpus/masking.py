@@ -14,8 +14,6 @@ from bort.corpus.tokenizer import CONTINUED, CONTINUES
 from bort.errors import ConfigurationError
 from bort.randomness import below, draws, stream_keys, uniform
 
-__all__ = ["Masked", "MaskingConfig", "mask_blocks"]
-
 Integers = NDArray[np.int64]
 #: Added to a position's rank, which is below 2⁶²: for tokens that are taken last, and for tokens that are never taken.
 _LAST, _NEVER = np.uint64(1 << 62), np.uint64(3 << 62)

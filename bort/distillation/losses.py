@@ -158,11 +158,6 @@ def sparse_kl_divergence(student_logits: Tensor, ids: Tensor, weights: Tensor, l
     return sparse_soft_cross_entropy(student_logits, ids, weights) - entropy
 
 
-def entropy_of_logits(logits: Tensor) -> Tensor:
-    """Returns the mean over rows of the entropy of softmax(``logits``), in nats; ``logits`` is ``[..., V]``."""
-    return torch.special.entr(torch.softmax(logits, dim=-1)).sum(dim=-1).mean()
-
-
 def masked_lm_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Returns the mean cross-entropy of the masked positions' own tokens, in nats.
 
@@ -201,24 +196,6 @@ def hidden_variance(hidden: Tensor) -> Tensor:
     """Returns the variance of ``[..., H]`` hidden states over positions, averaged over the H dimensions (biased: divided by n)."""
     rows = hidden.flatten(0, -2)
     return (rows - rows.mean(dim=0)).square_().mean()
-
-
-def relation_logits(vectors: Tensor, heads: int) -> Tensor:
-    """Returns self-attention relations before their softmax: V_a V_aᵀ / √(H/R) for each of R relation heads a.
-
-    Args:
-        vectors: ``[B, S, H]``, the queries, keys or values of one layer.
-        heads: R; it need not be the layer's number of attention heads, but must divide H.
-
-    Returns:
-        ``[B, R, S, S]``.
-
-    Raises:
-        BortError: R does not divide H.
-    """
-    blocks, length, _ = vectors.shape
-    split = _split_heads(vectors, heads)
-    return (split @ split.mT).view(blocks, heads, length, length)
 
 
 def relation_loss(

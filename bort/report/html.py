@@ -8,8 +8,6 @@ from html import escape
 
 from bort.report.drawing import Drawing
 
-__all__ = ["Cell", "code", "escape", "figure", "note", "paragraph", "section", "table"]
-
 
 @dataclass(frozen=True)
 class Cell:

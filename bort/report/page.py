@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from bort.report import sections, student_figures
 from bort.report.agora import by_agora, ledgers
 from bort.report.claims_table import ledger
 from bort.report.drawing import Drawing
-from bort.report.html import escape
 from bort.report.provenance import provenance
 from bort.report.reading import TITLES, Findings
 from bort.report.replay_figures import replay_figures, replays

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from bort.report.formatting import big, duration, figure, percent, score, times
-from bort.report.html import escape
 from bort.report.reading import TITLES, Findings, is_number
 from bort.report.replay_figures import in_short
 

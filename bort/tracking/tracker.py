@@ -21,8 +21,6 @@ from bort.tracking.deduplication import Seen
 from bort.tracking.delivery import Delivery, SyncReport
 from bort.tracking.spool import Spool
 
-__all__ = ["Recording", "SyncReport", "TrackedRun", "Tracker"]
-
 #: What a run can end as, and MLflow's word for it. A pruned candidate did what it should, so MLflow sees it finished.
 STATUSES = {
     "FINISHED": "FINISHED",

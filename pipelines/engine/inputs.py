@@ -123,11 +123,6 @@ def open_setup(run: Run) -> DistillationSetup:
 
 
 @cache
-def _file(path: Path) -> str:
-    return file_digest(path)
-
-
-@cache
 def _model(path: str, revision: str | None, patterns: tuple[str, ...]) -> str:
     folder = Path(path).expanduser()
     if not folder.is_dir():

@@ -15,27 +15,6 @@ from bort.tracking.tracker import Recording, TrackedRun, Tracker
 from ..app.console import ConsoleObserver
 from .schema import Config
 
-#: Every stage, in the order in which the chain runs them; each lives in the module of its name.
-STAGES = (
-    "corpus",
-    "teacher",
-    "search",
-    "distill",
-    "finetune",
-    "evaluate",
-    "export",
-    "benchmark",
-    "benchmark_distill",
-    "benchmark_objectives",
-    "benchmark_agora",
-    "benchmark_search",
-    "benchmark_collect",
-    "benchmark_cost",
-    "benchmark_workers",
-    "report",
-    "reproduce",
-)
-
 
 @dataclass(frozen=True)
 class Run:

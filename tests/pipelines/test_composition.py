@@ -15,8 +15,28 @@ from bort.settings import check_settings
 from pipelines.app.environment import CONF
 from pipelines.app.messages import sentence
 from pipelines.engine.schema import REGISTRIES, Config, chosen, plain, typed
-from pipelines.engine.stage import STAGES, load
+from pipelines.engine.stage import load
 
+#: Every stage; each lives in the module of its name.
+STAGES = (
+    "corpus",
+    "teacher",
+    "search",
+    "distill",
+    "finetune",
+    "evaluate",
+    "export",
+    "benchmark",
+    "benchmark_distill",
+    "benchmark_objectives",
+    "benchmark_agora",
+    "benchmark_search",
+    "benchmark_collect",
+    "benchmark_cost",
+    "benchmark_workers",
+    "report",
+    "reproduce",
+)
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 CHOICES = [name for name in FILES if "/" in name and not name.startswith("experiment/")]
 #: What a choice leaves to the user.
