@@ -55,7 +55,7 @@ class LoggedModel:
         description: Markdown of the version's page; its first line is also the registered model's.
     """
 
-    path: Path
+    path: Path | str
     name: str
     serves: str
     registered: str | None = None
@@ -274,7 +274,7 @@ class TrackedRun:
             if not name.strip() or any(sign in name for sign in _NOT_IN_MODELS):
                 raise BortError(f"'{name}' cannot name a model in MLflow: a name without {' '.join(_NOT_IN_MODELS)} is accepted.")
         fields = {
-            "path": self._shown(model.path.absolute()),
+            "path": self._shown(Path(model.path).absolute()),
             "name": model.name,
             "serves": model.serves,
             "registered": model.registered,
@@ -283,7 +283,7 @@ class TrackedRun:
             "params": {key: redact(str(value)) for key, value in model.params.items()},
             "metrics": {key: float(value) for key, value in model.metrics.items()},
             "description": redact(model.description),
-            "version": _content(model.path) if self._tracker.config.enabled else "",
+            "version": _content(Path(model.path)) if self._tracker.config.enabled else "",
         }
         self._add("model", fields)
 
