@@ -53,7 +53,7 @@ def work(run: Run) -> dict[str, Any]:
 
     Cells are kept in the cache, so that a benchmark may be run in pieces: one of more seeds finds those that were run for fewer.
     """
-    from bort.benchmarks.agora import run_benchmark
+    from bort.benchmarks.agora import AgoraBenchmarkSetup, run_benchmark
     from bort.report.agora import worth
 
     from .engine.workers import beside, share
@@ -61,17 +61,16 @@ def work(run: Run) -> dict[str, Any]:
     config = run.config
     student = Path(config.student.path or run.inputs["distill"]["student"])
     with beside(run, "benchmark_agora"):
-        result = run_benchmark(
+        setup = AgoraBenchmarkSetup(
             student,
             tasks_of(config),
             config.agora_benchmark,
             config.finetuning,
             with_teacher(config),
-            directory=Path(config.cache) / "agora",
-            impl=share(config.impl),
-            observer=run.observer,
-            sentences=sentences_of(config),
+            sentences_of(config),
+            share(config.impl),
         )
+        result = run_benchmark(setup, Path(config.cache) / "agora", run.observer)
     drawing = worth(result)
     drawing.write(run.directory)
     run.tracked.artifact(run.directory / f"{drawing.name}.svg")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -69,29 +68,23 @@ def watched(parent: TrackedRun, onward: Observer) -> Callable[[int, Mapping[str,
 
 
 def tune(run: Run, task: Task, role: str, directory: Path, *, first: bool) -> dict[str, Any]:
-    """Fine-tunes one encoder, recorded as a run of its own; the first one's model lies in the stage's own folder."""
+    """Fine-tune one encoder, recorded as a child run; the first one's model lies in the stage's own folder."""
     from bort.finetuning.agora.runs import finetune_agora
+    from bort.finetuning.agora.setup import AgoraSetup
     from bort.finetuning.runs import finetune
+    from bort.finetuning.setup import FinetuningSetup
 
     config = run.config
     tracked = run.tracked.child(f"{config.task.name} {role}", f"{run.tracked.key}/{role}")
     place = run.directory if first else run.directory / role
-    train: Callable[..., dict[str, Any]] = finetune
-    if config.agora.enabled:
-        train = functools.partial(finetune_agora, agora=with_teacher(config), sentences=sentences_of(config))
-    watch: dict[str, Any] = {} if config.agora.enabled else {"watch": watched(tracked, run.console)}
+    observer = Recording(tracked, run.console)
+    setup = FinetuningSetup(directory, task, config.finetuning.for_model(role), config.seed, share(config.impl))
     with exclusive(place, wait=config.agora.enabled, name=".tune"):
-        result: dict[str, Any] = train(
-            directory,
-            task,
-            config.finetuning.for_model(role),
-            directory=place,
-            seed=config.seed,
-            impl=share(config.impl),
-            observer=Recording(tracked, run.console),
-            name=role,
-            **watch,
-        )
+        if config.agora.enabled:
+            agora = AgoraSetup(setup, with_teacher(config), sentences_of(config))
+            result = finetune_agora(agora, place, observer=observer, name=role)
+        else:
+            result = finetune(setup, place, observer=observer, name=role, watch=watched(tracked, run.console))
     if config.agora.enabled:
         draw_ledgers(run, role, result, place)
     tracked.params({"task": task.name, "encoder": role, **result["theta"]})

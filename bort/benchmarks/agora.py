@@ -5,28 +5,31 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from bort.files import digest, read_json, write_json
 from bort.finetuning.agora.config import ARMS, PRESETS, AgoraBenchmarkConfig, AgoraConfig, check_agora
 from bort.finetuning.agora.encoder import Encoder
-from bort.finetuning.agora.labeller import Labeller, refusal
-from bort.finetuning.agora.loop import Parts, run_loop
+from bort.finetuning.agora.labeler import Labeler, refusal
+from bort.finetuning.agora.loop import AgoraRun, run_loop
 from bort.finetuning.agora.retrieval import Pool
-from bort.finetuning.agora.runs import Setting, retrieves, score_iteration
-from bort.finetuning.agora.training import Trainer
-from bort.finetuning.config import FinetuningConfig, Impl
-from bort.finetuning.train import Trained, model_digest
+from bort.finetuning.agora.runs import score_iteration
+from bort.finetuning.agora.setup import AgoraSetup
+from bort.finetuning.agora.training import Trainer, Training
+from bort.finetuning.agora.workspace import AgoraWorkspace
+from bort.finetuning.config import FinetuningConfig
+from bort.finetuning.setup import FinetuningSetup, model_digest
+from bort.finetuning.train import TrainingResult
 from bort.finetuning.workspace import Workspace
 from bort.locks import exclusive
 from bort.observer import Observer, Quiet
 from bort.randomness import named_seed
+from bort.runtime_config import ImplConfig
 from bort.settings import check_settings
 from bort.tasks.config import TaskConfig
 from bort.tasks.intervals import seed_interval
@@ -146,53 +149,29 @@ class Unit:
 
 
 class RememberingTrainer(Trainer):
-    """A trainer that does not train the same model twice: arms that begin alike share what they begin with.
+    """A trainer that does not repeat a training: arms that begin alike share their first models.
 
     A record keeps the cost of the training it stands for, so that sharing makes no arm look cheaper.
     """
 
     def __init__(self, workspace: Workspace, config: FinetuningConfig, *, steps: int, judgements: int) -> None:
         super().__init__(workspace, config, steps=steps, judgements=judgements)
-        self._known: dict[str, Trained] = {}
+        self._results: dict[str, TrainingResult] = {}
 
-    def train(
-        self,
-        workspace: Workspace,
-        targets: NDArray[np.float64],
-        theta: Mapping[str, Any],
-        *,
-        seed: int,
-        label: str,
-        steps: int | None = None,
-        start: Mapping[str, Tensor] | None = None,
-        observer: Observer | None = None,
-    ) -> Trained:
-        """Trains, or returns what the same examples, targets, θ and seed gave before."""
-        texts = [example.texts for example in workspace.task.train]
-        key = digest([texts, targets.round(9).tolist(), dict(theta), seed, steps or self.steps]) if start is None else None
-        if key is not None and key in self._known:
-            return self._known[key]
-        trained = super().train(workspace, targets, theta, seed=seed, label=label, steps=steps, start=start, observer=observer)
-        if key is not None:
-            self._known[key] = trained
-        return trained
+    def train(self, training: Training, label: str, observer: Observer | None = None) -> TrainingResult:
+        """Train, or return the result of an equal training."""
+        if training.start is not None:
+            return super().train(training, label, observer)
+        texts = [example.texts for example in training.workspace.task.train]
+        key = digest([texts, training.targets.round(9).tolist(), dict(training.theta), training.seed, training.steps])
+        if key not in self._results:
+            self._results[key] = super().train(training, label, observer)
+        return self._results[key]
 
 
-def run_benchmark(
-    model_dir: str | Path,
-    tasks: Mapping[str, TaskConfig],
-    config: AgoraBenchmarkConfig,
-    finetuning: FinetuningConfig,
-    agora: AgoraConfig,
-    *,
-    directory: str | Path,
-    impl: Impl | None = None,
-    observer: Observer | None = None,
-    sentences: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Runs every arm on every unit and compares them.
-
-    A cell that is done is never run again; several processes may work in the same directory, each on units of its own.
+@dataclass(frozen=True)
+class AgoraBenchmarkSetup:
+    """Everything that the benchmark compares arms on.
 
     Args:
         model_dir: The student.
@@ -200,25 +179,80 @@ def run_benchmark(
         config: Sizes, seeds, arms.
         finetuning: Defaults of θ, and Θ as lists of choices.
         agora: Settings of Agora; ``agora.labeller.encoder`` is needed.
-        directory: Gets a folder for these settings, and in it ``cells/``.
-        impl: Device, precision, threads.
-        observer: Told of progress and of each cell's cost.
         sentences: Of a corpus, for the generator ``retrieve``.
+        impl: Device, precision and threads: no part of the identity.
+    """
+
+    model_dir: str | Path
+    tasks: Mapping[str, TaskConfig]
+    config: AgoraBenchmarkConfig
+    finetuning: FinetuningConfig
+    agora: AgoraConfig
+    sentences: Sequence[str] = ()
+    impl: ImplConfig = field(default_factory=ImplConfig)
+
+    def check(self) -> None:
+        """Check every setting without reading a task.
+
+        Raises:
+            ConfigurationError: A value is invalid.
+        """
+        check_settings(self.config, "agora_benchmark")
+        check_settings(self.agora, "agora")
+        check_settings(self.impl, "impl")
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines a cell; other tasks, sizes, seeds and arms only add cells."""
+        finetuning = self.finetuning
+        return {
+            "method": _METHOD,
+            "student": model_digest(self.model_dir),
+            "steps": {str(size): steps for size, steps in self.config.steps.items()},
+            "finetuning": finetuning.theta()
+            | {"search": finetuning.search, "pooling": finetuning.pooling, "clip": finetuning.clip},
+            "agora": asdict(self.agora),
+            "sentences": digest(list(self.sentences)),
+            "presets": {name: dict(preset) for name, preset in PRESETS.items()},
+        }
+
+    def units(self) -> list[Unit]:
+        """Return one unit for each seed, size and task."""
+        config = self.config
+        return [
+            Unit(name, size, seed, _drawn(self.tasks[name], config, size, seed))
+            for seed in config.seeds
+            for size in config.sizes
+            for name in self.tasks
+        ]
+
+    def on(self, unit: Unit, task: Task) -> AgoraSetup:
+        """Return the setup of Agora on a unit, checked."""
+        agora = replace(self.agora, steps=self.config.steps_of(unit.size, self.agora.steps))
+        check_agora(task, agora, self.finetuning)
+        return AgoraSetup(FinetuningSetup(self.model_dir, task, self.finetuning, impl=self.impl), agora, self.sentences)
+
+
+def run_benchmark(setup: AgoraBenchmarkSetup, directory: str | Path, observer: Observer | None = None) -> dict[str, Any]:
+    """Run every arm on every unit and compare them.
+
+    A finished cell is never repeated; several processes may work in the same directory, each on units of its own.
+
+    Args:
+        setup: Student, tasks, arms and settings.
+        directory: Receives a folder for these settings, and in it ``cells/``.
+        observer: Receives progress and the cost of each cell.
 
     Returns:
-        ``cells``, and what :func:`bort.benchmarks.agora.compare` makes of them.
+        ``cells``, and the comparison of :func:`bort.benchmarks.agora.compare`.
     """
-    check_settings(config, "agora_benchmark")
-    check_settings(agora, "agora")
-    observer, home = observer or Quiet(), _home(Path(directory), model_dir, config, finetuning, agora, sentences)
-    units = [
-        Unit(name, size, seed, _drawn(tasks[name], config, size, seed))
-        for seed in config.seeds
-        for size in config.sizes
-        for name in tasks
-    ]
-    worker = _Worker(model_dir, config, finetuning, agora, home, impl, observer, sentences)
-    # Those that another process holds come last: it may have died.
+    setup.check()
+    observer, config, units = observer or Quiet(), setup.config, setup.units()
+    identity = setup.identity()
+    home = Path(directory) / digest(identity)[:16]
+    if not (home / "benchmark.json").exists():
+        write_json(home / "benchmark.json", identity)
+    worker = _Worker(setup, home, observer)
+    # Units that another process holds come last: it may have died.
     for wait in (False, True):
         for number, unit in enumerate(units):
             observer.progress("agora benchmark", number, len(units), unit.folder)
@@ -234,57 +268,27 @@ def _drawn(task: TaskConfig, config: AgoraBenchmarkConfig, size: int, seed: int)
     return replace(task, train_examples=size, steering=min(size, config.steering), seed=seed)
 
 
-def _home(
-    directory: Path,
-    model_dir: str | Path,
-    config: AgoraBenchmarkConfig,
-    finetuning: FinetuningConfig,
-    agora: AgoraConfig,
-    sentences: Sequence[str],
-) -> Path:
-    """Returns the folder of the cells that were made with these settings; other tasks, sizes, seeds and arms only add cells."""
-    made_from = {
-        "method": _METHOD,
-        "student": model_digest(model_dir),
-        "steps": {str(size): steps for size, steps in config.steps.items()},
-        "finetuning": finetuning.theta() | {"search": finetuning.search, "pooling": finetuning.pooling, "clip": finetuning.clip},
-        "agora": asdict(agora),
-        "sentences": digest(list(sentences)),
-        "presets": {name: dict(preset) for name, preset in PRESETS.items()},
-    }
-    home = directory / digest(made_from)[:16]
-    if not (home / "benchmark.json").exists():
-        write_json(home / "benchmark.json", made_from)
-    return home
-
-
 class _Worker:
-    """Runs units; the encoder of labeller and generators is loaded once for each length of text."""
+    """Runs units; the labeler's encoder is loaded once for each length of text.
 
-    def __init__(
-        self,
-        model_dir: str | Path,
-        config: AgoraBenchmarkConfig,
-        finetuning: FinetuningConfig,
-        agora: AgoraConfig,
-        home: Path,
-        impl: Impl | None,
-        observer: Observer,
-        sentences: Sequence[str],
-    ) -> None:
-        self._model_dir, self._config, self._finetuning, self._agora = model_dir, config, finetuning, agora
-        self._home, self._impl, self._observer = home, impl, observer
+    Args:
+        setup: Student, tasks, arms and settings.
+        home: Folder of the cells.
+        observer: Receives progress and the cost of each cell.
+    """
+
+    def __init__(self, setup: AgoraBenchmarkSetup, home: Path, observer: Observer) -> None:
+        self._setup, self._home, self._observer = setup, home, observer
         self._encoders: dict[int, Encoder] = {}
-        self._sentences, self._pools = sentences, dict[int, Pool]()
+        self._pools: dict[int, Pool] = {}
 
     def run(self, unit: Unit) -> None:
-        """Runs the arms of a unit that have not been run."""
+        """Run the arms of a unit that have not been run."""
         folder = self._home / "cells" / unit.folder
-        arms = [arm for arm in ARMS if arm in self._config.arms]
+        arms = [arm for arm in ARMS if arm in self._setup.config.arms]
         if all((folder / f"{arm}.json").exists() for arm in arms):
             return
-        task = load_task(unit.task)
-        bench = Bench(task, unit, self._setting(unit, task), folder, self._agora)
+        bench = Bench(unit, self._workspace(unit), folder)
         for arm in arms:
             path = folder / f"{arm}.json"
             if not path.exists():
@@ -296,24 +300,15 @@ class _Worker:
                     f"{unit.folder} {arm}: {shown}, {cell['steps']} steps, {cell['processor_seconds']:.1f} processor-seconds"
                 )
 
-    def _setting(self, unit: Unit, task: Task) -> Setting:
-        length = task.max_length
+    def _workspace(self, unit: Unit) -> AgoraWorkspace:
+        task = load_task(unit.task)
+        setup, length = self._setup.on(unit, task), task.max_length
         if length not in self._encoders:
-            self._encoders[length] = Encoder(str(self._agora.labeller.encoder), length)
-        if self._sentences and length not in self._pools and retrieves(self._agora, task):
-            self._pools[length] = Pool(self._sentences, self._encoders[length], self._observer)
-        agora = replace(self._agora, steps=self._config.steps_of(unit.size, self._agora.steps))
-        check_agora(task, agora, self._finetuning)
-        return Setting(
-            self._model_dir,
-            task,
-            self._finetuning,
-            agora,
-            impl=self._impl,
-            encoder=self._encoders[length],
-            pool=self._pools.get(length),
-            trainer=RememberingTrainer,
-        )
+            self._encoders[length] = Encoder(str(setup.agora.labeller.encoder), length)
+        encoder = self._encoders[length]
+        if setup.sentences and length not in self._pools and setup.retrieves():
+            self._pools[length] = Pool(setup.sentences, encoder, self._observer)
+        return AgoraWorkspace(setup, encoder=encoder, pool=self._pools.get(length), trainer=RememberingTrainer)
 
 
 class Bench:
@@ -323,27 +318,25 @@ class Bench:
     of random train examples by the same generators and labelled alike. Where the labeller is refused, Agora is ``plain``.
 
     Args:
-        task: With its held-out examples, which are read when an arm has made all its choices.
-        unit: Which unit.
-        setting: Student, encoder, generators.
-        folder: For what the loop keeps while it runs.
-        agora: Settings of Agora as they were given.
+        unit: The unit.
+        workspace: Of the unit; its held-out examples are read when an arm has made all its choices.
+        folder: Receives the state of the loop while it runs.
     """
 
-    def __init__(self, task: Task, unit: Unit, setting: Setting, folder: Path, agora: AgoraConfig) -> None:
-        self._task, self._unit, self._setting, self._folder, self._agora = task, unit, setting, folder, agora
+    def __init__(self, unit: Unit, workspace: AgoraWorkspace, folder: Path) -> None:
+        self._unit, self._workspace, self._folder = unit, workspace, folder
+        self._task, self._agora = workspace.task, workspace.setup.agora
         self._seed = named_seed(unit.seed, "benchmark", unit.name, unit.size)
-        self._labeller: tuple[Labeller, dict[str, Any]] | None = None
 
     def cell(self, arm: str) -> dict[str, Any]:
-        """Runs one arm and returns its record."""
-        record = self._label()[1]
+        """Run one arm and return its record."""
+        record = self._labeler[1]
         started = time.process_time()
-        found = run_loop(self._parts(arm), self._folder / arm)
-        scores, _ = score_iteration(self._setting.trainer, self._task, found.best)
-        trainings = [training for row in found.ledger for training in row["trainings"]]
-        best = max(found.ledger, key=lambda row: float(row["best"]["steering"]))
-        trained = sum(row["cost"]["processor_seconds"] for row in found.ledger)
+        result = run_loop(self._run(arm), self._folder / arm)
+        scores, _ = score_iteration(self._workspace.trainer, self._task, result.best)
+        trainings = [training for row in result.ledger for training in row["trainings"]]
+        best = max(result.ledger, key=lambda row: float(row["best"]["steering"]))
+        trained = sum(row["cost"]["processor_seconds"] for row in result.ledger)
         return {
             "task": self._unit.name,
             "size": self._unit.size,
@@ -360,40 +353,38 @@ class Bench:
             "steering": best["best"]["steering"],
             "trainings": len(trainings),
             "steps": sum(int(training["steps"]) for training in trainings),
-            "points": len(found.points),
-            "ledger": found.ledger,
+            "points": len(result.points),
+            "ledger": result.ledger,
             # Trainings that arms share are counted for each; the labeller's cost falls to each arm that has one.
             "processor_seconds": max(time.process_time() - started, trained)
             + (record["processor_seconds"] if arm != "plain" else 0.0),
         }
 
+    @cached_property
+    def _labeler(self) -> tuple[Labeler, dict[str, Any]]:
+        """The labeler, which all arms share, and its record."""
+        return self._workspace.labeler(self._folder / "labeller", self._seed)
+
     def _refused(self, arm: str) -> str:
-        """Returns why an arm's labeller is refused; the arms that Agora is compared with take any."""
+        """Return the reason to refuse an arm's labeler; the arms that Agora is compared with take any."""
         if arm not in ("agora", "paper"):
             return ""
-        scores, even = self._label()[1]["steering"], arm == "agora" and self._setting.agora.even(self._task)
+        scores, even = self._labeler[1]["steering"], arm == "agora" and self._workspace.agora.even(self._task)
         return refusal(self._agora.labeller, scores, len(self._task.steering), even=even)
 
-    def _label(self) -> tuple[Labeller, dict[str, Any]]:
-        if self._labeller is None:
-            self._labeller = self._setting.labeller(self._folder / "labeller", self._seed)
-        return self._labeller
-
-    def _parts(self, arm: str) -> Parts:
-        """Returns what an arm's loop works with."""
-        labeller = self._label()[0]
+    def _run(self, arm: str) -> AgoraRun:
+        """Return an arm's run of the loop."""
+        workspace = self._workspace
+        quota: list[int] | None = None
         if arm == "paper":
-            setting = self._setting.variant(self._agora.as_variant("paper"))
+            workspace = workspace.variant(self._agora.as_variant("paper"))
         elif arm == "random":
-            setting = self._setting.variant(replace(self._setting.agora, mistakes=["random"]))
-        else:
-            setting = self._setting
-        without = arm == "plain" or bool(self._refused(arm))
-        parts = setting.parts(None if without else labeller, self._seed)
+            workspace = workspace.variant(replace(workspace.agora, mistakes=["random"]))
         if arm == "distill":
-            parts.quota = ()
+            quota = []
         elif arm == "random" and (self._folder / "agora.json").exists():
-            ledger = read_json(self._folder / "agora.json")["ledger"]
-            # Where Agora made none because its labeller was refused, its settings say how many there would have been.
-            parts.quota = [row["kept"] for row in ledger] if any(row["kept"] for row in ledger) else None
-        return parts
+            kept = [row["kept"] for row in read_json(self._folder / "agora.json")["ledger"]]
+            # If Agora made none because its labeler was refused, its settings determine how many there would have been.
+            quota = kept if any(kept) else None
+        without = arm == "plain" or bool(self._refused(arm))
+        return AgoraRun(workspace, None if without else self._labeler[0], self._seed, quota)

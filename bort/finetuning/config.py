@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Interval, MinLen
 
@@ -14,22 +14,6 @@ from bort.settings import DISTINCT, OneOf, check_settings, check_value
 POOLINGS = ("first", "mean")
 #: Settings that Θ may range over.
 THETA = ("learning_rate", "weight_decay", "warmup", "batch_size", "epochs", "dropout", "head_rate", "layer_rate", "freeze")
-
-
-class Impl(Protocol):
-    """Settings that change only the speed; distillation's ``ImplConfig`` fits."""
-
-    @property
-    def device(self) -> str:
-        """``auto``, ``cpu``, ``cuda`` …."""
-
-    @property
-    def precision(self) -> str:
-        """Lightning's name of a precision, such as ``32``."""
-
-    @property
-    def threads(self) -> int | None:
-        """Threads of torch; left alone where ``None``."""
 
 
 @dataclass

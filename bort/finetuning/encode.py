@@ -1,11 +1,11 @@
-"""A task as token ids: tokenised once, batched by length, in an order that is a function of seed and epoch."""
+"""A task's examples as token ids: tokenized once, padded batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bort.errors import BortError
-from bort.randomness import keyed_generator
+from bort.finetuning.batches import evaluation_batches
 from bort.tasks.task import Example, Task
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -60,12 +57,6 @@ class Arrangement:
             return pooled
         return pooled.view(count, width).masked_fill(windows.view(count, width) == 0, -torch.inf)
 
-
-#: Batches whose examples are sorted by length together: more pad less, fewer mix better.
-_POOL = 16
-
-#: Tokens, padding included, that are read at once where no gradient is needed.
-EVALUATION_TOKENS = 4096
 
 #: Sequences that are tokenised at once.
 _CHUNK = 4096
@@ -119,10 +110,8 @@ class Encoded:
         places = np.repeat(np.arange(len(indices)), np.diff(self._rows)[indices])
         return sequences, Arrangement(places, self.options[sequences], self.right is not None, self.window_pooling)
 
-    def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        """Returns the model's inputs for some sequences, [B, longest], with their ``attention_mask``."""
-        import torch
-
+    def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> dict[str, Tensor]:
+        """Return the model's inputs for some sequences, [B, longest], with their ``attention_mask``."""
         lengths = self.lengths[indices]
         width = int(lengths.max())
         mask = np.arange(width) < lengths[:, None]
@@ -132,6 +121,23 @@ class Encoded:
             padded[mask] = np.concatenate([tokens[self.starts[index] : self.starts[index + 1]] for index in indices])
             inputs[name] = torch.from_numpy(padded)
         return {**inputs, "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+
+    def logits(self, outputs: int, forward: Callable[[NDArray[np.int64]], Tensor]) -> NDArray[np.float64]:
+        """Compute the logits of all examples in their order, without gradients.
+
+        Args:
+            outputs: Logits of a sequence.
+            forward: From the numbers of some sequences to their logits, [B, outputs].
+
+        Returns:
+            [N, outputs]; for a choice [N, most options], −∞ where an example has fewer.
+        """
+        found = np.empty((len(self.lengths), outputs))
+        with torch.inference_mode():
+            for indices in evaluation_batches(self.lengths):
+                found[indices] = forward(indices).cpu().double().numpy()
+        gathered: NDArray[np.float64] = self.pick()[1].gather(torch.from_numpy(found)).numpy()
+        return gathered
 
 
 def encode(examples: Sequence[Example], tokenizer: Any, max_length: int, task: Task | None = None) -> Encoded:
@@ -222,29 +228,3 @@ def _cuts(owned: NDArray[np.int64], max_length: int, task: Task, example: Exampl
         keep = owned != gives_way
         keep[places[first : first + room]] = True
         yield keep
-
-
-def training_batches(lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Returns one epoch of batches: every example once, batches of like length, all in an order drawn from (seed, epoch)."""
-    generator = keyed_generator(seed, epoch)
-    order = generator.permutation(len(lengths))
-    batches: list[NDArray[np.int64]] = []
-    pool = batch_size * _POOL
-    for start in range(0, len(order), pool):
-        part = order[start : start + pool]
-        part = part[np.argsort(lengths[part], kind="stable")]
-        batches += [part[first : first + batch_size] for first in range(0, len(part), batch_size)]
-    return [batches[index] for index in generator.permutation(len(batches))]
-
-
-def evaluation_batches(lengths: NDArray[np.int64], tokens: int = EVALUATION_TOKENS) -> list[NDArray[np.int64]]:
-    """Returns batches of like length, each of at most ``tokens`` tokens with padding (or one sequence)."""
-    order = np.argsort(lengths, kind="stable")
-    batches: list[NDArray[np.int64]] = []
-    start = 0
-    for end in range(1, len(order) + 1):
-        # Sorted upwards: the next sequence is the longest so far and would set the width.
-        if end == len(order) or (end + 1 - start) * lengths[order[end]] > tokens:
-            batches.append(order[start:end])
-            start = end
-    return batches

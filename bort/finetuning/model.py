@@ -58,7 +58,7 @@ class MeanClassifier(nn.Module):
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedEncoder:
     """A model with a head that has not been trained, and its tokenizer.
 
     Args:
@@ -72,7 +72,7 @@ class Loaded:
     fresh: frozenset[str]
 
 
-def load_encoder(model_dir: str | Path, task: Task, pooling: str) -> Loaded:
+def load_encoder(model_dir: str | Path, task: Task, pooling: str) -> LoadedEncoder:
     """Loads any encoder of transformers and puts an untrained head for the task on it.
 
     Args:
@@ -126,7 +126,7 @@ def load_encoder(model_dir: str | Path, task: Task, pooling: str) -> Loaded:
         raise BortError(f"The model '{model_dir}' lacks weights of its encoder ({lost[0]} and {len(lost) - 1} more): is it whole?")
     # Whatever is not the encoder is the head of another task: it starts anew, so that no order of labels is inherited.
     fresh = (fresh & base) | {name for name, _ in model.named_parameters() if name not in base}
-    return Loaded(model, tokenizer, frozenset(fresh))
+    return LoadedEncoder(model, tokenizer, frozenset(fresh))
 
 
 def _agree_on_types(tokenizer: Any, model: Any) -> None:
@@ -176,7 +176,7 @@ def set_dropout(model: Any, probability: float | None) -> None:
             module.p = probability
 
 
-class _Given(nn.Module):
+class _CachedStates(nn.Module):
     """Stands in for embeddings (and frozen layers) and gives hidden states that were computed before."""
 
     value: Tensor | None = None
@@ -210,7 +210,7 @@ class FrozenBottom:
             raise ConfigurationError("finetuning.freeze", layers, f"the model has {len(stack)} layers")
         self._base, self._layers = base, layers
         self._embeddings, self._stack = base.embeddings, stack
-        self._given = _Given()
+        self._given = _CachedStates()
         for module in (self._embeddings, *stack[:layers]):
             module.requires_grad_(False)
 

@@ -1,4 +1,4 @@
-"""Scores and submissions of a classifier that is trained already."""
+"""Scores and submissions of a trained classifier."""
 
 from __future__ import annotations
 
@@ -10,45 +10,42 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bort.errors import BortError
-from bort.finetuning.config import Impl
-from bort.finetuning.encode import encode, evaluation_batches
-from bort.finetuning.model import (
-    check_purpose,
-    load_classifier,
-    longest_input,
-)
-from bort.finetuning.workspace import Plain, device_of
+from bort.finetuning.encode import encode
+from bort.finetuning.model import check_purpose, load_classifier, longest_input
 from bort.model_facts import first_output
 from bort.observer import Observer, Quiet
+from bort.runtime import resolve_device
+from bort.runtime_config import ImplConfig
 from bort.tasks.intervals import bootstrap_interval
 from bort.tasks.metrics import majority_baseline, score
 from bort.tasks.submission import write_submission
 from bort.tasks.task import Example, Task
 
 #: From the inputs of a model (``input_ids``, ``attention_mask``, perhaps ``token_type_ids``; [B, S]) to its logits, [B, outputs].
-Forward = Callable[[dict[str, torch.Tensor]], torch.Tensor]
+Forward = Callable[[dict[str, Tensor]], Tensor]
 
 
 def evaluate(
     model_dir: str | Path,
     task: Task,
     *,
-    impl: Impl | None = None,
+    impl: ImplConfig | None = None,
     observer: Observer | None = None,
     directory: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Scores a fine-tuned classifier on the held-out split, and predicts the unlabelled test set where there is one.
+    """Score a fine-tuned classifier on the held-out split, and predict the unlabelled test set if there is one.
 
-    Its labels are matched to the task's by name, never by position: models order them differently.
+    Labels are matched by name, never by position: models order them differently.
 
     Args:
-        model_dir: A directory that :func:`bort.finetuning.finetune` or transformers wrote.
+        model_dir: A directory that :func:`bort.finetuning.runs.finetune` or transformers wrote.
         task: The task.
         impl: Device.
-        observer: Told of progress.
-        directory: Gets the submission file and its zip; without it no submission is made.
+        observer: Receives progress.
+        directory: Receives the submission file and its zip; no submission is made without it.
 
     Returns:
         ``metrics`` (name → value and ``examples``, the interval over examples; empty without held-out examples), ``baseline``,
@@ -81,14 +78,14 @@ def evaluate(
 
 
 class Scorer:
-    """A fine-tuned classifier that gives the logits of a task's examples in the order of the task's classes.
+    """A fine-tuned classifier whose logits are in the order of a task's classes.
 
     Args:
         model_dir: Its directory.
         task: The task.
         impl: Device.
-        observer: Told of progress.
-        what: What messages call the model.
+        observer: Receives progress.
+        what: Name of the model in messages.
 
     Raises:
         BortError: The directory holds no classifier, or one for another task.
@@ -98,45 +95,45 @@ class Scorer:
         self,
         model_dir: str | Path,
         task: Task,
-        impl: Impl | None = None,
+        impl: ImplConfig | None = None,
         observer: Observer | None = None,
         *,
         what: str = "The model",
     ) -> None:
         self._task, self._observer = task, observer or Quiet()
-        self._device = device_of((impl or Plain()).device)
+        self._device = torch.device(resolve_device(impl or ImplConfig()))
         self._model, self._tokenizer = load_classifier(model_dir)
         self._order = check_purpose(self._model, task, what=what)
         self._model.to(self._device)
         self._length = longest_input(self._model, self._tokenizer, task.max_length)
 
     def logits(self, examples: Sequence[Example], label: str, forward: Forward | None = None) -> NDArray[np.float64]:
-        """Returns the logits of examples, [N, outputs], or [N, most options] for a choice.
+        """Return the logits of examples, [N, outputs], or [N, most options] for a choice.
 
         Args:
             examples: The examples.
-            label: What progress is reported under.
-            forward: What answers in the model's stead, such as its ONNX form.
+            label: Label of the progress.
+            forward: Computes the logits in the model's place, such as its ONNX form.
         """
         data = encode(examples, self._tokenizer, self._length, self._task)
-        found = np.empty((len(data.lengths), self._task.outputs))
         done = 0
-        with torch.inference_mode():
-            for indices in evaluation_batches(data.lengths):
-                inputs = {name: value.to(self._device) for name, value in data.batch(indices).items()}
-                given = first_output(self._model, inputs) if forward is None else forward(inputs)
-                found[indices] = given.double().cpu().numpy()[:, self._order]
-                done += len(indices)
-                self._observer.progress(label, done, len(data.lengths))
-        gathered: NDArray[np.float64] = data.pick()[1].gather(torch.from_numpy(found)).numpy()
-        return gathered
+
+        def compute(indices: NDArray[np.int64]) -> Tensor:
+            nonlocal done
+            inputs = {name: value.to(self._device) for name, value in data.batch(indices).items()}
+            answered = first_output(self._model, inputs) if forward is None else forward(inputs)
+            done += len(indices)
+            self._observer.progress(label, done, len(data.lengths))
+            return answered[:, self._order]
+
+        return data.logits(self._task.outputs, compute)
 
 
 def predict_from_logits(task: Task, found: NDArray[np.float64]) -> list[float]:
-    """Returns the most likely class or option of each example by its index, or the number of a regression.
+    """Return the index of the most likely class or option of each example, or the number of a regression.
 
     Args:
-        task: Says which.
+        task: The task.
         found: Logits, [N, outputs]; for a choice [N, most options], −∞ where an example has fewer.
     """
     if task.kind == "regression":
@@ -145,12 +142,12 @@ def predict_from_logits(task: Task, found: NDArray[np.float64]) -> list[float]:
 
 
 def lines(task: Task, found: NDArray[np.float64], examples: Sequence[Example] | None = None) -> str:
-    """Returns ``predictions.jsonl``: identity, truth where it is known, prediction and, for classes and options, probabilities.
+    """Return ``predictions.jsonl``: identity, truth if known, prediction and, for classes and options, probabilities.
 
     Args:
         task: The task.
-        found: Logits of the examples, as above.
-        examples: Those of held-out where absent.
+        found: Logits of the examples; see :func:`predict_from_logits`.
+        examples: The examples; the held-out ones if ``None``.
     """
     examples = task.heldout if examples is None else examples
     shifted = np.exp(found - found.max(axis=1, keepdims=True))
@@ -168,7 +165,7 @@ def lines(task: Task, found: NDArray[np.float64], examples: Sequence[Example] | 
                 record["label"] = right[0] if len(right) == 1 else right
             record["prediction"] = names[int(prediction)]
             shares = [round(float(value), 6) for value in row[: len(names)]]
-            # Options may be long, and two of them alike: they are told by their place.
+            # Options may be long, and two of them equal: they are identified by their index.
             record["probabilities"] = dict(zip(names, shares, strict=True)) if task.labels else shares
             if not task.labels:
                 record["option"] = int(prediction)

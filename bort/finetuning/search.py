@@ -1,11 +1,11 @@
-"""The search over Θ: an Optuna study whose every proposal is a function of the seed and the trials of earlier rounds."""
+"""The search over Θ: an Optuna study whose proposals are functions of the seed and the trials of earlier rounds."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +20,58 @@ from bort.redaction import redact
 from bort.settings import check_value
 
 _FLOATS = ("learning_rate", "weight_decay", "warmup", "dropout", "head_rate", "layer_rate")
-#: Steering score of a trial whose training diverged: below whatever a metric can give.
+#: Steering score of a trial whose training diverged: below the range of every metric.
 _DIVERGED = -2.0
-#: Finished trials before one is given up for being below their median, and before proposals follow what was found.
+#: Finished trials before one is pruned for being below their median, and before proposals follow their scores.
 _STARTUP = 4
-#: Seconds between looks at the trials that other workers have in hand.
+#: Seconds between looks at the trials that other workers are training.
 _WAIT = 0.5
-
-#: Told of (epoch, steering score) by a trial; says whether it is hopeless.
-Report = Callable[[int, float], bool]
 
 
 @dataclass
-class _Proposal:
-    """A θ to try, and the trial of the round's own study that it belongs to."""
+class Trial:
+    """One θ to try.
+
+    Args:
+        number: Of the trial, from 0.
+        theta: Its values of Θ.
+        config: The settings with θ in place.
+    """
 
     number: int
     theta: dict[str, Any]
-    trial: Any
+    config: FinetuningConfig
+    _proposal: Any
+    _reported: dict[int, float] = field(default_factory=dict)
+
+    def should_prune(self, epoch: int, steering: float) -> bool:
+        """Record the steering score of an epoch and return whether it is below the median of earlier rounds."""
+        self._reported[epoch] = steering
+        self._proposal.report(steering, epoch)
+        return bool(self._proposal.should_prune())
+
+    def finished(self, record: dict[str, Any], value: float) -> Any:
+        """Return Optuna's trial of this one, for the shared study."""
+        import optuna
+
+        return optuna.trial.create_trial(
+            state=optuna.trial.TrialState.PRUNED if record["pruned"] else optuna.trial.TrialState.COMPLETE,
+            value=value,
+            params=self._proposal.params,
+            distributions=self._proposal.distributions,
+            intermediate_values=self._reported,
+            user_attrs={"record": record},
+        )
+
+
+#: Trains a trial and returns the training's record; ``None`` if it diverged.
+Train = Callable[[Trial], dict[str, Any] | None]
 
 
 @quiet("optuna")
 def search_theta(
     config: FinetuningConfig,
-    run: Callable[[FinetuningConfig, int, Report], dict[str, Any] | None],
+    train: Train,
     *,
     seed: int,
     storage: str | Path,
@@ -51,20 +79,19 @@ def search_theta(
     name: str,
     primary: str,
 ) -> list[dict[str, Any]]:
-    """Tries ``config.trials`` settings of Θ and returns their records; those that the storage has already are not run again.
+    """Try ``config.trials`` settings of Θ and return their records; trials that are in the storage are not repeated.
 
-    Trials are proposed in rounds of ``config.round``. What a round proposes, and which of its trials are given up, depends on the
+    Trials are proposed in rounds of ``config.round``. The proposals of a round, and which of its trials are pruned, depend on the
     trials of earlier rounds and on the seed alone. Any number of workers can therefore share a search, be killed and come back: it
-    ends as if one had done it without interruption. The first trial is the configuration's own θ where Θ has it, so that the search
-    is never behind the defaults on steering examples.
+    ends as if one had done it without interruption. The first trial is the configuration's own θ if Θ contains it, so that the
+    search is never behind the defaults on steering examples.
 
     Args:
         config: Θ under ``search``, defaults elsewhere.
-        run: Trains with the settings and the trial's number, reports each epoch, returns a run's record, or ``None`` where training
-            diverged.
+        train: Trains one trial.
         seed: Of the study.
-        storage: A journal file, or the URL of a database that Optuna knows.
-        locks: A folder that all workers share; the system lets go of the lock of a worker that dies.
+        storage: A journal file, or the URL of a database that Optuna supports.
+        locks: A folder that all workers share; the system releases the lock of a worker that dies.
         name: The study's name in the storage.
         primary: The metric that steers.
 
@@ -87,9 +114,9 @@ def search_theta(
     while first < config.trials:
         last = min(first + config.round, config.trials)
         earlier = [trial for number, trial in sorted(_finished(study).items()) if number < first]
-        proposals = _propose(config, earlier, range(first, last), seed)
-        while any(proposal.number not in _finished(study) for proposal in proposals):
-            if not any(_try(config, study, proposal, run, locks, primary) for proposal in proposals):
+        trials = _propose(config, earlier, range(first, last), seed)
+        while any(trial.number not in _finished(study) for trial in trials):
+            if not any(_try(study, trial, train, locks, primary) for trial in trials):
                 time.sleep(_WAIT)
         first = last
     records: list[dict[str, Any]] = [trial.user_attrs["record"] for _, trial in sorted(_finished(study).items())]
@@ -102,8 +129,8 @@ def _finished(study: Any) -> dict[int, Any]:
     return {trial.user_attrs["record"]["number"]: trial for trial in study.get_trials(deepcopy=False)}
 
 
-def _propose(config: FinetuningConfig, earlier: Sequence[Any], numbers: range, seed: int) -> list[_Proposal]:
-    """Returns the θs of a round, from a study in memory that holds the trials of earlier rounds and no others."""
+def _propose(config: FinetuningConfig, earlier: Sequence[Any], numbers: range, seed: int) -> list[Trial]:
+    """Return the trials of a round, from a study in memory that holds the trials of earlier rounds and no others."""
     import optuna
 
     pruner = optuna.pruners.MedianPruner(n_startup_trials=_STARTUP) if config.pruning else optuna.pruners.NopPruner()
@@ -113,56 +140,31 @@ def _propose(config: FinetuningConfig, earlier: Sequence[Any], numbers: range, s
     own = {key: getattr(config, key) for key in config.search}
     if numbers.start == 0 and _contains(config.search, own):
         study.enqueue_trial(own)
-    proposals = []
+    trials = []
     for number in numbers:
-        trial = study.ask()
-        theta = {key: _suggest(trial, key, wanted) for key, wanted in config.search.items()}
-        proposals.append(_Proposal(number, theta, trial))
-    return proposals
+        proposal = study.ask()
+        theta = {key: _suggest(proposal, key, wanted) for key, wanted in config.search.items()}
+        trials.append(Trial(number, theta, config.with_theta(theta), proposal))
+    return trials
 
 
-def _try(
-    config: FinetuningConfig,
-    study: Any,
-    proposal: _Proposal,
-    run: Callable[[FinetuningConfig, int, Report], dict[str, Any] | None],
-    locks: str | Path,
-    primary: str,
-) -> bool:
-    """Runs a trial that is neither finished nor in another worker's hands; returns whether it did."""
-    import optuna
-
-    with exclusive(locks, wait=False, name=f".trial{proposal.number}") as held:
-        if not held or proposal.number in _finished(study):
+def _try(study: Any, trial: Trial, train: Train, locks: str | Path, primary: str) -> bool:
+    """Train a trial that is neither finished nor claimed by another worker; return whether it was trained."""
+    with exclusive(locks, wait=False, name=f".trial{trial.number}") as held:
+        if not held or trial.number in _finished(study):
             return False
-        reported: dict[int, float] = {}
-
-        def report(epoch: int, steering: float) -> bool:
-            reported[epoch] = steering
-            proposal.trial.report(steering, epoch)
-            return bool(proposal.trial.should_prune())
-
-        record = run(config.with_theta(proposal.theta), proposal.number, report)
+        record = train(trial)
         pruned = bool(record and record["pruned"])
         kept = {key: record[key] for key in ("steering", "epochs", "best_epoch", "seconds", "processor_seconds")} if record else {}
-        whole = {"number": proposal.number, "theta": proposal.theta, "diverged": record is None, "pruned": pruned, **kept}
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.COMPLETE,
-                value=record["steering"][primary] if record else _DIVERGED,
-                params=proposal.trial.params,
-                distributions=proposal.trial.distributions,
-                intermediate_values=reported,
-                user_attrs={"record": whole},
-            )
-        )
+        shared = {"number": trial.number, "theta": trial.theta, "diverged": record is None, "pruned": pruned, **kept}
+        study.add_trial(trial.finished(shared, record["steering"][primary] if record else _DIVERGED))
         return True
 
 
 def best_theta(records: list[dict[str, Any]], primary: str) -> dict[str, Any]:
-    """Returns the θ with the best steering score among the trials that were finished; the earlier one of equals."""
-    whole = [record for record in records if not record["diverged"] and not record["pruned"]]
-    theta: dict[str, Any] = max(whole, key=lambda record: (record["steering"][primary], -record["number"]))["theta"]
+    """Return the θ with the best steering score among the trials that were finished; the earlier one of equals."""
+    finished = [record for record in records if not record["diverged"] and not record["pruned"]]
+    theta: dict[str, Any] = max(finished, key=lambda record: (record["steering"][primary], -record["number"]))["theta"]
     return theta
 
 
@@ -186,20 +188,20 @@ def _study(storage: str | Path, name: str) -> Any:
 
 
 class _JournalLock:
-    """The lock of a journal, in Optuna's shape: a process that dies gives it back, and half a line that it left is cut off."""
+    """The lock of a journal, as Optuna uses it: a process that dies releases it, and a torn line that it left is cut off."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._held = ExitStack()
 
     def acquire(self) -> bool:
-        """Waits for the lock."""
+        """Wait for the lock."""
         self._held.enter_context(exclusive(self._path.parent, name=f".{self._path.name}.lock"))
         drop_torn_line(self._path)
         return True
 
     def release(self) -> None:
-        """Gives it back."""
+        """Release the lock."""
         self._held.close()
 
 

@@ -1,9 +1,9 @@
-"""One fine-tuning run: one θ, one seed, the best epoch by steering score."""
+"""One training: one θ, one seed, the best epoch by steering score."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,274 +12,148 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from bort.errors import BortError
-from bort.files import digest, read_json, write_json, write_text
-from bort.finetuning.config import FinetuningConfig, Impl
-from bort.finetuning.encode import evaluation_batches
-from bort.finetuning.model import (
-    FrozenBottom,
-    fold_scale,
-    save_classifier,
-    set_dropout,
-    start_head,
-)
-from bort.finetuning.module import FinetuningModule, fit
-from bort.finetuning.objective import Objective
-from bort.finetuning.scoring import lines, predict_from_logits
+from bort.files import read_json, write_json, write_text
+from bort.finetuning.batches import BatchSchedule
+from bort.finetuning.classifier import Classifier
+from bort.finetuning.config import FinetuningConfig
+from bort.finetuning.model import fold_scale, save_classifier
+from bort.finetuning.module import BestEpoch, FinetuningModule, Reporting, fit
+from bort.finetuning.objective import Objective, TaskObjective, TeacherTerm
+from bort.finetuning.scoring import lines
+from bort.finetuning.setup import FinetuningSetup
 from bort.finetuning.workspace import Workspace
-from bort.model_facts import first_output
 from bort.observer import Observer, Quiet
-from bort.settings import check_settings
-from bort.tasks.metrics import score
-from bort.tasks.task import Example, Task
 
 
-class Diverged(BortError):
-    """Training ended in numbers that are none before an epoch was finished."""
+class DivergenceError(BortError):
+    """Training diverged before an epoch was finished."""
 
 
 @dataclass
-class Trained:
-    """A run's outcome: its record, its model on the CPU in evaluation mode, its held-out logits where they were asked for."""
+class TrainingResult:
+    """The outcome of one training.
+
+    Args:
+        record: Seed, θ, scores, epochs, curve and cost.
+        model: The model of the best epoch, on the CPU in evaluation mode.
+        logits: Its held-out logits; ``None`` if held-out examples were not scored.
+    """
 
     record: dict[str, Any]
     model: Any
     logits: NDArray[np.float64] | None
 
 
-class _Run:
-    """A model being trained or judged in a workspace, with its frozen bottom out of the way."""
-
-    def __init__(self, workspace: Workspace, freeze: int) -> None:
-        self.workspace, self.freeze = workspace, freeze
-        self.model = workspace.model()
-        self.frozen = FrozenBottom(self.model, freeze) if freeze else None
-        self.cached = bool(freeze) and workspace.bottom(freeze, "train") is not None
-        if self.frozen is not None and self.cached:
-            self.frozen.detach_bottom()
-
-    def feed(self, split: str, indices: NDArray[np.int64]) -> dict[str, Tensor]:
-        data = self.workspace.splits[split]
-        inputs = {name: value.to(self.workspace.device) for name, value in data.batch(indices).items()}
-        if self.frozen is not None and self.cached:
-            tokens = self.workspace.bottom(self.freeze, split)
-            assert tokens is not None
-            mask = inputs["attention_mask"].bool()
-            hidden = torch.zeros(*mask.shape, tokens.shape[-1], device=self.workspace.device)
-            parts = [tokens[int(data.starts[index]) : int(data.starts[index + 1])] for index in indices]
-            hidden[mask] = torch.cat(parts).to(self.workspace.device)
-            self.frozen.give(hidden)
-        return inputs
-
-    def logits(self, split: str) -> NDArray[np.float64]:
-        """Returns the logits of a split in its order, [N, outputs], or [N, most options] for a choice."""
-        data = self.workspace.splits[split]
-        found = np.empty((len(data.lengths), self.workspace.task.outputs))
-        training = self.model.training
-        self.model.eval()
-        with torch.inference_mode():
-            for indices in evaluation_batches(data.lengths):
-                found[indices] = first_output(self.model, self.feed(split, indices)).double().cpu().numpy()
-        if training:
-            self.train()
-        gathered: NDArray[np.float64] = data.pick()[1].gather(torch.from_numpy(found)).numpy()
-        return gathered
-
-    def train(self) -> None:
-        """Switches dropout on, except in the frozen part."""
-        self.model.train()
-        if self.frozen is not None:
-            self.frozen.still()
-
-    def finish(self) -> Any:
-        if self.frozen is not None:
-            self.frozen.attach_bottom()
-        return self.model.cpu().eval()
-
-
 def train_classifier(
-    workspace: Workspace,
-    config: FinetuningConfig,
-    *,
-    seed: int,
-    label: str,
-    observer: Observer | None = None,
-    prefix: str = "",
-    heldout: bool = True,
-    make: Callable[..., FinetuningModule] = FinetuningModule,
-    hopeless: Callable[[int, float], bool] = lambda epoch, steering: False,
-) -> Trained:
-    """Trains once and takes the epoch that is best on steering examples.
+    workspace: Workspace, config: FinetuningConfig, seed: int, reporting: Reporting, *, heldout: bool = True
+) -> TrainingResult:
+    """Train a model on a task's labels and keep the epoch that is best on steering examples.
 
     Args:
         workspace: Model and task.
-        config: With θ in its place.
-        seed: Fixes the head's first values, the order of batches and dropout.
-        label: What progress is reported under.
-        observer: Told of progress and metrics.
-        prefix: Of the names of metrics, so that the curves of several runs lie beside each other.
+        config: With θ in place.
+        seed: Determines the head's first values, the order of batches and dropout.
+        reporting: Where to report to.
         heldout: Whether held-out examples are scored; a trial that only serves a choice leaves them alone.
-        make: Makes the loop's module from what :class:`FinetuningModule` takes; for another loss or another length.
-        hopeless: Told of (epoch, steering score); says whether a trial is to be given up.
 
     Raises:
-        Diverged: Training diverged before an epoch was finished.
+        DivergenceError: Training diverged before an epoch was finished.
     """
-    observer = observer or Quiet()
-    started, processor = time.perf_counter(), time.process_time()
-    task = workspace.task
-    with _seeded(seed, workspace.impl.threads):
-        run = _Run(workspace, config.freeze)
-        start_head(run.model, workspace.fresh, seed)
-        set_dropout(run.model, config.dropout)
-        run.train()
-        scale = None
-        if task.kind == "regression":
-            targets = workspace.splits["train"].labels
-            scale = (float(targets.mean()), float(targets.std()) or 1.0)
-        objective = Objective(
-            task.kind,
-            workspace.splits["train"].labels,
-            right=workspace.splits["train"].right,
-            scale=scale,
-            margin=task.margin,
-            teacher=workspace.taught,
-            temperature=config.temperature,
-            teacher_weight=config.teacher_weight,
+    with training_cost() as cost, seeded(seed, workspace.impl.threads):
+        classifier = Classifier(workspace, config, seed)
+        schedule = BatchSchedule(classifier.train_split.sizes, config.batch_size, seed, config.epochs)
+        result = train_best_epoch(classifier, _objective(workspace, config), schedule, reporting, heldout=heldout)
+    result.record |= cost
+    return result
+
+
+def train_best_epoch(
+    classifier: Classifier, objective: Objective, schedule: BatchSchedule, reporting: Reporting, *, heldout: bool
+) -> TrainingResult:
+    """Train a classifier, go back to its best epoch, and score that; torch has to be seeded.
+
+    Raises:
+        DivergenceError: Training diverged before an epoch was finished.
+    """
+    module, epochs = FinetuningModule(classifier, objective, schedule), BestEpoch(reporting)
+    fit(module, epochs)
+    config = classifier.config
+    if not epochs.curve:
+        raise DivergenceError(
+            f"{reporting.label}: training diverged with learning_rate={config.learning_rate:g}; take a smaller one."
         )
-        curve: list[dict[str, float]] = []
-
-        def judge() -> float:
-            found = predict_from_logits(task, run.logits("steering"))
-            return score(task, found, task.steering)[task.primary]
-
-        def after_epoch(epoch: int, loss: float, steering: float) -> bool:
-            curve.append({"epoch": epoch, "loss": loss, f"steering_{task.primary}": steering})
-            observer.metrics({f"{prefix}loss": loss, f"{prefix}steering_{task.primary}": steering}, epoch)
-            return hopeless(epoch, steering)
-
-        def after_step(done: int, total: int) -> None:
-            observer.progress(label, done, total)
-
-        module = make(
-            run.model,
-            workspace.splits["train"],
-            lambda indices: run.feed("train", indices),
-            config,
-            seed=seed,
-            fresh=workspace.fresh,
-            objective=objective,
-            judge=judge,
-            after_epoch=after_epoch,
-            after_step=after_step,
-        )
-        fit(module, workspace.impl.device, workspace.impl.precision)
-        if not curve:
-            raise Diverged(f"{label}: training diverged with learning_rate={config.learning_rate:g}; take a smaller one.")
-        run.model.to(workspace.device)
-        module.restore_best()
-        if scale is not None:
-            fold_scale(run.model, *scale)
-        record: dict[str, Any] = {"seed": seed, "theta": config.theta()}
-        found: NDArray[np.float64] | None = None
-        for split in ("steering", "heldout") if heldout else ("steering",):
-            found = run.logits(split)
-            record[split] = score(task, predict_from_logits(task, found), getattr(task, split))
-        model = run.finish()
+    classifier.model.to(classifier.workspace.device)
+    epochs.restore(classifier.model)
+    if objective.scale is not None:
+        fold_scale(classifier.model, *objective.scale)
+    record: dict[str, Any] = {"seed": classifier.seed, "theta": config.theta()}
+    logits: NDArray[np.float64] | None = None
+    for split in ("steering", "heldout") if heldout else ("steering",):
+        logits = classifier.logits(split)
+        record[split] = classifier.score(split, logits)
     record |= {
-        "epochs": module.epochs_run,
-        "best_epoch": module.best_epoch,
-        "diverged": module.diverged,
-        "pruned": module.pruned,
-        "steps": module.epochs_run * module.batches_per_epoch,
-        "curve": curve,
-        "seconds": time.perf_counter() - started,
-        "processor_seconds": time.process_time() - processor,
+        "epochs": epochs.epochs,
+        "best_epoch": epochs.best_epoch,
+        "diverged": epochs.diverged,
+        "pruned": epochs.pruned,
+        "steps": epochs.epochs * schedule.batches_per_epoch,
+        "curve": epochs.curve,
     }
-    return Trained(record, model, found if heldout else None)
+    return TrainingResult(record, classifier.finish(), logits if heldout else None)
 
 
-def finetune_once(
-    model_dir: str | Path,
-    task: Task,
-    theta: Mapping[str, Any],
-    *,
-    seed: int,
-    directory: str | Path | None = None,
-    impl: Impl | None = None,
-    observer: Observer | None = None,
-    config: FinetuningConfig | None = None,
-) -> dict[str, Any]:
-    """Fine-tunes a model once.
+def finetune_once(setup: FinetuningSetup, directory: str | Path | None = None, observer: Observer | None = None) -> dict[str, Any]:
+    """Fine-tune a model once, with the setup's seed.
 
     Args:
-        model_dir: An encoder of transformers.
-        task: The task.
-        theta: Settings that replace those of ``config``.
-        seed: Fixes everything that is drawn.
-        directory: Gets ``model/``, ``predictions.jsonl`` and ``record.json``; nothing is written where absent. A directory that
-            holds the finished record of the same run is read instead of training again.
-        impl: Device, precision, threads.
-        observer: Told of progress and metrics.
-        config: Defaults of θ, pooling and the like.
+        setup: Model, task and settings.
+        directory: Receives ``model/``, ``predictions.jsonl`` and ``record.json``; nothing is written without it. A directory that
+            holds the finished record of the same training is read instead of training again.
+        observer: Receives progress and metrics.
 
     Returns:
         ``seed``, ``theta``, ``steering`` and ``heldout`` (metric → score), ``epochs``, ``best_epoch``, ``curve``, ``seconds``,
-        ``processor_seconds``.
+        ``processor_seconds``, ``fingerprint``.
     """
-    settings = (config or FinetuningConfig()).with_theta(theta)
-    check_settings(settings, "finetuning")
-    workspace = Workspace(model_dir, task, settings.pooling, impl, teacher_of(settings, task, impl))
-    taught = [model_digest(settings.teacher), settings.temperature, settings.teacher_weight] if settings.teacher else []
-    mark = digest(
-        [model_digest(model_dir), task.digest, settings.theta(), settings.pooling, settings.patience, settings.clip, seed, taught]
-    )
+    setup.check()
+    observer, task = observer or Quiet(), setup.task
+    workspace = Workspace(setup, observer)
+    fingerprint = setup.fingerprint()
     if directory is not None and (Path(directory) / "record.json").exists():
         done: dict[str, Any] = read_json(Path(directory) / "record.json")
-        if done.get("fingerprint") == mark:
+        if done.get("fingerprint") == fingerprint:
             return done
-    trained = train_classifier(workspace, settings, seed=seed, label=f"fine-tune {task.name}", observer=observer)
-    record = {**trained.record, "fingerprint": mark}
+    result = train_classifier(workspace, setup.config, setup.seed, Reporting(f"fine-tune {task.name}", observer))
+    record = {**result.record, "fingerprint": fingerprint}
     if directory is not None:
-        assert trained.logits is not None
-        save_classifier(trained.model, workspace.tokenizer, Path(directory) / "model")
-        write_text(Path(directory) / "predictions.jsonl", lines(task, trained.logits))
+        assert result.logits is not None
+        save_classifier(result.model, workspace.tokenizer, Path(directory) / "model")
+        write_text(Path(directory) / "predictions.jsonl", lines(task, result.logits))
         write_json(Path(directory) / "record.json", record)
     return record
 
 
-def teacher_of(
-    config: FinetuningConfig, task: Task, impl: Impl | None, observer: Observer | None = None
-) -> Callable[[Sequence[Example]], NDArray[np.float64]] | None:
-    """Returns what gives the teacher's logits, in the order of the task's classes; ``None`` where no teacher is named.
-
-    Raises:
-        BortError: The teacher is no classifier, or has other labels than the task: refused before anything is trained.
-    """
-    if config.teacher is None or config.teacher_weight == 0:
-        return None
-    from bort.finetuning.scoring import Scorer
-
-    scorer = Scorer(config.teacher, task, impl, observer, what="The teacher")
-    return lambda examples: scorer.logits(examples, f"teach {task.name}")
-
-
-def model_digest(model_dir: str | Path) -> str:
-    """Returns the digest of a model directory's files, or of the hub id."""
-    from bort.files import file_digest
-
-    path = Path(model_dir)
-    if not path.is_dir():
-        return digest(str(model_dir))
-    kept = sorted(file for file in path.iterdir() if file.suffix in (".json", ".safetensors", ".txt", ".model", ".bin"))
-    return digest({file.name: file_digest(file) for file in kept})
+def _objective(workspace: Workspace, config: FinetuningConfig) -> TaskObjective:
+    """Return the loss of the task's labels and of the teacher, if there is one."""
+    train, logits = workspace.splits["train"], workspace.teacher_logits
+    teacher = None if logits is None else TeacherTerm(logits, config.temperature, config.teacher_weight)
+    return TaskObjective(workspace.task.kind, train.labels, train.right, workspace.task.margin, teacher)
 
 
 @contextmanager
-def _seeded(seed: int, threads: int | None) -> Iterator[None]:
-    """Seeds torch for dropout and sets its threads; both are as before afterwards."""
+def training_cost() -> Iterator[dict[str, float]]:
+    """Yield a dictionary that holds ``seconds`` and ``processor_seconds`` of the block after its end."""
+    cost: dict[str, float] = {}
+    started, processor = time.perf_counter(), time.process_time()
+    yield cost
+    cost |= {"seconds": time.perf_counter() - started, "processor_seconds": time.process_time() - processor}
+
+
+@contextmanager
+def seeded(seed: int, threads: int | None) -> Iterator[None]:
+    """Seed torch and set its threads; both are restored afterwards."""
     before = torch.get_num_threads()
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -1,11 +1,10 @@
-"""What every training of one model on one task shares: weights, token ids, outputs of frozen layers."""
+"""The parts that all trainings of one model on one task share: weights, token ids, outputs of frozen layers."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,56 +12,40 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bort.finetuning.config import Impl
-from bort.finetuning.encode import Encoded, encode, evaluation_batches
-from bort.finetuning.model import (
-    FrozenBottom,
-    Loaded,
-    load_encoder,
-    longest_input,
-)
-from bort.tasks.task import SPLITS, Example, Task
+from bort.finetuning.batches import evaluation_batches
+from bort.finetuning.encode import Encoded, encode
+from bort.finetuning.model import FrozenBottom, load_encoder, longest_input
+from bort.finetuning.scoring import Scorer
+from bort.finetuning.setup import FinetuningSetup
+from bort.observer import Observer
+from bort.runtime import resolve_device
+from bort.tasks.task import SPLITS, Example
 
 #: Largest cache of a frozen bottom's outputs, in bytes; above it they are computed in every step.
 _CACHE_LIMIT = 2 << 30
 
 
-@dataclass(frozen=True)
-class Plain:
-    """Settings of speed where none are given."""
-
-    device: str = "auto"
-    precision: str = "32"
-    threads: int | None = None
-
-
 class Workspace:
-    """What every run of one model on one task shares: untrained weights, token ids, outputs of frozen layers.
+    """Untrained weights, token ids and cached outputs, shared by all trainings of one setup, whatever their θ and seed.
 
     Args:
-        model_dir: An encoder's directory.
-        task: The task.
-        pooling: ``first`` or ``mean``.
-        impl: Device, precision, threads.
-        teacher: Gives a fine-tuned teacher's logits of train examples, [N, outputs]; asked once, and only where they are needed.
+        setup: Model, task, pooling and teacher.
+        observer: Receives the progress of the teacher.
+
+    Raises:
+        BortError: The model cannot be loaded, or the teacher is no classifier or has other labels than the task.
     """
 
-    def __init__(
-        self,
-        model_dir: str | Path,
-        task: Task,
-        pooling: str,
-        impl: Impl | None = None,
-        teacher: Callable[[Sequence[Example]], NDArray[np.float64]] | None = None,
-    ) -> None:
-        self.task, self.impl = task, impl or Plain()
-        self._teacher = teacher
-        self._taught: NDArray[np.float64] | None = None
-        self.device = device_of(self.impl.device)
-        self._loaded: Loaded = load_encoder(model_dir, task, pooling)
+    def __init__(self, setup: FinetuningSetup, observer: Observer | None = None) -> None:
+        self.task, self.impl = setup.task, setup.impl
+        # The teacher comes first: one that does not fit is refused before anything else is loaded.
+        self._teacher = Scorer(setup.teacher, setup.task, setup.impl, observer, what="The teacher") if setup.teacher else None
+        self._teacher_logits: NDArray[np.float64] | None = None
+        self.device = torch.device(resolve_device(setup.impl))
+        self._loaded = load_encoder(setup.model_dir, setup.task, setup.config.pooling)
         self.tokenizer, self.fresh = self._loaded.tokenizer, self._loaded.fresh
-        self._length = longest_input(self._loaded.model, self.tokenizer, task.max_length)
-        self.splits: dict[str, Encoded] = {split: self.encoded(getattr(task, split)) for split in SPLITS}
+        self._length = longest_input(self._loaded.model, self.tokenizer, self.task.max_length)
+        self.splits: dict[str, Encoded] = {split: self.encoded(getattr(self.task, split)) for split in SPLITS}
         self._bottoms: dict[int, dict[str, Tensor] | None] = {}
 
     @property
@@ -71,30 +54,30 @@ class Workspace:
         return sum(value.numel() for value in self._loaded.model.parameters())
 
     def encoded(self, examples: Sequence[Example]) -> Encoded:
-        """Returns examples as this model reads them."""
+        """Return examples as this model reads them."""
         return encode(examples, self.tokenizer, self._length, self.task)
 
     def with_train(self, train: Sequence[Example]) -> Workspace:
-        """Returns a workspace of the same loaded model and the same task with other examples to train on."""
+        """Return a workspace of the same model and task with other train examples."""
         other = copy.copy(self)
         other.task = replace(self.task, train=train)
         other.splits = {**self.splits, "train": self.encoded(train)}
-        other._bottoms, other._taught = {}, None
+        other._bottoms, other._teacher_logits = {}, None
         return other
 
     @property
-    def taught(self) -> NDArray[np.float64] | None:
+    def teacher_logits(self) -> NDArray[np.float64] | None:
         """The teacher's logits of the train examples, [N, outputs]; ``None`` without a teacher."""
-        if self._taught is None and self._teacher is not None:
-            self._taught = self._teacher(self.task.train)
-        return self._taught
+        if self._teacher_logits is None and self._teacher is not None:
+            self._teacher_logits = self._teacher.logits(self.task.train, f"teach {self.task.name}")
+        return self._teacher_logits
 
     def model(self) -> Any:
-        """Returns a copy of the model as it was loaded, on the device."""
+        """Return a copy of the model as it was loaded, on the device."""
         return copy.deepcopy(self._loaded.model).to(self.device)
 
     def bottom(self, freeze: int, split: str) -> Tensor | None:
-        """Returns what the frozen layers make of every token of a split, [T, H]; ``None`` where that is too large to keep."""
+        """Return the frozen layers' outputs for every token of a split, [T, H]; ``None`` if they are too large to cache."""
         if freeze not in self._bottoms:
             size = sum(int(data.starts[-1]) for data in self.splits.values()) * self._loaded.model.config.hidden_size * 4
             self._bottoms[freeze] = {} if size <= _CACHE_LIMIT else None
@@ -112,10 +95,3 @@ class Workspace:
                     start, end = int(data.starts[index]), int(data.starts[index + 1])
                     cache[split][start:end] = hidden[row, : end - start]
         return cache[split]
-
-
-def device_of(name: str) -> torch.device:
-    """Returns the device of that name; a GPU, where there is one, for ``auto``."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import bort.benchmarks.agora as benchmark
-from bort.benchmarks.agora import compare, run_benchmark
+from bort.benchmarks.agora import AgoraBenchmarkSetup, compare, run_benchmark
 from bort.errors import ConfigurationError
 from bort.finetuning.agora.config import ARMS, AgoraBenchmarkConfig, AgoraConfig, LabellerConfig
 from bort.finetuning.config import FinetuningConfig
@@ -16,6 +16,10 @@ from bort.settings import check_settings
 from bort.tasks.config import TaskConfig
 
 FINETUNING = FinetuningConfig(batch_size=8, dropout=0.0, pooling="mean", search={"learning_rate": [1e-2, 3e-3]})
+
+
+def compared(encoder_dir, tasks, config, agora, path):
+    return run_benchmark(AgoraBenchmarkSetup(encoder_dir, tasks, config, FINETUNING, agora), path)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def setting(encoder_dir, toy, tmp_path_factory):
 def found(setting, encoder_dir, tmp_path_factory):
     path = tmp_path_factory.mktemp("cells")
     tasks, config, agora = setting
-    return run_benchmark(encoder_dir, tasks, config, FINETUNING, agora, directory=path), path
+    return compared(encoder_dir, tasks, config, agora, path), path
 
 
 def test_all_arms_get_the_same_examples_and_steps(found):
@@ -65,12 +69,12 @@ def test_cells_that_are_done_are_not_run_again(found, setting, encoder_dir, monk
     result, path = found
     tasks, config, agora = setting
     monkeypatch.setattr(benchmark, "Bench", None)
-    again = run_benchmark(encoder_dir, tasks, config, FINETUNING, agora, directory=path)
+    again = compared(encoder_dir, tasks, config, agora, path)
     assert again == result
-    one = run_benchmark(encoder_dir, tasks, replace(config, seeds=[1], arms=["agora", "plain"]), FINETUNING, agora, directory=path)
+    one = compared(encoder_dir, tasks, replace(config, seeds=[1], arms=["agora", "plain"]), agora, path)
     assert [cell for cell in result["cells"] if cell["seed"] == 1 and cell["arm"] in ("agora", "plain")] == one["cells"]
     with pytest.raises(TypeError):
-        run_benchmark(encoder_dir, tasks, replace(config, seeds=[2]), FINETUNING, agora, directory=path)
+        compared(encoder_dir, tasks, replace(config, seeds=[2]), agora, path)
 
 
 def test_killed_in_the_midst_of_an_arm_it_ends_the_same(found, setting, encoder_dir, monkeypatch, tmp_path):
@@ -91,8 +95,8 @@ def test_killed_in_the_midst_of_an_arm_it_ends_the_same(found, setting, encoder_
     one = replace(config, seeds=[0])
     for _ in range(2):
         with pytest.raises(Killed):
-            run_benchmark(encoder_dir, tasks, one, FINETUNING, agora, directory=tmp_path)
-    resumed = run_benchmark(encoder_dir, tasks, one, FINETUNING, agora, directory=tmp_path)
+            compared(encoder_dir, tasks, one, agora, tmp_path)
+    resumed = compared(encoder_dir, tasks, one, agora, tmp_path)
     for cell, whole in zip(resumed["cells"], found[0]["cells"][: len(ARMS)], strict=True):
         assert [cell[key] for key in ("arm", "heldout", "steering", "points")] == [
             whole[key] for key in ("arm", "heldout", "steering", "points")
@@ -102,7 +106,7 @@ def test_killed_in_the_midst_of_an_arm_it_ends_the_same(found, setting, encoder_
 def test_a_refused_labeller_makes_agora_plain(setting, encoder_dir, tmp_path):
     tasks, config, agora = setting
     strict = replace(agora, labeller=replace(agora.labeller, accuracy=1.0))
-    result = run_benchmark(encoder_dir, tasks, replace(config, seeds=[0]), FINETUNING, strict, directory=tmp_path)
+    result = compared(encoder_dir, tasks, replace(config, seeds=[0]), strict, tmp_path)
     cells = {cell["arm"]: cell for cell in result["cells"]}
     assert "above 1.000" in cells["agora"]["refused"]
     assert cells["agora"]["points"] == cells["paper"]["points"] == 0

@@ -211,12 +211,12 @@ def test_half_a_line_in_the_journal_of_the_fine_tuning_is_cut_off(tmp_path: Path
 
     ran: list[int] = []
 
-    def train(settings: Any, number: int, report: Any) -> dict[str, Any]:
-        ran.append(number)
+    def train(trial: Any) -> dict[str, Any]:
+        ran.append(trial.number)
         # Another worker dies while it writes.
         with (tmp_path / "study.journal").open("ab") as file:
             file.write(b'{"op_code": 8, "trial_id": 0, "user_')
-        return {"steering": {"accuracy": settings.learning_rate}, "pruned": False, "epochs": 1, "best_epoch": 1, "seconds": 0.0,
+        return {"steering": {"accuracy": trial.config.learning_rate}, "pruned": False, "epochs": 1, "best_epoch": 1, "seconds": 0.0,
                 "processor_seconds": 0.0}  # fmt: skip
 
     config = FinetuningConfig(search={"learning_rate": {"low": 1e-4, "high": 1e-2}}, trials=3, learning_rate=1e-3)

@@ -173,6 +173,7 @@ def distillation(world: World) -> Callable[[Path], Any]:
 def finetuning(reader: Path) -> Callable[[Path], Any]:
     from bort.finetuning.config import FinetuningConfig
     from bort.finetuning.runs import finetune
+    from bort.finetuning.setup import FinetuningSetup
     from bort.tasks.task import Example, Task
 
     made = [Example(f"f:{number}", (f"the film number {number}",), number % 2) for number in range(24)]
@@ -180,7 +181,7 @@ def finetuning(reader: Path) -> Callable[[Path], Any]:
     config = FinetuningConfig(epochs=1, seeds=[0, 1], batch_size=8, resamples=20)
 
     def work(folder: Path) -> Any:
-        result = finetune(reader, task, config, directory=folder)
+        result = finetune(FinetuningSetup(reader, task, config), folder)
         kept = [(folder / "model" / "model.safetensors").read_bytes(), (folder / "predictions.jsonl").read_bytes()]
         return [
             {"steering": one["steering"], "heldout": one["heldout"], "curve": _timeless(one["curve"])} for one in result["seeds"]

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from bort.errors import ConfigurationError
 from bort.finetuning.config import FinetuningConfig
-from bort.finetuning.module import decay_warning, kept_share, rate
+from bort.finetuning.decay import decay_warning, kept_share, rate
 from bort.settings import check_settings
 
 CONF = Path(__file__).parents[2] / "conf" / "finetuning"

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bort.finetuning.encode import Encoded, evaluation_batches, training_batches
+from bort.finetuning.batches import evaluation_batches, training_batches
+from bort.finetuning.encode import Encoded
 
 
 @settings(max_examples=30)

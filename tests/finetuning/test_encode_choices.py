@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bort.errors import BortError
 from bort.finetuning.encode import Arrangement, encode
 from bort.finetuning.module import layer_rates
-from bort.finetuning.objective import Objective, choice_loss, soft_loss
+from bort.finetuning.objective import TaskObjective, TeacherTerm, choice_loss, soft_loss
 from bort.tasks.split import fewer_options
 from bort.tasks.task import Example, Task
 
@@ -87,13 +87,12 @@ def test_the_teacher_has_its_share_of_the_loss():
     labels, teacher = np.array([0.0, 1.0]), np.array([[0.0, 3.0], [1.0, 0.0]])
     found = torch.tensor([[0.2, 0.1], [0.5, -0.5]])
     parts = [
-        float(Objective("classification", labels, teacher=teacher, teacher_weight=weight).loss(found, np.array([0, 1])))
+        float(TaskObjective("classification", labels, teacher=TeacherTerm(teacher, weight=weight)).loss(found, np.array([0, 1])))
         for weight in (0.0, 1.0, 0.25)
     ]
     assert parts[2] == pytest.approx(0.75 * parts[0] + 0.25 * parts[1], abs=1e-6)
-    scaled = Objective(
-        "regression", np.array([10.0, 30.0]), scale=(20.0, 10.0), teacher=np.array([[20.0], [20.0]]), teacher_weight=1.0
-    )
+    scaled = TaskObjective("regression", np.array([10.0, 30.0]), teacher=TeacherTerm(np.array([[20.0], [20.0]]), weight=1.0))
+    assert scaled.scale == (20.0, 10.0)
     assert float(scaled.loss(torch.tensor([[0.0], [1.0]]), np.array([0, 1]))) == pytest.approx(0.5)
 
 

@@ -13,6 +13,7 @@ from bort.errors import BortError
 from bort.finetuning.config import FinetuningConfig
 from bort.finetuning.model import load_classifier, load_encoder
 from bort.finetuning.scoring import evaluate
+from bort.finetuning.setup import FinetuningSetup
 from bort.finetuning.train import finetune_once
 from bort.measure.models import load_model
 from bort.tasks.task import Example, Task
@@ -33,7 +34,7 @@ def task(kind: str = "classification", count: int = 24) -> Task:
 
 
 def trained(encoder: Path, place: Path, kind: str = "classification") -> dict[str, Any]:
-    record = finetune_once(encoder, task(kind), {}, seed=0, config=SETTINGS, directory=place)
+    record = finetune_once(FinetuningSetup(encoder, task(kind), SETTINGS), place)
     again = evaluate(place / "model", task(kind))
     assert {name: score["value"] for name, score in again["metrics"].items()} == pytest.approx(record["heldout"])
     return record

@@ -13,7 +13,9 @@ from bort.finetuning.config import FinetuningConfig
 from bort.finetuning.model import load_classifier
 from bort.finetuning.runs import finetune
 from bort.finetuning.scoring import evaluate
+from bort.finetuning.setup import FinetuningSetup
 from bort.finetuning.train import finetune_once
+from bort.runtime_config import ImplConfig
 from bort.tasks.task import Example, Task
 
 WORDS = [*"abcdefghijklmnopqrstuvwxyz", "good", "bad", "film"]
@@ -62,6 +64,14 @@ def with_(**changes):
     return replace(QUICK, **changes)
 
 
+def once(encoder, task, theta, *, seed, config, directory=None, **impl):
+    return finetune_once(FinetuningSetup(encoder, task, config, seed, **impl).with_theta(theta), directory)
+
+
+def tuned(encoder, task, config, *, directory, seed=0, **keywords):
+    return finetune(FinetuningSetup(encoder, task, config, seed), directory, **keywords)
+
+
 def without_times(result):
     """A result as JSON less what it cost in time, and where it lies."""
     times = {"seconds", "processor_seconds", "training_seconds", "cost", "model", "predictions"}
@@ -78,7 +88,7 @@ def test_it_learns_and_its_model_loads_with_plain_transformers(encoder, tmp_path
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     task = toy()
-    result = finetune(encoder, task, QUICK, directory=tmp_path)
+    result = tuned(encoder, task, QUICK, directory=tmp_path)
     assert result["metrics"]["accuracy"]["mean"] > 0.8
     assert result["baseline"]["metrics"]["accuracy"] == 0.5
     assert [record["seed"] for record in result["seeds"]] == [0, 1]
@@ -99,12 +109,32 @@ def test_it_learns_and_its_model_loads_with_plain_transformers(encoder, tmp_path
     assert scored["metrics"]["accuracy"]["value"] == pytest.approx(chosen["heldout"]["accuracy"])
 
 
+#: Mean loss of each epoch and the best one, of the version before the loop was a callback.
+GOLDEN = {
+    "classification": ([0.665209, 0.080421, 0.001449], 2),
+    "regression": ([1.137859, 0.232001, 0.028838], 3),
+    "frozen": ([0.745882, 0.720937, 0.702796], 1),
+    "mean": ([0.351842, 0.001738, 0.000007], 1),
+}
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_losses_are_the_golden_ones(encoder, name):
+    task = toy("regression" if name == "regression" else "classification", pair=name == "mean")
+    theta = {"frozen": {"freeze": 1}, "mean": {"layer_rate": 0.5}}.get(name, {})
+    record = once(encoder, task, theta, seed=0, config=with_(pooling="mean" if name == "mean" else "first"))
+    losses, best = GOLDEN[name]
+    # To rounding, which differs between processors.
+    assert [point["loss"] for point in record["curve"]] == pytest.approx(losses, rel=1e-3, abs=1e-5)
+    assert record["best_epoch"] == best
+
+
 def test_killed_and_resumed_it_ends_bit_identical(encoder, tmp_path, monkeypatch):
     import bort.finetuning.runs as runs
 
     task = toy()
     config = with_(trials=3, epochs=2, search={"learning_rate": {"low": 5e-3, "high": 2e-2, "log": True}, "batch_size": [8, 16]})
-    whole = finetune(encoder, task, config, directory=tmp_path / "whole", name="student")
+    whole = tuned(encoder, task, config, directory=tmp_path / "whole", name="student")
     real, calls = runs.train_classifier, []
 
     class Killed(BaseException):
@@ -119,21 +149,21 @@ def test_killed_and_resumed_it_ends_bit_identical(encoder, tmp_path, monkeypatch
     monkeypatch.setattr(runs, "train_classifier", dying)
     for _ in range(3):
         with pytest.raises(Killed):
-            finetune(encoder, task, config, directory=tmp_path / "resumed", name="student")
-    resumed = finetune(encoder, task, config, directory=tmp_path / "resumed", name="student")
+            tuned(encoder, task, config, directory=tmp_path / "resumed", name="student")
+    resumed = tuned(encoder, task, config, directory=tmp_path / "resumed", name="student")
     assert len(calls) == 3 + 2 + 3  # every trial and seed once, and the three that died
     assert without_times(resumed) == without_times(whole)
     here, there = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "resumed"))
     assert all(torch.equal(here[key], there[key]) for key in here)
     assert [trial["number"] for trial in whole["trials"]] == [0, 1, 2]
-    again = finetune(encoder, task, config, directory=tmp_path / "resumed", name="student")
+    again = tuned(encoder, task, config, directory=tmp_path / "resumed", name="student")
     assert len(calls) == 8
     assert without_times(again) == without_times(whole)
 
 
 def test_the_first_trial_is_the_default(encoder, tmp_path):
     config = with_(trials=2, epochs=1, seeds=[0], search={"learning_rate": {"low": 5e-3, "high": 2e-2}})
-    result = finetune(encoder, toy(), config, directory=tmp_path)
+    result = tuned(encoder, toy(), config, directory=tmp_path)
     assert result["trials"][0]["theta"] == {"learning_rate": 1e-2}
     best = max(result["trials"], key=lambda trial: trial["steering"]["accuracy"])
     assert result["theta"]["learning_rate"] == best["theta"]["learning_rate"]
@@ -141,20 +171,20 @@ def test_the_first_trial_is_the_default(encoder, tmp_path):
 
 def test_a_directory_of_another_run_is_refused(encoder, tmp_path):
     config = with_(epochs=1, seeds=[0])
-    finetune(encoder, toy(), config, directory=tmp_path)
+    tuned(encoder, toy(), config, directory=tmp_path)
     with pytest.raises(RecordError, match=r"settings\."):
-        finetune(encoder, toy(), with_(epochs=2, seeds=[0]), directory=tmp_path)
+        tuned(encoder, toy(), with_(epochs=2, seeds=[0]), directory=tmp_path)
     with pytest.raises(RecordError, match=r"seed: 0 there, 1 here"):
-        finetune(encoder, toy(), config, directory=tmp_path, seed=1)
+        tuned(encoder, toy(), config, directory=tmp_path, seed=1)
 
 
 def test_frozen_layers_keep_their_weights_and_caching_them_changes_nothing(encoder, tmp_path, monkeypatch):
-    import bort.finetuning.train as once
+    import bort.finetuning.workspace as workspace
 
     config, task = with_(freeze=1, seeds=[0], dropout=0.0), toy()
-    cached = finetune(encoder, task, config, directory=tmp_path / "cached")
-    monkeypatch.setattr(once, "_CACHE_LIMIT", 0)
-    plain = finetune(encoder, task, config, directory=tmp_path / "plain")
+    cached = tuned(encoder, task, config, directory=tmp_path / "cached")
+    monkeypatch.setattr(workspace, "_CACHE_LIMIT", 0)
+    plain = tuned(encoder, task, config, directory=tmp_path / "plain")
     before = load_file(encoder / "model.safetensors")
     after, other = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("cached", "plain"))
     for name, value in after.items():
@@ -168,11 +198,11 @@ def test_frozen_layers_keep_their_weights_and_caching_them_changes_nothing(encod
 
 def test_freezing_more_than_there_is_is_refused(encoder):
     with pytest.raises(ConfigurationError, match=r"finetuning\.freeze=3 cannot be used: the model has 2 layers"):
-        finetune_once(encoder, toy(), {"freeze": 3}, seed=0)
+        once(encoder, toy(), {"freeze": 3}, seed=0, config=FinetuningConfig())
 
 
 def test_pairs_carry_token_types(encoder):
-    record = finetune_once(encoder, toy(pair=True), {}, seed=0, config=QUICK)
+    record = once(encoder, toy(pair=True), {}, seed=0, config=QUICK)
     assert record["heldout"]["accuracy"] > 0.8
 
 
@@ -180,7 +210,7 @@ def test_regression_gives_the_units_of_its_targets(encoder, tmp_path):
     from transformers import AutoModelForSequenceClassification
 
     task = toy("regression")
-    record = finetune_once(encoder, task, {}, seed=0, config=QUICK, directory=tmp_path)
+    record = once(encoder, task, {}, seed=0, config=QUICK, directory=tmp_path)
     assert record["heldout"]["pearson"] > 0.8
     said = [json.loads(line)["prediction"] for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     assert 95 < np.mean(said) < 145
@@ -192,7 +222,7 @@ def test_mean_pooling_is_saved_apart_and_loads_with_its_own_loader(encoder, tmp_
     from transformers import AutoModel, AutoModelForSequenceClassification
 
     task = toy()
-    record = finetune_once(encoder, task, {}, seed=0, config=with_(pooling="mean"), directory=tmp_path)
+    record = once(encoder, task, {}, seed=0, config=with_(pooling="mean"), directory=tmp_path)
     assert record["heldout"]["accuracy"] > 0.8
     with pytest.raises((OSError, ValueError)):
         AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
@@ -202,15 +232,15 @@ def test_mean_pooling_is_saved_apart_and_loads_with_its_own_loader(encoder, tmp_
 
 
 def test_a_finished_single_run_is_read_not_repeated(encoder, tmp_path):
-    first = finetune_once(encoder, toy(), {"epochs": 1}, seed=0, config=QUICK, directory=tmp_path)
-    assert finetune_once(encoder, toy(), {"epochs": 1}, seed=0, config=QUICK, directory=tmp_path) == json.loads(json.dumps(first))
-    other = finetune_once(encoder, toy(), {"epochs": 1}, seed=1, config=QUICK, directory=tmp_path)
+    first = once(encoder, toy(), {"epochs": 1}, seed=0, config=QUICK, directory=tmp_path)
+    assert once(encoder, toy(), {"epochs": 1}, seed=0, config=QUICK, directory=tmp_path) == json.loads(json.dumps(first))
+    other = once(encoder, toy(), {"epochs": 1}, seed=1, config=QUICK, directory=tmp_path)
     assert other["seed"] == 1
 
 
 def test_labels_are_matched_by_name_when_scoring(encoder, tmp_path):
     task = toy()
-    record = finetune_once(encoder, task, {}, seed=0, config=QUICK, directory=tmp_path)
+    record = once(encoder, task, {}, seed=0, config=QUICK, directory=tmp_path)
 
     def turned(split):
         return [Example(example.identity, example.texts, 1 - example.label) for example in split]
@@ -227,9 +257,9 @@ def test_labels_are_matched_by_name_when_scoring(encoder, tmp_path):
 def test_diverging_trials_are_passed_over_and_a_diverging_seed_is_refused(encoder, tmp_path):
     config = with_(learning_rate=1e30, clip=0.0, epochs=1)
     with pytest.raises(BortError, match="diverged with learning_rate=1e"):
-        finetune(encoder, toy(), config, directory=tmp_path / "a")
+        tuned(encoder, toy(), config, directory=tmp_path / "a")
     searched = with_(clip=0.0, epochs=1, seeds=[0], trials=2, search={"learning_rate": [5e-3, 1e30]}, learning_rate=1e30)
-    result = finetune(encoder, toy(), searched, directory=tmp_path / "b")
+    result = tuned(encoder, toy(), searched, directory=tmp_path / "b")
     assert result["trials"][0]["diverged"]
     assert result["theta"]["learning_rate"] == 5e-3 or all(trial["diverged"] for trial in result["trials"])
 
@@ -246,7 +276,7 @@ def test_an_unreadable_model_is_one_sentence(encoder, tmp_path, content):
             kept = {key: value for key, value in load_file(encoder / "model.safetensors").items() if "layer.1" not in key}
             save_file(kept, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(BortError) as caught:
-        finetune_once(tmp_path / "model", toy(), {}, seed=0)
+        once(tmp_path / "model", toy(), {}, seed=0, config=FinetuningConfig())
     assert "\n" not in str(caught.value)
 
 
@@ -262,35 +292,35 @@ def turned(task):
 def test_a_teacher_is_heard_by_the_names_of_its_labels(encoder, tmp_path):
     task = toy()
     # Its outputs are the other way round than the student's: by position it would teach the opposite.
-    taught = finetune_once(encoder, turned(task), {}, seed=3, config=QUICK, directory=tmp_path / "teacher")
+    taught = once(encoder, turned(task), {}, seed=3, config=QUICK, directory=tmp_path / "teacher")
     assert taught["heldout"]["accuracy"] > 0.8
     heard = with_(teacher=str(tmp_path / "teacher" / "model"), teacher_weight=1.0)
-    record = finetune_once(encoder, task, {}, seed=0, config=heard, directory=tmp_path / "student")
+    record = once(encoder, task, {}, seed=0, config=heard, directory=tmp_path / "student")
     assert record["heldout"]["accuracy"] > 0.8
-    plain = finetune_once(encoder, task, {}, seed=0, config=QUICK)
+    plain = once(encoder, task, {}, seed=0, config=QUICK)
     assert [point["loss"] for point in record["curve"]] != [point["loss"] for point in plain["curve"]]
-    silent = finetune_once(encoder, task, {}, seed=0, config=with_(teacher=heard.teacher, teacher_weight=0.0))
+    silent = once(encoder, task, {}, seed=0, config=with_(teacher=heard.teacher, teacher_weight=0.0))
     assert [point["loss"] for point in silent["curve"]] == [point["loss"] for point in plain["curve"]]
 
 
 def test_a_teacher_with_other_labels_is_refused_before_training(encoder, tmp_path):
-    finetune_once(encoder, toy(), {"epochs": 1}, seed=0, config=QUICK, directory=tmp_path / "teacher")
+    once(encoder, toy(), {"epochs": 1}, seed=0, config=QUICK, directory=tmp_path / "teacher")
     task = toy()
     other = Task("other", task.kind, ["no", "yes"], ["accuracy"], task.train, task.steering, task.heldout)
     config = with_(teacher=str(tmp_path / "teacher" / "model"))
     with pytest.raises(BortError, match=r"The teacher's labels \(negative, positive\) are not those of task other \(no, yes\)"):
-        finetune(encoder, other, config, directory=tmp_path / "run")
+        tuned(encoder, other, config, directory=tmp_path / "run")
     with pytest.raises(BortError, match="The teacher is fine-tuned for a classification and task toy is a regression"):
-        finetune_once(encoder, toy("regression"), {}, seed=0, config=config)
+        once(encoder, toy("regression"), {}, seed=0, config=config)
 
 
 def test_another_teacher_is_another_run(encoder, tmp_path):
     for seed in (0, 1):
-        finetune_once(encoder, toy(), {"epochs": 1}, seed=seed, config=QUICK, directory=tmp_path / f"teacher{seed}")
+        once(encoder, toy(), {"epochs": 1}, seed=seed, config=QUICK, directory=tmp_path / f"teacher{seed}")
     config = with_(epochs=1, seeds=[0], teacher=str(tmp_path / "teacher0" / "model"))
-    finetune(encoder, toy(), config, directory=tmp_path / "run")
+    tuned(encoder, toy(), config, directory=tmp_path / "run")
     with pytest.raises(RecordError, match=r"teacher: \w+… there"):
-        finetune(
+        tuned(
             encoder, toy(), with_(**{**vars(config), "teacher": str(tmp_path / "teacher1" / "model")}), directory=tmp_path / "run"
         )
 
@@ -312,7 +342,7 @@ def test_each_trial_is_watched_by_an_observer_of_its_own(encoder, tmp_path):
         seen[number].append("closed")
 
     config = with_(trials=2, epochs=2, seeds=[0], search={"learning_rate": [5e-3, 1e-2]})
-    finetune(encoder, toy(), config, directory=tmp_path, watch=watch)
+    tuned(encoder, toy(), config, directory=tmp_path, watch=watch)
     assert seen == {n: [(1, ["loss", "steering_accuracy"]), (2, ["loss", "steering_accuracy"]), "closed"] for n in (0, 1)}
     # Only the chosen model is kept.
     assert not list((tmp_path / "seeds").glob("*/"))
@@ -320,10 +350,8 @@ def test_each_trial_is_watched_by_an_observer_of_its_own(encoder, tmp_path):
 
 
 def test_mixed_precision_changes_the_result_by_rounding_alone(encoder):
-    from bort.finetuning.workspace import Plain
-
     full, mixed = (
-        finetune_once(encoder, toy(), {"epochs": 2}, seed=0, config=with_(dropout=0.0), impl=Plain(precision=name))
+        once(encoder, toy(), {"epochs": 2}, seed=0, config=with_(dropout=0.0), impl=ImplConfig(precision=name))
         for name in ("32", "bf16")
     )
     losses = [[point["loss"] for point in record["curve"]] for record in (full, mixed)]
@@ -334,7 +362,7 @@ def test_lower_rates_for_lower_layers_move_them_less(encoder, tmp_path):
     before = load_file(encoder / "model.safetensors")
     moved = {}
     for share in (1.0, 0.1):
-        finetune_once(encoder, toy(), {"epochs": 1, "layer_rate": share}, seed=0, config=QUICK, directory=tmp_path / str(share))
+        once(encoder, toy(), {"epochs": 1, "layer_rate": share}, seed=0, config=QUICK, directory=tmp_path / str(share))
         after = load_file(tmp_path / str(share) / "model" / "model.safetensors")
         name = "bert.encoder.layer.{}.attention.self.query.weight"
         moved[share] = [float((after[name.format(layer)] - before[name.format(layer)]).abs().mean()) for layer in (0, 1)]

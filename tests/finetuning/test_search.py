@@ -18,13 +18,13 @@ def config(**changes):
     return FinetuningConfig(**{"search": SPACE, "trials": 9, "learning_rate": 1e-3, **changes})
 
 
-def training(settings, number, report):
+def training(trial):
     """Stands in for a training: its curve is a function of θ, best at a rate of 3e-3 and a batch of 16."""
     best = 0.0
     for epoch in range(1, EPOCHS + 1):
-        distance = abs(math.log10(settings.learning_rate / 3e-3)) + abs(math.log2(settings.batch_size / 16)) / 4
+        distance = abs(math.log10(trial.config.learning_rate / 3e-3)) + abs(math.log2(trial.config.batch_size / 16)) / 4
         best = (1 - distance / 4) * epoch / EPOCHS
-        if report(epoch, best):
+        if trial.should_prune(epoch, best):
             return record(best, epoch, True)
     return record(best, EPOCHS, False)
 
@@ -65,11 +65,11 @@ def test_killed_and_resumed_it_is_the_same(round_, tmp_path):
     whole = search(tmp_path / "whole", round=round_)
     calls = []
 
-    def dying(settings, number, report):
-        calls.append(number)
+    def dying(trial):
+        calls.append(trial.number)
         if len(calls) in (2, 5, 9):
             raise KeyboardInterrupt
-        return training(settings, number, report)
+        return training(trial)
 
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
@@ -86,10 +86,10 @@ def test_several_workers_share_the_trials_and_find_the_same(tmp_path):
     found = {}
 
     def work(name):
-        def slowly(settings, number, report):
-            ran[name].append(number)
+        def slowly(trial):
+            ran[name].append(trial.number)
             time.sleep(0.05)
-            return training(settings, number, report)
+            return training(trial)
 
         found[name] = search(tmp_path / "shared", slowly, round=3)
 
@@ -133,7 +133,7 @@ def test_another_search_of_that_name_is_refused(tmp_path):
 
 def test_when_everything_diverges_there_is_no_best(tmp_path):
     with pytest.raises(BortError, match="diverged with every θ"):
-        search(tmp_path, lambda settings, number, report: None, trials=2)
+        search(tmp_path, lambda trial: None, trials=2)
 
 
 def test_several_workers_share_the_seeds(tmp_path, monkeypatch):
@@ -142,16 +142,16 @@ def test_several_workers_share_the_seeds(tmp_path, monkeypatch):
 
     trained = {"a": [], "b": []}
 
-    def slowly(workspace, settings, task, number, seed, place, label, observer):
-        trained[label].append(number)
+    def slowly(run, settings, number):
+        trained[run.label].append(number)
         time.sleep(0.05)
-        write_json(place / f"{number}.json", {"seed": number})
+        write_json(run.home / "seeds" / f"{number}.json", {"seed": number})
 
-    monkeypatch.setattr(runs, "_seed", slowly)
+    monkeypatch.setattr(runs.FinetuningRun, "train_seed", slowly)
     found = {}
 
     def work(name):
-        found[name] = runs._all_seeds(None, config(seeds=[3, 1, 2, 0]), None, 0, tmp_path, name, None)
+        found[name] = runs.FinetuningRun(None, None, tmp_path, None, name).train_seeds(config(seeds=[3, 1, 2, 0]))
 
     workers = [threading.Thread(target=work, args=(name,)) for name in trained]
     for worker in workers:
@@ -174,15 +174,15 @@ def test_the_chosen_model_is_kept_and_the_others_go_even_when_killed_in_between(
             (tmp_path / "seeds" / str(number) / "predictions.jsonl").write_text(f"{number}\n")
 
     made()
-    runs._keep(tmp_path, 1, [0, 1])
+    runs.keep_seed(tmp_path, 1, [0, 1])
     assert (tmp_path / "model" / "weights").read_text() == "1"
     assert (tmp_path / "predictions.jsonl").read_text() == "1\n"
     assert not list((tmp_path / "seeds").glob("*/"))
-    runs._keep(tmp_path, 1, [0, 1])
+    runs.keep_seed(tmp_path, 1, [0, 1])
     assert (tmp_path / "model" / "weights").read_text() == "1"
     # Killed after the chosen model was removed and before its predictions were.
     made()
     shutil.rmtree(tmp_path / "seeds" / "1" / "model")
-    runs._keep(tmp_path, 1, [0, 1])
+    runs.keep_seed(tmp_path, 1, [0, 1])
     assert (tmp_path / "model" / "weights").read_text() == "1"
     assert not list((tmp_path / "seeds").glob("*/"))

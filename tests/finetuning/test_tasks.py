@@ -12,6 +12,7 @@ import torch
 from bort.errors import BortError
 from bort.finetuning.config import FinetuningConfig
 from bort.finetuning.scoring import evaluate
+from bort.finetuning.setup import FinetuningSetup
 from bort.finetuning.train import finetune_once
 from bort.tasks.config import TaskConfig
 from bort.tasks.load import load_task
@@ -34,7 +35,7 @@ def models(reader, official, tmp_path_factory):
     def model(name):
         if name not in made:
             place = tmp_path_factory.mktemp(name.replace("/", "-"))
-            made[name] = (finetune_once(reader, loaded(name, official), {}, seed=0, config=FEW_STEPS, directory=place), place)
+            made[name] = (finetune_once(FinetuningSetup(reader, loaded(name, official), FEW_STEPS), place), place)
         return made[name]
 
     return model
@@ -135,10 +136,10 @@ def matcher(tmp_path_factory):
 def test_a_choice_of_the_users_own_is_learnt(matcher, tmp_path):
     task = load_task(TaskConfig(train=str(choices(tmp_path)), kind="choice", text="passage", options="options", label="answer"))
     config = FinetuningConfig(learning_rate=5e-3, epochs=8, batch_size=16, dropout=0.0)
-    record = finetune_once(matcher, task, {}, seed=0, config=config, directory=tmp_path / "run")
+    record = finetune_once(FinetuningSetup(matcher, task, config), tmp_path / "run")
     # A third of the guesses would be right.
     assert record["heldout"]["accuracy"] > 0.6
-    mean = finetune_once(matcher, task, {"epochs": 1}, seed=0, config=FinetuningConfig(pooling="mean"), directory=tmp_path / "mean")
+    mean = finetune_once(FinetuningSetup(matcher, task, FinetuningConfig(epochs=1, pooling="mean")), tmp_path / "mean")
     scored = evaluate(tmp_path / "mean" / "model", task)
     assert scored["metrics"]["accuracy"]["value"] == pytest.approx(mean["heldout"]["accuracy"])
 

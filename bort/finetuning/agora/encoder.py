@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from bort.errors import ConfigurationError
-from bort.finetuning.encode import evaluation_batches
+from bort.finetuning.batches import evaluation_batches
 from bort.randomness import named_generator
 from bort.tasks.task import Example
 from bort.teacher.config import TeacherConfig

@@ -11,11 +11,13 @@ import bort.finetuning.agora.loop as loop
 import bort.finetuning.agora.state as state
 from bort.errors import ConfigurationError, RecordError
 from bort.finetuning.agora.config import AgoraConfig, LabellerConfig
-from bort.finetuning.agora.labeller import Refused
+from bort.finetuning.agora.labeler import LabelerRefusedError
 from bort.finetuning.agora.runs import finetune_agora
+from bort.finetuning.agora.setup import AgoraSetup
 from bort.finetuning.agora.similarity import overlap, shingles
 from bort.finetuning.config import FinetuningConfig
 from bort.finetuning.scoring import evaluate
+from bort.finetuning.setup import FinetuningSetup
 from bort.tasks.split import text_key
 
 FINETUNING = FinetuningConfig(
@@ -38,7 +40,7 @@ def agora(encoder_dir, **changes):
 
 
 def run(encoder_dir, task, path, finetuning=FINETUNING, **changes):
-    return finetune_agora(encoder_dir, task, finetuning, agora(encoder_dir, **changes), directory=path)
+    return finetune_agora(AgoraSetup(FinetuningSetup(encoder_dir, task, finetuning), agora(encoder_dir, **changes)), path)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +76,8 @@ def test_it_learns_and_keeps_its_ledger(finished, toy):
 
 def test_no_steering_example_enters_train(finished, toy, encoder_dir, monkeypatch, tmp_path):
     seen = []
-    real = loop.Parts.examples
-    monkeypatch.setattr(loop.Parts, "examples", lambda self, points: seen.append(real(self, points)) or seen[-1])
+    real = loop.AgoraRun.examples
+    monkeypatch.setattr(loop.AgoraRun, "examples", lambda self, points: seen.append(real(self, points)) or seen[-1])
     for variant in ("best", "paper"):
         result = run(
             encoder_dir, toy, tmp_path / variant, variant=variant, generators=["swap", "delete", "substitute"], similarity=0.8
@@ -119,13 +121,13 @@ def test_heldout_is_not_read_before_the_loop_is_over(toy, encoder_dir, monkeypat
     task = replace(toy, heldout=Forbidden(toy.heldout))
     Forbidden.open = True
     monkeypatch.setattr(runs, "run_loop", watched)
-    real_setting = runs.Setting.__init__
+    real_workspace = runs.AgoraWorkspace.__init__
 
     def closed(self, *arguments, **keywords):
         Forbidden.open = False
-        real_setting(self, *arguments, **keywords)
+        real_workspace(self, *arguments, **keywords)
 
-    monkeypatch.setattr(runs.Setting, "__init__", closed)
+    monkeypatch.setattr(runs.AgoraWorkspace, "__init__", closed)
     assert run(encoder_dir, task, tmp_path)["metrics"]["accuracy"]["mean"] > 0
 
 
@@ -186,7 +188,7 @@ def test_another_run_in_the_same_folder_is_refused(finished, toy, encoder_dir):
 
 def test_a_refused_labeller_ends_the_run_or_leaves_plain_fine_tuning(toy, encoder_dir, tmp_path):
     strict = LabellerConfig(encoder=str(encoder_dir), accuracy=1.0)
-    with pytest.raises(Refused, match=r"above 1\.000"):
+    with pytest.raises(LabelerRefusedError, match=r"above 1\.000"):
         run(encoder_dir, toy, tmp_path / "raise", labeller=strict)
     result = run(encoder_dir, toy, tmp_path / "plain", labeller=replace(strict, refused="plain"))
     assert result["seeds"][0]["points"] == 0

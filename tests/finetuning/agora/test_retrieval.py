@@ -11,7 +11,9 @@ from bort.files import read_json
 from bort.finetuning.agora.config import PRESETS, AgoraConfig, LabellerConfig
 from bort.finetuning.agora.retrieval import Pool, sample_sentences
 from bort.finetuning.agora.runs import finetune_agora
+from bort.finetuning.agora.setup import AgoraSetup
 from bort.finetuning.config import FinetuningConfig
+from bort.finetuning.setup import FinetuningSetup
 from tests.finetuning.agora.conftest import BAD, GOOD, PLAIN
 
 SENTENCES = [f"{one} film {other} {last} {one} ." for one in (*GOOD, *BAD) for other in PLAIN[:5] for last in PLAIN[5:8]]
@@ -62,7 +64,7 @@ def test_agora_learns_from_sentences_of_the_corpus(encoder_dir, toy, tmp_path):
     labeller = LabellerConfig(encoder=str(encoder_dir), accuracy=0.6)
     agora = AgoraConfig(steps=6, judgements=1, before=10, least=12, most=12, generators=["retrieve", "swap"], labeller=labeller)
     config = FinetuningConfig(batch_size=8, seeds=[0], resamples=20, pooling="mean", search={"learning_rate": [1e-2, 3e-3]})
-    result = finetune_agora(encoder_dir, toy, config, agora, directory=tmp_path, sentences=SENTENCES)
+    result = finetune_agora(AgoraSetup(FinetuningSetup(encoder_dir, toy, config), agora, SENTENCES), tmp_path)
     assert result["seeds"][0]["points"] > 0
     made = [
         point

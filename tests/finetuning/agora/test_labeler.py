@@ -12,8 +12,10 @@ from sklearn.metrics import f1_score
 
 from bort.errors import BortError, ConfigurationError
 from bort.finetuning.agora.config import LabellerConfig
-from bort.finetuning.agora.labeller import FeatureLabeller, build_labeller, class_shares, evened, f1_shares, refusal
-from bort.finetuning.agora.runs import without_heldout
+from bort.finetuning.agora.labeler import FeatureLabeler, build_labeler, class_shares, evened, f1_shares, refusal
+from bort.finetuning.agora.workspace import without_heldout
+from bort.finetuning.config import FinetuningConfig
+from bort.finetuning.setup import FinetuningSetup
 from bort.finetuning.train import finetune_once
 from bort.settings import check_settings
 
@@ -24,7 +26,8 @@ THETA = {"learning_rate": 1e-2, "epochs": 4, "batch_size": 8}
 def classifier(encoder_dir, toy, tmp_path_factory):
     path = tmp_path_factory.mktemp("classifier")
     flipped = {split: [flip(one) for one in getattr(toy, split)] for split in ("train", "steering", "heldout")}
-    finetune_once(encoder_dir, replace(toy, labels=["positive", "negative"], **flipped), THETA, seed=0, directory=path)
+    task = replace(toy, labels=["positive", "negative"], **flipped)
+    finetune_once(FinetuningSetup(encoder_dir, task, FinetuningConfig(**THETA)), path)
     return path / "model"
 
 
@@ -34,7 +37,7 @@ def flip(example):
 
 def build(kind, toy, encoder_dir, classifier, encoder, path, **changes):
     config = LabellerConfig(kind=kind, encoder=str(encoder_dir), path=str(classifier), theta=THETA, accuracy=0.6, **changes)
-    return build_labeller(config, without_heldout(toy), directory=path, encoder=encoder, seed=0)
+    return build_labeler(config, without_heldout(toy), directory=path, encoder=encoder, seed=0)
 
 
 @pytest.mark.parametrize("kind", ["features", "finetune", "directory"])
@@ -105,7 +108,7 @@ def test_shares_for_f1_choose_what_the_best_threshold_does(toy, seed):
 
 
 def test_features_of_all_layers_are_fitted_as_a_regression_on_them_would_be(toy, encoder):
-    labeller = FeatureLabeller(encoder, toy)
+    labeller = FeatureLabeler(encoder, toy)
     layers = encoder.features([one.texts[0] for one in toy.train]).reshape(len(toy.train), -1).astype(np.float64)
     held = encoder.features([one.texts[0] for one in toy.heldout]).reshape(len(toy.heldout), -1).astype(np.float64)
     scale = (layers.std(axis=0) + 1e-6) * np.sqrt(layers.shape[1])
@@ -117,7 +120,7 @@ def test_features_of_all_layers_are_fitted_as_a_regression_on_them_would_be(toy,
 
 def test_what_it_could_be_made_from_has_to_be_named(toy, tmp_path):
     with pytest.raises(ConfigurationError, match=r"agora\.labeller\.encoder"):
-        build_labeller(LabellerConfig(), toy, directory=tmp_path, encoder=None, seed=0)
+        build_labeler(LabellerConfig(), toy, directory=tmp_path, encoder=None, seed=0)
     with pytest.raises(ConfigurationError, match=r"agora\.labeller\.path"):
         check_settings(LabellerConfig(kind="directory"), "agora.labeller")
 
@@ -125,4 +128,4 @@ def test_what_it_could_be_made_from_has_to_be_named(toy, tmp_path):
 def test_a_labeller_of_another_task_is_refused(toy, classifier, tmp_path):
     other = replace(toy, labels=["no", "yes"])
     with pytest.raises(BortError, match="labels"):
-        build_labeller(LabellerConfig(kind="directory", path=str(classifier)), other, directory=tmp_path, encoder=None, seed=0)
+        build_labeler(LabellerConfig(kind="directory", path=str(classifier)), other, directory=tmp_path, encoder=None, seed=0)

@@ -1,4 +1,4 @@
-"""The labeller: an "ok-ish" model that says what made points are, and the check that it is one."""
+"""The labeler: an "ok-ish" model that labels generated points, and the check that it is one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from bort.errors import BortError, ConfigurationError
 from bort.finetuning.agora.config import LabellerConfig
 from bort.finetuning.agora.encoder import Encoder
-from bort.finetuning.config import FinetuningConfig, Impl
+from bort.finetuning.config import FinetuningConfig
 from bort.finetuning.scoring import Scorer
+from bort.finetuning.setup import FinetuningSetup
 from bort.finetuning.train import finetune_once
+from bort.runtime_config import ImplConfig
 from bort.tasks.metrics import weighted_scores
 from bort.tasks.task import Example, Task
 
@@ -23,12 +25,12 @@ _STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 _FOLDS = 5
 
 
-class Refused(BortError):
-    """The labeller is no better than chance, or not good enough."""
+class LabelerRefusedError(BortError):
+    """The labeler is no better than chance, or not good enough."""
 
 
-class Labeller(Protocol):
-    """Says how likely each class of each example is."""
+class Labeler(Protocol):
+    """A model of the classes' probabilities."""
 
     name: str
 
@@ -36,7 +38,7 @@ class Labeller(Protocol):
         """Returns the probability of each class in the task's order, [N, C]; the labels of the examples are not looked at."""
 
 
-class FeatureLabeller:
+class FeatureLabeler:
     """A logistic regression on what all layers of a frozen encoder give; for a pair on both, their distance and their product.
 
     What a task wants to know stands in the middle layers as often as in the last: of all-MiniLM-L6-v2's sentence vectors alone a
@@ -121,7 +123,7 @@ def class_shares(task: Task) -> NDArray[np.float64]:
     return np.asarray(counts / counts.sum())
 
 
-def f1_shares(labeller: Labeller, task: Task) -> NDArray[np.float64]:
+def f1_shares(labeler: Labeler, task: Task) -> NDArray[np.float64]:
     """Returns what to divide probabilities of two classes by, so that the likelier one is that which F1 wants chosen, [2].
 
     The threshold that is best for F1 is half of the best F1 (Lipton et al. 2014, arXiv 1402.1892): where saying yes to everything
@@ -129,10 +131,10 @@ def f1_shares(labeller: Labeller, task: Task) -> NDArray[np.float64]:
     or that of saying yes to everything where that is larger.
 
     Args:
-        labeller: The labeller.
+        labeler: The labeler.
         task: Of two labels, the second of which is what F1 looks for; its steering examples are read.
     """
-    likely = labeller.probabilities(task.steering)[:, 1]
+    likely = labeler.probabilities(task.steering)[:, 1]
     truth = np.array([int(example.label) for example in task.steering])
     # Yes to the k likeliest, for every k; k = all is yes to everything.
     right = np.cumsum(truth[np.argsort(-likely, kind="stable")])
@@ -140,7 +142,7 @@ def f1_shares(labeller: Labeller, task: Task) -> NDArray[np.float64]:
     return np.array([1 - best / 2, best / 2])
 
 
-class ClassifierLabeller:
+class ClassifierLabeler:
     """A fine-tuned classifier of transformers, or one that Bort wrote.
 
     Args:
@@ -151,8 +153,8 @@ class ClassifierLabeller:
 
     name = "classifier"
 
-    def __init__(self, directory: str | Path, task: Task, impl: Impl | None = None) -> None:
-        self._scorer, self._classes = Scorer(directory, task, impl, what="The labeller"), len(task.labels)
+    def __init__(self, directory: str | Path, task: Task, impl: ImplConfig | None = None) -> None:
+        self._scorer, self._classes = Scorer(directory, task, impl, what="The labeler"), len(task.labels)
 
     def probabilities(self, examples: Sequence[Example]) -> NDArray[np.float64]:
         """Returns [N, C]."""
@@ -163,16 +165,16 @@ class ClassifierLabeller:
         return np.asarray(likely / likely.sum(axis=1, keepdims=True))
 
 
-def build_labeller(
+def build_labeler(
     config: LabellerConfig,
     task: Task,
     *,
     directory: Path,
     encoder: Encoder | None,
     seed: int,
-    impl: Impl | None = None,
+    impl: ImplConfig | None = None,
     even: bool = False,
-) -> tuple[Labeller, dict[str, Any]]:
+) -> tuple[Labeler, dict[str, Any]]:
     """Makes the labeller, checks it on steering examples, and says what it cost.
 
     Args:
@@ -193,19 +195,19 @@ def build_labeller(
         BortError: It cannot be loaded or has other labels.
     """
     started = time.process_time()
-    labeller: Labeller
+    labeler: Labeler
     if config.kind == "directory":
-        labeller = ClassifierLabeller(str(config.path), task, impl)
+        labeler = ClassifierLabeler(str(config.path), task, impl)
     elif config.encoder is None:
         raise ConfigurationError("agora.labeller.encoder", None, "name the encoder that the labeller is made from")
     elif config.kind == "finetune":
-        settings = FinetuningConfig()
-        finetune_once(config.encoder, task, config.theta, seed=seed, directory=directory, impl=impl, config=settings)
-        labeller = ClassifierLabeller(directory / "model", task, impl)
+        settings = FinetuningConfig().with_theta(config.theta)
+        finetune_once(FinetuningSetup(config.encoder, task, settings, seed, impl or ImplConfig()), directory)
+        labeler = ClassifierLabeler(directory / "model", task, impl)
     else:
         assert encoder is not None
-        labeller = FeatureLabeller(encoder, task)
-    likely = labeller.probabilities(task.steering)
+        labeler = FeatureLabeler(encoder, task)
+    likely = labeler.probabilities(task.steering)
     scores = {name: _score(name, likely, task) for name in ("accuracy", "matthews_correlation")}
     scores["evened_matthews_correlation"] = _score("matthews_correlation", evened(likely, class_shares(task)), task)
     record = {
@@ -214,7 +216,7 @@ def build_labeller(
         "processor_seconds": time.process_time() - started,
         "refused": refusal(config, scores, len(task.steering), even=even),
     }
-    return labeller, record
+    return labeler, record
 
 
 def _score(name: str, probabilities: NDArray[np.float64], task: Task) -> float:

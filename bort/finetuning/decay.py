@@ -1,0 +1,81 @@
+"""The schedule of the learning rate, and how much of a weight decoupled decay leaves over a training."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from bort.finetuning.config import FinetuningConfig
+
+#: Below this share of its size a weight counts as destroyed rather than regularised.
+LEAST = 0.5
+
+
+def kept_share(learning_rate: float, weight_decay: float, warmup: float, steps: int) -> float:
+    """Returns what decoupled weight decay alone leaves of a weight over a run: Π (1 − lr_t · weight_decay).
+
+    The rate rises linearly over the warm-up and falls linearly to 0, so its sum is about half the peak times the steps. The
+    released recipe (rate 5e-5, decay 110, one epoch of MRPC) leaves 0.28.
+
+    Args:
+        learning_rate: Peak rate.
+        weight_decay: Decay, as AdamW takes it.
+        warmup: Share of the steps with a rising rate.
+        steps: Steps of the run.
+    """
+    if weight_decay == 0:
+        return 1.0
+    rates = (learning_rate * rate(step, steps, warmup) for step in range(steps))
+    logarithm = 0.0
+    for value in rates:
+        factor = 1 - value * weight_decay
+        if factor <= 0:
+            return 0.0
+        logarithm += math.log(factor)
+    return math.exp(logarithm)
+
+
+def rate(step: int, steps: int, warmup: float) -> float:
+    """Returns the rate of ``step`` (from 0) of ``steps`` as a share of the peak: linear up over the warm-up, linear down to 0."""
+    rising = int(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return (steps - step) / max(1, steps - rising)
+
+
+def decay_warning(config: FinetuningConfig, examples: int) -> str | None:
+    """Returns a warning where some θ of Θ would shrink decayed weights below half over its run, else ``None``.
+
+    Args:
+        config: Its own θ, or its Θ where trials are asked for.
+        examples: Training examples, which make the steps.
+    """
+    names = ("learning_rate", "weight_decay", "warmup", "batch_size", "epochs")
+    searched = config.search if config.trials else {}
+    options = [_ends(searched[name]) if name in searched else [getattr(config, name)] for name in names]
+    worst, flagged, total = (1.0, ""), 0, 0
+    decays: set[float] = set()
+    for learning_rate, weight_decay, warmup, batch_size, epochs in itertools.product(*options):
+        total += 1
+        steps = int(epochs) * math.ceil(examples / int(batch_size))
+        share = kept_share(learning_rate, weight_decay, warmup, steps)
+        if share >= LEAST:
+            continue
+        flagged += 1
+        decays.add(weight_decay)
+        if share < worst[0]:
+            worst = (share, f"weight_decay={weight_decay:g} with learning_rate={learning_rate:g} over {steps:,} steps")
+    if not flagged:
+        return None
+    shown = ", ".join(f"{value:g}" for value in sorted(decays))
+    return (
+        f"Weight decay would shrink what the model has learnt below half in {flagged} of {total} settings of Θ "
+        f"(weight_decay {shown}); worst is {worst[1]}, which leaves {worst[0]:.2g} of every weight."
+    )
+
+
+def _ends(wanted: Any) -> list[Any]:
+    """Returns the choices, or both ends of a range."""
+    return [wanted["low"], wanted["high"]] if isinstance(wanted, Mapping) else list(wanted)
