@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from math import nan
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bort.architecture import Architecture
-from bort.candidate import Evaluation
 from bort.errors import BortError
 from bort.search.storage.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
-from bort.search.storage.status import read_journal, study_status
-from bort.search.strategies.config import Nsga2Config, OseConfig, TpeConfig
+from bort.search.storage.status import study_status
+from bort.search.strategies.config import OseConfig
 from bort.search.worker import run_search
 from tests.faults.scale import SMALL, Formula, many_workers
 from tests.faults.training import problem
@@ -26,34 +21,6 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> StorageConfig:
         return PostgresStorageConfig(url=request.getfixturevalue("postgres_url"), study=str(tmp_path))
     kinds = {"journal": JournalStorageConfig, "sqlite": SqliteStorageConfig}
     return kinds[request.param](path=str(tmp_path / "study"))
-
-
-def test_a_journal_is_read_as_optuna_reads_it(tmp_path: Path) -> None:
-    """Of strategies whose samplers write a trial in pieces, of one with several objectives, and of candidates that failed."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    class Failing(Formula):
-        def evaluate(self, architecture: Architecture, *others: Any) -> Evaluation:
-            found = super().evaluate(architecture, *others)
-            return replace(found, error=nan) if architecture.depth == 2 else found
-
-    strategies = [OseConfig(stride=3), TpeConfig(trials=9, startup=4), Nsga2Config(trials=9, population=4)]
-    for number, strategy in enumerate(strategies):
-        storage = JournalStorageConfig(path=str(tmp_path / "study"), study=f"study {number}")
-        run_search(problem(estimator=Failing()), strategy, storage=storage, directory=tmp_path / f"{number}")
-    with (tmp_path / "study").open("ab") as file:
-        file.write(b'{"op_code":1,"worker_id":"w","study_id":1}\n{"op_code":6,"half a')
-    found = read_journal(tmp_path / "study")
-    optunas = JournalStorage(JournalFileBackend(str(tmp_path / "study")))
-    assert list(found) == [study.study_name for study in optunas.get_all_studies()] == ["study 0", "study 2"]
-    for study in optunas.get_all_studies():
-        ours = found[study.study_name]
-        assert (ours.objectives, ours.attributes) == (len(study.directions), study.user_attrs)
-        for one, other in zip(ours.trials, optunas.get_all_trials(study._study_id), strict=True):
-            assert (one.number, one.state, one.attributes) == (other.number, other.state.name, other.user_attrs)
-            assert (one.values or None, one.ended, one.chosen()) == (other.values, other.datetime_complete, other.params)
-    assert {trial.state for trial in found["study 0"].trials} == {"COMPLETE", "FAIL"}
 
 
 def test_eight_workers_on_one_study(tmp_path: Path, storage: StorageConfig) -> None:

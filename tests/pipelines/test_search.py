@@ -85,7 +85,7 @@ def test_a_latency_that_this_machine_cannot_measure_is_refused(search: Any, monk
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["search_space.depth=[]"], "search_space.depth=[] cannot be used: a list of at least one whole number"),
+        (["search_space.depth=[]"], "search_space.depth=[] cannot be used: must be a non-empty list"),
         (["search_space.heads=[3]"], "search_space.heads=[3] cannot be used: at least one must divide"),
         (["error=supernet", "error.steps=0"], "error.steps=0 cannot be used"),
         (["error=supernet", "error.samples=0", "error.sandwich=false"], "error.samples=0 cannot be used"),

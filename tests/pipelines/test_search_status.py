@@ -13,8 +13,8 @@ import pytest
 from bort.search.storage.base import CANDIDATE, IDENTITY
 from bort.search.storage.config import JournalStorageConfig, SqliteStorageConfig, StorageConfig
 
-#: What takes longer to import than the study takes to read.
-HEAVY = {"lightning", "mlflow", "numpy", "optuna", "pandas", "sqlalchemy", "torch", "transformers"}
+#: What a search needs, and takes longer to import than the study takes to read.
+HEAVY = {"datasets", "lightning", "matplotlib", "mlflow", "pandas", "scipy", "torch", "transformers"}
 
 COMMAND = f"""
 import runpy, sys

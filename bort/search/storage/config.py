@@ -35,6 +35,10 @@ class StorageConfig:
         """
         raise STORAGES.unknown(self.name)
 
+    def open_to_read(self, directory: Path) -> Coordination:
+        """Open the storage of an existing study to read it; by default as :meth:`open` does."""
+        return self.open(directory)
+
     def check_usable(self) -> None:
         """Refuse a storage that cannot be used, without leaving anything in it; called before anything costly.
 
@@ -84,6 +88,12 @@ class JournalStorageConfig(FileStorageConfig):
         from bort.search.storage.files import JournalCoordination
 
         return JournalCoordination(self.file(directory), self.study)
+
+    def open_to_read(self, directory: Path) -> Coordination:
+        """Open the journal as it is: an incomplete last line is skipped, and not removed."""
+        from bort.search.storage.files import JournalReader
+
+        return JournalReader(self.file(directory), self.study)
 
 
 @STORAGES.register

@@ -74,6 +74,28 @@ class FileLocks:
         self._lock.close()
 
 
+class JournalReader(FileLocks):
+    """A study in an Optuna journal file that is only read.
+
+    Args:
+        path: The journal file.
+        study: Name of the study.
+
+    Raises:
+        ConfigurationError: The file cannot be used, is no journal, or one of a newer Optuna.
+    """
+
+    def __init__(self, path: Path, study: str) -> None:
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        with _opening(path):
+            super().__init__(path, study)
+            with self.exclusive():
+                _check_journal(path)
+                self.storage = JournalStorage(JournalFileBackend(str(path)))
+
+
 class JournalCoordination(FileLocks):
     """A study in an Optuna journal file, with locks on files beside it.
 
@@ -89,16 +111,12 @@ class JournalCoordination(FileLocks):
     """
 
     def __init__(self, path: Path, study: str) -> None:
-        try:
+        with _opening(path):
             super().__init__(path, study)
             with super().exclusive():
                 drop_torn_line(path)
                 _check_journal(path)
                 self.storage, self._backend = _journal(path)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        except Exception as error:
-            raise ConfigurationError("storage.path", path, stumbled(path, error)) from error
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -146,6 +164,17 @@ class SqliteCoordination(FileLocks):
                 raise BortError(f"The study's database {self._path} cannot be used ({_reason(error)}).") from error
 
 
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Raise what goes wrong with a journal as a configuration error."""
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    except Exception as error:
+        raise ConfigurationError("storage.path", path, stumbled(path, error)) from error
+
+
 def _unwritable(path: Path, error: OSError) -> ConfigurationError:
     return ConfigurationError("storage.path", path, f"a file that can be written is needed ({error})")
 
@@ -157,7 +186,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _check_journal(path: Path) -> None:
-    """Refuses a file whose last line Optuna did not write; Optuna itself would notice when the next is added.
+    """Refuse a file whose last complete line Optuna did not write; Optuna itself would notice when the next is added.
 
     Raises:
         ValueError: Says so.
@@ -166,7 +195,8 @@ def _check_journal(path: Path) -> None:
         return
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - (1 << 20)))
-        last = file.read().rstrip(b"\n").rpartition(b"\n")[2]
+        # An incomplete last line is nobody's.
+        last = file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
     operation = parse_json(last) if last else {"op_code": None}
     if not isinstance(operation, dict) or "op_code" not in operation:
         raise ValueError("its last line is no operation")

@@ -46,11 +46,6 @@ class PostgresLocks:
         self._connection = _connect(self._psycopg, self._url)
         self._open_now = True
 
-    def rows(self, statement: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        """Returns what a statement finds, with values in the place of its question marks; only inside :meth:`exclusive`."""
-        found: list[tuple[Any, ...]] = self._connection.execute(statement.replace("?", "%s"), values).fetchall()
-        return found
-
     def _call(self, function: str, key: int) -> bool:
         row = self._connection.execute(f"SELECT {function}(%s, %s)", (self._key, key)).fetchone()
         self._connection.commit()
