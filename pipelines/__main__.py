@@ -97,10 +97,6 @@ def _run() -> None:
     elif arguments[0] not in COMMANDS:
         print(f"bort: {arguments[0]} is not a stage; use one of {', '.join(COMMANDS)}.", file=sys.stderr)
         sys.exit(2)
-    elif arguments[:2] == ["search", "status"]:
-        # Without importing what a search needs.
-        sys.argv = ["bort search status", *arguments[2:]]
-        _module("search_status").main()
     else:
         sys.argv = [f"bort {arguments[0]}", *arguments[1:]]
         _module(arguments[0]).main()

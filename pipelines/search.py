@@ -280,12 +280,11 @@ STAGE = Stage(
 
 
 def main() -> None:
-    """Search, or show how far the search is: ``bort search status``."""
+    """Search, or show the progress of the search: ``bort search status``."""
     if sys.argv[1:2] == ["status"]:
         from . import search_status
 
-        del sys.argv[1]
-        search_status.main()
+        search_status.main(sys.argv[2:])
     else:
         entry("search")()
 

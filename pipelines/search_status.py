@@ -1,10 +1,9 @@
-"""`bort search status [overrides]`: how far the search of these settings is, while it runs or afterwards."""
+"""`bort search status [overrides]`: the progress of the search of these settings, while it runs or afterwards."""
 
 from __future__ import annotations
 
 import copy
 import gc
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +13,14 @@ if TYPE_CHECKING:
     from bort.search.storage.status import Status
 
 
-def main() -> None:
-    """Reads the study that `bort search` with the same overrides works on, and writes nothing."""
-    # A tenth of the command's time went into looking for garbage, of which a process of a second has none worth finding.
+def main(overrides: list[str]) -> None:
+    """Show the progress of the study that `bort search` with the same overrides works on; write nothing."""
+    # Collecting garbage takes a tenth of the command's time.
     gc.disable()
     from .app.console import console
     from .app.main import guarded
 
-    guarded(lambda: console.print(_shown(_status(sys.argv[1:]))))
+    guarded(lambda: console.print(_shown(_status(overrides))))
 
 
 def _status(overrides: list[str]) -> Status:
@@ -60,7 +59,3 @@ def _shown(status: Status) -> Table:
         table.add_row("best so far", ", ".join(f"{name} {value:.5g}" for name, value in status.best.items()))
     table.add_row("last candidate ended", status.last or "none yet")
     return table
-
-
-if __name__ == "__main__":
-    main()
