@@ -23,3 +23,9 @@ class ConfigurationError(BortError):
 
 class RecordError(BortError):
     """A directory whose record does not match what is asked of it, or cannot be read."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the error's type if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

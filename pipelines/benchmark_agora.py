@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bort.errors import ConfigurationError
+from bort.errors import ConfigurationError, first_line
 from bort.settings import check_settings
 from bort.tasks.config import TaskConfig
 
@@ -42,7 +42,7 @@ def tasks_of(config: Config) -> dict[str, TaskConfig]:
             made = OmegaConf.merge(OmegaConf.structured(TaskConfig), OmegaConf.to_container(whole.task, resolve=True), own)
             task = OmegaConf.to_object(made)
         except OmegaConfBaseException as error:
-            raise ConfigurationError(f"agora_benchmark.tasks.{name}", own, str(error).splitlines()[0]) from error
+            raise ConfigurationError(f"agora_benchmark.tasks.{name}", own, first_line(error)) from error
         assert isinstance(task, TaskConfig)
         found[name] = task
     return found

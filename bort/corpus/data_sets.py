@@ -10,7 +10,7 @@ from typing import Any
 
 from bort.corpus.config import SourceConfig
 from bort.corpus.readers import Document, grouped, text_of
-from bort.errors import BortError, ConfigurationError
+from bort.errors import BortError, ConfigurationError, first_line
 from bort.quiet import quiet
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -108,7 +108,7 @@ class DatasetRows:
             except Exception as error:  # The library hands on whatever its many readers and clients raise.
                 if is_hub(source):
                     raise _out_of_reach(source, self._key, error) from error
-                raise BortError(f"{source.path} cannot be read as a data set: {_first_line(error)}.") from error
+                raise BortError(f"{source.path} cannot be read as a data set: {_named(error)}.") from error
 
     def _texts(self, rows: Any) -> Iterator[Document]:
         for row in rows:
@@ -146,10 +146,10 @@ def _out_of_reach(source: SourceConfig, key: str, error: Exception) -> BortError
     return BortError(
         f"{key}.path={source.path} is not on this machine, and no data set of that name could be read from the hub: "
         f"download its parquet files{f' of {part}' if part else ''}{at} into {folder} and "
-        f"set corpus.path=FOLDER ({_first_line(error)})."
+        f"set corpus.path=FOLDER ({_named(error)})."
     )
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+def _named(error: Exception) -> str:
+    name, line = type(error).__name__, first_line(error).rstrip(".")
+    return name if line == name else f"{name}: {line}"

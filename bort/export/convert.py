@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bort.errors import BortError, ConfigurationError
+from bort.errors import BortError, ConfigurationError, first_line
 from bort.export.config import ExportConfig
 from bort.files import atomic_path
 from bort.measure.models import tells_texts_apart
@@ -86,7 +86,7 @@ def onnx_file(
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
-            raise BortError(f"{type(model).__name__} cannot be exported to ONNX: {str(error).splitlines()[0]}") from error
+            raise BortError(f"{type(model).__name__} cannot be exported to ONNX: {first_line(error)}") from error
         if program is None:
             raise BortError(f"{type(model).__name__} cannot be exported to ONNX.")
         written = program.model.opset_imports.get("", opset)
@@ -173,7 +173,7 @@ def quantise(source: Path, target: Path, *, operators: tuple[str, ...] = EVERYTH
                     per_channel=True,
                 )
             except (ValueError, RuntimeError, KeyError, onnx.shape_inference.InferenceError) as error:
-                raise BortError(f"{source} cannot be quantised to int8: {str(error).splitlines()[0]}") from error
+                raise BortError(f"{source} cannot be quantised to int8: {first_line(error)}") from error
 
 
 def _is_encoder(model: PreTrainedModel) -> bool:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bort.errors import BortError, ConfigurationError
+from bort.errors import BortError, ConfigurationError, first_line
 from bort.files import atomic_path, read_json, write_json
 from bort.model_facts import is_multiple_choice, usable_positions
 from bort.quiet import quiet
@@ -107,7 +107,7 @@ def load_encoder(model_dir: str | Path, task: Task, pooling: str) -> LoadedEncod
                 **settings,
             )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = first_line(error)
             raise BortError(f"The model '{model_dir}' cannot be loaded for fine-tuning: {reason.rstrip('.')}.") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = _padding(tokenizer, getattr(model.config, "pad_token_id", None))
@@ -304,7 +304,7 @@ def load_classifier(directory: str | Path) -> tuple[Any, Any]:
             kind = AutoModel if apart else kind
             model, report = kind.from_pretrained(home, output_loading_info=True, dtype=torch.float32, trust_remote_code=False)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = first_line(error)
             raise BortError(f"The classifier '{directory}' cannot be loaded: {reason.rstrip('.')}.") from error
     _agree_on_types(tokenizer, model)
     if apart:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.errors import BortError, ConfigurationError
+from bort.errors import BortError, ConfigurationError, first_line
 from bort.measure.runtime import feed, open_session, require_onnx
 from bort.model_facts import first_output
 from bort.quiet import quiet
@@ -212,7 +212,7 @@ class Compiled(Torch):
                 try:
                     return compiled(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
                 except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:
-                    raise BortError(f"{forms.name} cannot be compiled by torch.compile: {str(error).splitlines()[0]}") from error
+                    raise BortError(f"{forms.name} cannot be compiled by torch.compile: {first_line(error)}") from error
 
         return Forward(run, _array)
 

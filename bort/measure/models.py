@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.architecture import Architecture
-from bort.errors import BortError
+from bort.errors import BortError, first_line
 from bort.files import read_json
 from bort.measure.published import PublishedModel, find
 from bort.measure.runtime import open_session, vocabulary_and_positions
@@ -116,7 +116,7 @@ def load_model(directory: Path | str, kind: Kind | None = None) -> PreTrainedMod
                 directory, local_files_only=True, output_loading_info=True, dtype=torch.float32, trust_remote_code=False
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise BortError(f"{directory} cannot be loaded: {_first_line(error)}") from error
+            raise BortError(f"{directory} cannot be loaded: {first_line(error)}") from error
     # Students have no pooler, and the encoder's output does not pass through it.
     missing = sorted(name for name in report["missing_keys"] if not (kind is ENCODER and "pooler" in name))
     if missing:
@@ -185,7 +185,7 @@ def positions(subject: Path | Architecture | PublishedModel, longest: int = 512)
             try:
                 config = AutoConfig.from_pretrained(subject, local_files_only=True, trust_remote_code=False)
             except (OSError, ValueError, KeyError) as error:
-                raise BortError(f"{subject} cannot be loaded: {_first_line(error)}") from error
+                raise BortError(f"{subject} cannot be loaded: {first_line(error)}") from error
         else:
             config = _configuration(subject)
     return usable_positions(config, longest)
@@ -206,7 +206,7 @@ def load_tokenizer(directory: Path | str) -> Any:
         try:
             return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
-            raise BortError(f"The tokenizer in {directory} cannot be loaded: {_first_line(error)}") from error
+            raise BortError(f"The tokenizer in {directory} cannot be loaded: {first_line(error)}") from error
 
 
 def resolve(name: str, spec: Spec) -> Path | Architecture | PublishedModel:
@@ -241,8 +241,3 @@ def transformers_directory(path: Path) -> Path:
     """Returns the transformers directory inside an export's directory, or ``path`` where it is none."""
     inside = path / "transformers"
     return inside if not (path / "config.json").is_file() and (inside / "config.json").is_file() else path
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__

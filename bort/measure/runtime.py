@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bort.errors import BortError, ConfigurationError
+from bort.errors import BortError, ConfigurationError, first_line
 
 INPUTS = ("input_ids", "attention_mask")
 #: A third input, of files whose model tells the two texts of a pair apart.
@@ -93,7 +93,7 @@ def open_session(path: Path | str, threads: int | None = None, *, optimised: Pat
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class of their own.
-        raise BortError(f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {str(error).splitlines()[0]}") from error
+        raise BortError(f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {first_line(error)}") from error
     wanted = {node.name for node in session.get_inputs()}
     if not wanted <= {*INPUTS, TOKEN_TYPES}:
         raise BortError(f"{path} takes {', '.join(sorted(wanted))}: only {', '.join(INPUTS)} and {TOKEN_TYPES} can be fed.")

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from bort.candidate import Estimator, Evaluation
-from bort.errors import BortError, ConfigurationError
+from bort.errors import BortError, ConfigurationError, first_line
 from bort.observer import Observer, Quiet
 from bort.redaction import redact
 from bort.runtime_config import RayConfig
@@ -92,7 +92,7 @@ class RayEngine:
         except exceptions.RayTaskError as error:
             raise RuntimeError(f"{job.architecture} on the Ray cluster: {error.cause!r}") from error
         except exceptions.RayError as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise untrained(job, f"the cluster lost it {self._retries + 1} times; {reason}") from error
         for warning in answer["warnings"]:
             self._observer.warn(warning)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bort.errors import BortError, ConfigurationError
+from bort.errors import BortError, ConfigurationError, first_line
 from bort.files import digest, file_digest
 from bort.quiet import quiet
 from bort.tasks.config import HUB, TaskConfig
@@ -128,7 +128,7 @@ def hub_rows(config: TaskConfig, key: str, columns: Sequence[str] | None) -> lis
             data: Any = load_dataset(hub.repository, hub.subset, split=hub.splits[key], revision=hub.revision)
     except Exception as error:
         # The hub's client raises whatever its transport does; the user needs to know that this was the hub, and a way around it.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise BortError(
             f"{hub.repository} cannot be read from the hub ({reason}); go online, set HF_HUB_OFFLINE=1 to read what was downloaded "
             "before, or download the data and name its directory with task.path=DIRECTORY."

@@ -10,7 +10,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from bort.errors import BortError, ConfigurationError
+from bort.errors import BortError, ConfigurationError, first_line
 from bort.quiet import quiet
 from bort.settings import check_settings
 from bort.teacher.config import TeacherConfig
@@ -63,8 +63,7 @@ def reading(config: TeacherConfig, what: str) -> Iterator[dict[str, Any]]:
         with quiet("transformers", "huggingface_hub"):
             yield source
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        lines = str(error).strip().splitlines()
-        reason = lines[0].rstrip(".:") if lines else type(error).__name__
+        reason = first_line(error).rstrip(".:")
         if isinstance(error, UnpicklingError):
             reason = "the file holds more than tensors, which is not loaded; save the model as safetensors"
         if path.is_dir():

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bort.errors import first_line
 from bort.locks import exclusive
 from bort.quiet import quiet
 from bort.redaction import redact
@@ -357,8 +358,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _short(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return redact(lines[0][:300] if lines else type(error).__name__)
+    return redact(first_line(error)[:300])
 
 
 def _user() -> str:
