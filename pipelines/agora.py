@@ -1,4 +1,4 @@
-"""What stages that run Agora share: the teacher as the encoder of the labeller, and the ledger's figure."""
+"""Shared by the stages that run Agora: the teacher as the encoder of the labeler, sentences, the ledger's figure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .engine.stage import Run
 
 
 def with_teacher(config: Config) -> AgoraConfig:
-    """Returns the settings of Agora with the teacher where no encoder of its own was named."""
+    """Return the settings of Agora with the teacher as the labeler's encoder unless one is set."""
     agora = config.agora
     if agora.labeller.encoder is not None:
         return agora
@@ -23,7 +23,7 @@ def with_teacher(config: Config) -> AgoraConfig:
 
 
 def sentences_of(config: Config) -> list[str]:
-    """Returns the sentences of the run's corpus that points may be taken from; none where no generator takes any.
+    """Return the sentences of the run's corpus that points may be taken from; empty if no generator takes any.
 
     Raises:
         ConfigurationError: There is no such corpus.
@@ -39,7 +39,7 @@ def sentences_of(config: Config) -> list[str]:
 
 
 def sentence_sources(config: Config) -> dict[str, str]:
-    """Returns the digest of the corpus that points may be taken from; none where no generator takes any.
+    """Return the digest of the corpus that points may be taken from; empty if no generator takes any.
 
     Raises:
         ConfigurationError: There is no such corpus.
@@ -50,7 +50,7 @@ def sentence_sources(config: Config) -> dict[str, str]:
 
 
 def draw_ledgers(run: Run, role: str, result: Mapping[str, Any], directory: Path) -> None:
-    """Draws the ledgers of a model's seeds and keeps the figure with the tracked run."""
+    """Draw the ledgers of a model's seeds and keeps the figure with the tracked run."""
     from bort.report.agora import ledgers
 
     drawing = ledgers(result, role)

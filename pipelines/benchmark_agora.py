@@ -20,7 +20,7 @@ from .engine.stage import Run, Stage
 
 
 def tasks_of(config: Config) -> dict[str, TaskConfig]:
-    """Returns the tasks of the benchmark, each from its recipe and what the benchmark says of it.
+    """Return the tasks of the benchmark, each from its recipe and the benchmark's changes.
 
     Raises:
         ConfigurationError: There is no such recipe, or a setting is not one of a task.
@@ -49,7 +49,7 @@ def tasks_of(config: Config) -> dict[str, TaskConfig]:
 
 
 def work(run: Run) -> dict[str, Any]:
-    """Runs the cells that are not done, beside as many workers as were asked for, and compares the arms.
+    """Run the cells that are not done, beside ``impl.workers`` workers, and compare the arms.
 
     Cells are kept in the cache, so that a benchmark may be run in pieces: one of more seeds finds those that were run for fewer.
     """
@@ -80,7 +80,7 @@ def work(run: Run) -> dict[str, Any]:
 
 
 def check(config: Config) -> None:
-    """Refuses settings and tasks that cannot be compared, before anything is trained."""
+    """Refuse settings and tasks that cannot be compared, before anything is trained."""
     from bort.finetuning.agora.config import theta_grid
     from bort.tasks.load import load_task
 
@@ -95,7 +95,7 @@ def check(config: Config) -> None:
 
 
 def sources(config: Config) -> dict[str, str]:
-    """Returns the digests of the student, the teacher and every task's files."""
+    """Return the digests of the student, the teacher and every task's files."""
     found = {**teacher_sources(config), **model_sources("student", config.student.path), **sentence_sources(config)}
     for name, task in tasks_of(config).items():
         found |= {f"{key} {name}": value for key, value in task_sources(replace(config, task=task)).items()}

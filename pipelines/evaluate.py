@@ -1,4 +1,4 @@
-"""`bort evaluate`: scores a fine-tuned model on a task's held-out part, and writes the submission for its unlabelled one."""
+"""`bort evaluate`: score a fine-tuned model on a task's held-out part, and write the submission for its unlabelled one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .engine.stage import Run, Stage
 
 
 def work(run: Run) -> dict[str, Any]:
-    """Scores the model, keeps its predictions and writes what the task's site accepts."""
+    """Score the model, keep its predictions and write the submission."""
     from bort.finetuning.scoring import evaluate
     from bort.tasks.load import load_task
     from bort.tasks.submission import write_suite
@@ -32,7 +32,7 @@ def work(run: Run) -> dict[str, Any]:
 
 
 def check(config: Config) -> None:
-    """Refuses a task that cannot be read, or that no submission could be made of."""
+    """Refuse a task that cannot be read, or that no submission could be made of."""
     from bort.tasks.load import load_task
     from bort.tasks.submission import check_names
 

@@ -29,7 +29,7 @@ ROLES = ("student", "twin", "teacher")
 
 
 def encoders(run: Run) -> dict[str, Path]:
-    """Returns the directories of the encoders that ``finetune.models`` names, by role and in that order.
+    """Return the directories of the encoders that ``finetune.models`` names, by role and in that order.
 
     Raises:
         ConfigurationError: A role is not known, or the distillation made no such model.
@@ -51,7 +51,7 @@ def encoders(run: Run) -> dict[str, Path]:
 
 
 def watched(parent: TrackedRun, onward: Observer) -> Callable[[int, Mapping[str, Any]], AbstractContextManager[Observer]]:
-    """Returns what opens a child run for a trial and records θ and the trial's curves in it.
+    """Return what opens a child run for a trial and records θ and the trial's curves in it.
 
     Args:
         parent: The run of the search.
@@ -94,7 +94,7 @@ def tune(run: Run, task: Task, role: str, directory: Path, *, first: bool) -> di
 
 
 def work(run: Run) -> dict[str, Any]:
-    """Fine-tunes each encoder that was asked for; the first is the one whose model is kept as the stage's own."""
+    """Fine-tune each encoder of ``finetune.models``; the model of the first becomes the stage's."""
     from bort.tasks.load import load_task
 
     config, task = run.config, load_task(run.config.task)
@@ -108,7 +108,7 @@ def work(run: Run) -> dict[str, Any]:
 
 
 def check(config: Config) -> None:
-    """Refuses a task or settings that cannot be used, before any model is trained for it."""
+    """Refuse a task or settings that cannot be used, before any model is trained for it."""
     from bort.finetuning.agora.config import check_agora
     from bort.tasks.load import load_task
 

@@ -1,4 +1,4 @@
-"""What Agora is worth: it, plain fine-tuning, distillation and random augmentation, at the same number of optimiser steps."""
+"""Agora against plain fine-tuning, distillation and random augmentation, at the same number of optimizer steps."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _POINTS = 100.0
 
 
 def compare(cells: Sequence[Mapping[str, Any]], arms: Sequence[str], confidence: float) -> dict[str, Any]:
-    """Compares arms by the task's first metric.
+    """Compare arms by the task's first metric.
 
     Differences are taken between arms on the same draw with the same seed, so that what a draw has easy or hard cancels out.
 
@@ -108,7 +108,7 @@ def _paired(one: Sequence[float], other: Sequence[float], confidence: float) -> 
 
 
 def _verdict(settings: Sequence[Mapping[str, Any]], overall: Mapping[str, Any]) -> dict[str, Any]:
-    """Says whether Agora is as far ahead of plain fine-tuning as was aimed at."""
+    """Return whether Agora is ahead of plain fine-tuning by the goal."""
     worst = min(settings, key=lambda setting: float(setting["differences"]["agora"]["mean"]))
     behind = float(worst["differences"]["agora"]["mean"])
     excludes = overall["low"] is not None and overall["low"] > 0
@@ -122,7 +122,7 @@ def _verdict(settings: Sequence[Mapping[str, Any]], overall: Mapping[str, Any]) 
     }
 
 
-#: Raised whenever generators, labellers or the loop give other cells from the same settings: kept cells of before do not count.
+#: Raised with every change of generators, labelers or the loop that changes cells: older cells do not count then.
 _METHOD = 3
 
 
@@ -264,12 +264,12 @@ def run_benchmark(setup: AgoraBenchmarkSetup, directory: str | Path, observer: O
 
 
 def _drawn(task: TaskConfig, config: AgoraBenchmarkConfig, size: int, seed: int) -> TaskConfig:
-    """Returns the task with so many train examples, no more steering examples, and another draw of both for each seed."""
+    """Return the task with so many train examples, no more steering examples, and another draw of both for each seed."""
     return replace(task, train_examples=size, steering=min(size, config.steering), seed=seed)
 
 
 class _Worker:
-    """Runs units; the labeler's encoder is loaded once for each length of text.
+    """Run units; the labeler's encoder is loaded once for each length of text.
 
     Args:
         setup: Student, tasks, arms and settings.
@@ -314,8 +314,8 @@ class _Worker:
 class Bench:
     """The arms on one unit. All go through the same loop, and so train as many models from the same first values.
 
-    ``plain`` has no labeller, ``distill`` the labeller's targets for train and no points, ``random`` as many points as Agora, made
-    of random train examples by the same generators and labelled alike. Where the labeller is refused, Agora is ``plain``.
+    ``plain`` has no labeler, ``distill`` the labeler's targets for train and no points, ``random`` as many points as Agora, made
+    of random train examples by the same generators and labelled alike. Where the labeler is refused, Agora is ``plain``.
 
     Args:
         unit: The unit.
@@ -355,7 +355,7 @@ class Bench:
             "steps": sum(int(training["steps"]) for training in trainings),
             "points": len(result.points),
             "ledger": result.ledger,
-            # Trainings that arms share are counted for each; the labeller's cost falls to each arm that has one.
+            # Trainings that arms share are counted for each; the labeler's cost falls to each arm that has one.
             "processor_seconds": max(time.process_time() - started, trained)
             + (record["processor_seconds"] if arm != "plain" else 0.0),
         }

@@ -44,7 +44,7 @@ class BatchSchedule:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole training."""
+        """Steps of the training."""
         return self.batches_per_epoch * self.epochs
 
     def epoch(self, number: int) -> Batches:

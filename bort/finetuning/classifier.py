@@ -79,7 +79,7 @@ class Classifier:
         return score(task, predict_from_logits(task, found), getattr(task, split))
 
     def finish(self) -> Any:
-        """Return the whole model on the CPU in evaluation mode."""
+        """Return the complete model on the CPU in evaluation mode."""
         if self._frozen is not None:
             self._frozen.attach_bottom()
         return self.model.cpu().eval()

@@ -1,4 +1,4 @@
-"""What can be set about fine-tuning: the defaults of θ, Θ to search, the seeds to score."""
+"""Settings of fine-tuning: the defaults of θ, Θ to search, the seeds to score."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ THETA = ("learning_rate", "weight_decay", "warmup", "batch_size", "epochs", "dro
 
 @dataclass
 class FinetuningConfig:
-    """How an encoder is fine-tuned and scored."""
+    """Settings of the fine-tuning of an encoder and its score."""
 
     learning_rate: Annotated[float, Gt(0)] = 1e-4
     """Peak rate of AdamW, reached after the warm-up; falls linearly to 0."""
@@ -114,7 +114,7 @@ class FinetuningConfig:
             self.for_model(role)
 
     def for_model(self, role: str) -> FinetuningConfig:
-        """Returns the settings of one model: these, with those under ``models.<role>`` in their place.
+        """Return the settings of one model: these, with those under ``models.<role>`` in their place.
 
         Raises:
             ConfigurationError: A setting under ``models`` is not known or cannot be used.
@@ -131,11 +131,11 @@ class FinetuningConfig:
         return config
 
     def theta(self) -> dict[str, Any]:
-        """Returns θ as the settings above have it."""
+        """Return θ as the settings above have it."""
         return {name: getattr(self, name) for name in THETA}
 
     def with_theta(self, theta: Mapping[str, Any]) -> FinetuningConfig:
-        """Returns these settings with those of θ in their place.
+        """Return these settings with those of θ in their place.
 
         Raises:
             ConfigurationError: θ names something else, or a value cannot be used.

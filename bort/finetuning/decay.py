@@ -14,15 +14,15 @@ LEAST = 0.5
 
 
 def kept_share(learning_rate: float, weight_decay: float, warmup: float, steps: int) -> float:
-    """Returns what decoupled weight decay alone leaves of a weight over a run: Π (1 − lr_t · weight_decay).
+    """Return the share of a weight that decoupled decay leaves over a run: Π (1 − lr_t · weight_decay).
 
-    The rate rises linearly over the warm-up and falls linearly to 0, so its sum is about half the peak times the steps. The
-    released recipe (rate 5e-5, decay 110, one epoch of MRPC) leaves 0.28.
+    The learning rate rises linearly over the warm-up and falls linearly to 0, so its sum is about half the peak times the
+    steps. The released recipe (learning rate 5e-5, decay 110, one epoch of MRPC) leaves 0.28.
 
     Args:
-        learning_rate: Peak rate.
+        learning_rate: Peak.
         weight_decay: Decay, as AdamW takes it.
-        warmup: Share of the steps with a rising rate.
+        warmup: Share of the steps with a rising learning rate.
         steps: Steps of the run.
     """
     if weight_decay == 0:
@@ -38,7 +38,7 @@ def kept_share(learning_rate: float, weight_decay: float, warmup: float, steps: 
 
 
 def rate(step: int, steps: int, warmup: float) -> float:
-    """Returns the rate of ``step`` (from 0) of ``steps`` as a share of the peak: linear up over the warm-up, linear down to 0."""
+    """Return the learning rate of ``step`` (from 0) as a share of the peak: up over the warm-up, down to 0, both linear."""
     rising = int(warmup * steps)
     if step < rising:
         return (step + 1) / (rising + 1)
@@ -46,11 +46,11 @@ def rate(step: int, steps: int, warmup: float) -> float:
 
 
 def decay_warning(config: FinetuningConfig, examples: int) -> str | None:
-    """Returns a warning where some θ of Θ would shrink decayed weights below half over its run, else ``None``.
+    """Return a warning if some θ of Θ would shrink decayed weights below half over its run, else ``None``.
 
     Args:
-        config: Its own θ, or its Θ where trials are asked for.
-        examples: Training examples, which make the steps.
+        config: Its θ, or its Θ if it has trials.
+        examples: Train examples.
     """
     names = ("learning_rate", "weight_decay", "warmup", "batch_size", "epochs")
     searched = config.search if config.trials else {}
@@ -77,5 +77,5 @@ def decay_warning(config: FinetuningConfig, examples: int) -> str | None:
 
 
 def _ends(wanted: Any) -> list[Any]:
-    """Returns the choices, or both ends of a range."""
+    """Return the choices, or both ends of a range."""
     return [wanted["low"], wanted["high"]] if isinstance(wanted, Mapping) else list(wanted)

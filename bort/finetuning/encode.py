@@ -19,7 +19,7 @@ from bort.tasks.task import Example, Task
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Which example of a batch, and which of its options, each sequence belongs to.
+    """The example of a batch, and its option, of each sequence.
 
     Args:
         examples: Position of the example in the batch, [R]; every position from 0 on has a sequence.
@@ -34,7 +34,7 @@ class Arrangement:
     pooling: str = "mean"
 
     def gather(self, found: Tensor) -> Tensor:
-        """Returns the logits of the examples; differentiable.
+        """Return the logits of the examples; differentiable.
 
         Args:
             found: Those of the sequences, [R, outputs].
@@ -71,8 +71,8 @@ class Encoded:
         starts: Where each sequence begins, and the end: [S + 1].
         labels: Class indices or targets of the examples, [N].
         padding: What each field is filled up with.
-        owners: The example that each sequence belongs to, [S], rising; the sequences are the examples where absent.
-        options: The option of it, [S]; 0 where absent.
+        owners: The example that each sequence belongs to, [S], ascending; the sequences are the examples if ``None``.
+        options: Its option, [S]; 0 if ``None``.
         right: For a choice, which options are right, [N, most options].
         window_pooling: ``mean`` or ``max`` over windows.
     """
@@ -98,11 +98,11 @@ class Encoded:
 
     @cached_property
     def _rows(self) -> NDArray[np.int64]:
-        """Where the sequences of each example begin, and the end: [N + 1]."""
+        """First sequence of each example, and the end: [N + 1]."""
         return np.searchsorted(self.owners, np.arange(len(self.labels) + 1))  # type: ignore[arg-type]
 
     def pick(self, indices: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], Arrangement]:
-        """Returns the sequences of some examples (of all where absent) and what they are to them."""
+        """Return the sequences of some examples (of all if ``None``) and their arrangement."""
         indices = np.arange(len(self.labels)) if indices is None else indices
         if self.owners is None or self.options is None:
             return indices, Arrangement(np.arange(len(indices)), np.zeros(len(indices), dtype=np.int64))
@@ -141,13 +141,13 @@ class Encoded:
 
 
 def encode(examples: Sequence[Example], tokenizer: Any, max_length: int, task: Task | None = None) -> Encoded:
-    """Tokenises a split.
+    """Tokenize a split.
 
     Args:
         examples: The examples.
         tokenizer: A tokenizer of transformers.
         max_length: Tokens of a sequence, special ones included.
-        task: Says what the sequences of an example are, which text gives way where one is too long, and in how many windows that
+        task: Determines the sequences of an example, the text that is cut if one is too long, and the windows in which that
             text is read. Without it an example is its texts, and of a pair the longer one is cut first.
 
     Raises:
@@ -186,8 +186,8 @@ def encode(examples: Sequence[Example], tokenizer: Any, max_length: int, task: T
 def _windows(
     texts: Sequence[tuple[str, ...]], tokenizer: Any, max_length: int, task: Task | None, owners: Sequence[Example]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields the tokens of each window of each sequence, with the sequence's number, in order."""
-    # Only a tokenizer that tells which token is whose can cut a given text; others cut the longest.
+    """Yield the tokens of each window of each sequence, with the sequence's number, in order."""
+    # Only a fast tokenizer maps tokens to texts, so that a given text can be cut; others cut the longest.
     cut_longest = task is None or (task.truncate == "longest" and task.windows == 1) or not tokenizer.is_fast
     start = 0
     while start < len(texts):
@@ -210,7 +210,7 @@ def _windows(
 
 
 def _cuts(owned: NDArray[np.int64], max_length: int, task: Task, example: Example) -> Iterator[NDArray[np.bool_]]:
-    """Yields which tokens each window keeps: all that are not of the text that gives way, and a stretch of that."""
+    """Yield which tokens each window keeps: all that are not of the text that gives way, and a stretch of that."""
     gives_way = 1 if task.truncate == "second" and owned.max() == 1 else 0
     places = np.flatnonzero(owned == gives_way)
     room = max_length - (len(owned) - len(places))

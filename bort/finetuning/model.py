@@ -19,9 +19,9 @@ from bort.quiet import quiet
 from bort.tasks.label_encoding import label_order
 from bort.tasks.task import Task
 
-#: What a directory holds whose model no stock class of transformers expresses.
+#: Marks a directory whose model no class of transformers expresses.
 _APART = "classifier.json"
-#: Where a model's configuration says what it was fine-tuned for; other readers of it pass it over.
+#: Key of a model's configuration with the task it was fine-tuned for.
 ORIGIN = "bort_task"
 
 
@@ -30,7 +30,7 @@ class MeanClassifier(nn.Module):
 
     Args:
         encoder: A base model of transformers.
-        outputs: Numbers the head gives.
+        outputs: Logits of the head.
         dropout: Probability before the head.
     """
 
@@ -51,7 +51,7 @@ class MeanClassifier(nn.Module):
         return self.encoder.config
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """Returns logits, [B, outputs]."""
+        """Return logits, [B, outputs]."""
         hidden = self.encoder(**inputs).last_hidden_state
         weights = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         return self.classifier(self.dropout((hidden * weights).sum(1) / weights.sum(1)))
@@ -73,11 +73,11 @@ class LoadedEncoder:
 
 
 def load_encoder(model_dir: str | Path, task: Task, pooling: str) -> LoadedEncoder:
-    """Loads any encoder of transformers and puts an untrained head for the task on it.
+    """Load any encoder of transformers and puts an untrained head for the task on it.
 
     Args:
         model_dir: A directory in transformers layout, or a hub id.
-        task: Says how many numbers the head gives, and what they are called.
+        task: Determines the outputs of the head and their names.
         pooling: ``first`` or ``mean``; see :class:`bort.finetuning.config.FinetuningConfig`.
 
     Raises:
@@ -130,14 +130,14 @@ def load_encoder(model_dir: str | Path, task: Task, pooling: str) -> LoadedEncod
 
 
 def _agree_on_types(tokenizer: Any, model: Any) -> None:
-    """Keeps a tokenizer from giving token types to a model that has a single one, or none."""
+    """Keep a tokenizer from giving token types to a model that has a single one, or none."""
     heard = "token_type_ids" in inspect.signature(model.base_model.forward).parameters
     if not heard or getattr(model.config, "type_vocab_size", 2) < 2:
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
 
 
 def _padding(tokenizer: Any, wanted: int | None) -> str | None:
-    """Returns the token that batches are filled up with where the tokenizer names none: nothing attends to it, so any will do.
+    """Return the token that batches are filled up with where the tokenizer names none: nothing attends to it, so any will do.
 
     The model's own comes first: some count positions from it.
     """
@@ -150,7 +150,7 @@ def _prefix(model: Any) -> str:
 
 
 def start_head(model: Any, fresh: frozenset[str], seed: int) -> None:
-    """Gives the fresh parameters their first values: weights N(0, 0.02) by seed, biases 0.
+    """Give the fresh parameters their first values: weights N(0, 0.02) by seed, biases 0.
 
     The released code drew them from Uniform(−0.5, 0.5), which starts worse than chance.
     """
@@ -168,7 +168,7 @@ def start_head(model: Any, fresh: frozenset[str], seed: int) -> None:
 
 
 def set_dropout(model: Any, probability: float | None) -> None:
-    """Sets every dropout of the model; leaves them alone where ``None``."""
+    """Set every dropout of the model; leaves them alone where ``None``."""
     if probability is None:
         return
     for module in model.modules():
@@ -177,7 +177,7 @@ def set_dropout(model: Any, probability: float | None) -> None:
 
 
 class _CachedStates(nn.Module):
-    """Stands in for embeddings (and frozen layers) and gives hidden states that were computed before."""
+    """A stand-in for embeddings (and frozen layers) that returns cached hidden states."""
 
     value: Tensor | None = None
 
@@ -215,7 +215,7 @@ class FrozenBottom:
             module.requires_grad_(False)
 
     def outputs(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Returns what the frozen part makes of a batch, [B, S, H], without dropout."""
+        """Return what the frozen part makes of a batch, [B, S, H], without dropout."""
         self._base.encoder.layer = self._stack[: self._layers]
         training = self._base.training
         self._base.eval()
@@ -228,33 +228,33 @@ class FrozenBottom:
             self._base.encoder.layer = self._stack
 
     def detach_bottom(self) -> None:
-        """Takes the frozen part out of the model: from here on it works on what :meth:`give` gives."""
+        """Take the frozen part out of the model: from here on it works on what :meth:`give` gives."""
         self._base.embeddings = self._given
         self._base.encoder.layer = self._stack[self._layers :]
 
     def still(self) -> None:
-        """Switches dropout off in the frozen part."""
+        """Switch dropout off in the frozen part."""
         for module in (self._embeddings, *self._stack[: self._layers]):
             module.eval()
 
     def give(self, hidden: Tensor) -> None:
-        """Sets the frozen part's output for the next batch, [B, S, H]."""
+        """Set the frozen part's output for the next batch, [B, S, H]."""
         self._given.value = hidden
 
     def attach_bottom(self) -> None:
-        """Puts the frozen part back."""
+        """Put the frozen part back."""
         self._given.value = None
         self._base.embeddings = self._embeddings
         self._base.encoder.layer = self._stack
 
 
 def longest_input(model: Any, tokenizer: Any, wanted: int) -> int:
-    """Returns how many tokens of an example are read: ``wanted``, or what tokenizer and positions of the model allow."""
+    """Return how many tokens of an example are read: ``wanted``, or what tokenizer and positions of the model allow."""
     return usable_positions(model.config, int(min(wanted, tokenizer.model_max_length)))
 
 
 def fold_scale(model: Any, mean: float, deviation: float) -> None:
-    """Folds the standardisation of a regression's targets into the last linear layer, so that the plain model gives their units."""
+    """Fold the standardisation of a regression's targets into the last linear layer, so that the plain model gives their units."""
     last = [module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == 1][-1]
     with torch.no_grad():
         last.weight.mul_(deviation)
@@ -262,7 +262,7 @@ def fold_scale(model: Any, mean: float, deviation: float) -> None:
 
 
 def save_classifier(model: Any, tokenizer: Any, directory: str | Path) -> None:
-    """Writes a classifier and its tokenizer, whole or not at all.
+    """Write a classifier and its tokenizer atomically.
 
     One that pools the first token is in plain transformers layout (``AutoModelForSequenceClassification``, or for a choice
     ``AutoModelForMultipleChoice``). One that pools the mean cannot be: its encoder goes into ``encoder/`` (``AutoModel``) and its
@@ -283,13 +283,13 @@ def save_classifier(model: Any, tokenizer: Any, directory: str | Path) -> None:
 
 
 def load_classifier(directory: str | Path) -> tuple[Any, Any]:
-    """Loads what :func:`save_classifier` wrote, or any sequence classifier or multiple-choice model of transformers.
+    """Load what :func:`save_classifier` wrote, or any sequence classifier or multiple-choice model of transformers.
 
     Returns:
         The model in evaluation mode, and its tokenizer.
 
     Raises:
-        BortError: The directory holds no whole classifier.
+        BortError: The directory holds no complete classifier.
     """
     from transformers import AutoConfig, AutoModel, AutoModelForMultipleChoice, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -316,19 +316,19 @@ def load_classifier(directory: str | Path) -> tuple[Any, Any]:
 
 
 def check_purpose(model: Any, task: Task, *, what: str = "The model") -> list[int]:
-    """Returns the model's output for each class of the task, and refuses a model that was fine-tuned for another kind of task.
+    """Return the model's output for each class of the task, and refuses a model that was fine-tuned for another kind of task.
 
     Args:
-        model: What :func:`load_classifier` gave.
+        model: Of :func:`load_classifier`.
         task: The task.
-        what: What the message calls the model.
+        what: Name of the model in the message.
 
     Raises:
         BortError: The model is for another kind of task, or has other labels.
     """
     origin = getattr(model.config, ORIGIN, None) or {}
-    told = origin.get("kind") if isinstance(origin, dict) else None
-    kind = told or ("choice" if is_multiple_choice(model) else None)
+    recorded = origin.get("kind") if isinstance(origin, dict) else None
+    kind = recorded or ("choice" if is_multiple_choice(model) else None)
     if kind not in (None, task.kind) or (task.kind == "choice" and kind is None):
         made = f"fine-tuned for a {kind}" if kind else "no multiple-choice model"
         raise BortError(f"{what} is {made} and task {task.name} is a {task.kind}; name a model that was fine-tuned for one.")

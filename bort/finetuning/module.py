@@ -35,7 +35,7 @@ class Pruner(Protocol):
 
 @dataclass(frozen=True)
 class Reporting:
-    """Where a training reports to.
+    """The receivers of a training's progress and scores.
 
     Args:
         label: Label of the progress.

@@ -1,4 +1,4 @@
-"""Scores and submissions of a trained classifier."""
+"""Score and submissions of a trained classifier."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 import bort.benchmarks.agora as benchmark
 from bort.benchmarks.agora import AgoraBenchmarkSetup, compare, run_benchmark
 from bort.errors import ConfigurationError
-from bort.finetuning.agora.config import ARMS, AgoraBenchmarkConfig, AgoraConfig, LabellerConfig
+from bort.finetuning.agora.config import ARMS, AgoraBenchmarkConfig, AgoraConfig, LabelerConfig
 from bort.finetuning.config import FinetuningConfig
 from bort.settings import check_settings
 from bort.tasks.config import TaskConfig
@@ -36,7 +36,7 @@ def setting(encoder_dir, toy, tmp_path_factory):
         before=8,
         most=24,
         per_mistake=2,
-        labeller=LabellerConfig(encoder=str(encoder_dir), accuracy=0.5, refused="plain"),
+        labeller=LabelerConfig(encoder=str(encoder_dir), accuracy=0.5, refused="plain"),
     )
     return tasks, AgoraBenchmarkConfig(tasks={"toy/task": {}}, sizes=[24], seeds=[0, 1], steering=20, steps={4: 6}), agora
 

@@ -1,4 +1,4 @@
-"""What can be set about Agora: its variant, how Θ is pruned, what points are made of, and who labels them."""
+"""Settings of Agora: its variant, the pruning of Θ, the sources of points, and their labeler."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _GENERATOR = Rule(
 
 
 @dataclass
-class LabellerConfig:
+class LabelerConfig:
     """The model that labels new points."""
 
     kind: Annotated[str, OneOf(*LABELLERS)] = "features"
@@ -73,7 +73,7 @@ class LabellerConfig:
 
 @dataclass
 class AgoraConfig:
-    """How Agora is run. Where a value is ``None``, the variant decides; :meth:`settled` fills it in."""
+    """Settings of Agora; :meth:`settled` replaces each ``None`` by the variant's value."""
 
     enabled: bool = False
     """Whether `bort finetune` runs Agora."""
@@ -162,22 +162,22 @@ class AgoraConfig:
     symmetric: list[str] = field(default_factory=lambda: ["glue-mrpc", "glue-qqp", "glue-stsb"])
     """Names of tasks whose pairs may change places without changing the label."""
 
-    labeller: LabellerConfig = field(default_factory=LabellerConfig)
+    labeller: LabelerConfig = field(default_factory=LabelerConfig)
     """The model that labels."""
 
     def settled(self) -> AgoraConfig:
-        """Returns these settings with the variant's own in every place that was left open."""
+        """Return these settings with the variant's own in every place that was left open."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         preset = PRESETS[self.variant]
         return AgoraConfig(**{name: preset[name] if value is None and name in preset else value for name, value in values.items()})
 
     def as_variant(self, variant: str) -> AgoraConfig:
-        """Returns a variant as it is by itself: whatever variants decide is left to it."""
+        """Return a variant as it is by itself: whatever variants decide is left to it."""
         open_: dict[str, Any] = dict.fromkeys(PRESETS[variant])
         return replace(self, **open_, variant=variant).settled()
 
     def plain(self) -> AgoraConfig:
-        """Returns these settings, which have to be settled, without anything that only points or a labeller make sense of."""
+        """Return these settings, which have to be settled, without anything that only points or a labeller make sense of."""
         return replace(self, prior="train", early=1.0, latest=False)
 
     def retrieves(self) -> bool:
@@ -244,7 +244,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
 
 
 def theta_grid(config: FinetuningConfig) -> list[dict[str, Any]]:
-    """Returns Θ: every combination of the choices in ``finetuning.search``, in their order; one set where it is empty.
+    """Return Θ: every combination of the choices in ``finetuning.search``, in their order; one set where it is empty.
 
     Raises:
         ConfigurationError: A setting is a range, of which there is no list of all values, or there are too many combinations.
@@ -263,7 +263,7 @@ def theta_grid(config: FinetuningConfig) -> list[dict[str, Any]]:
 
 
 def check_agora(task: Task, config: AgoraConfig, finetuning: FinetuningConfig) -> None:
-    """Refuses what Agora cannot work with, before any model is loaded.
+    """Refuse what Agora cannot work with, before any model is loaded.
 
     Raises:
         ConfigurationError: A setting cannot be used, or the task is of a kind that Agora is not for.
@@ -281,7 +281,7 @@ def check_agora(task: Task, config: AgoraConfig, finetuning: FinetuningConfig) -
 
 @dataclass
 class AgoraBenchmarkConfig:
-    """What `bort benchmark agora` compares."""
+    """Settings of `bort benchmark agora`."""
 
     tasks: dict[str, Any] = field(default_factory=dict)
     """The tasks by the names that ``task=`` has, such as ``glue/cola``; for each the settings that differ."""
@@ -328,6 +328,6 @@ class AgoraBenchmarkConfig:
             raise ConfigurationError(f"{key}.steps", self.steps, "must be a mapping from train examples >= 1 to steps")
 
     def steps_of(self, size: int, default: int | None) -> int | None:
-        """Returns the optimiser steps of one training on ``size`` examples."""
+        """Return the optimiser steps of one training on ``size`` examples."""
         fitting = [least for least in self.steps if least <= size]
         return self.steps[max(fitting)] if fitting else default

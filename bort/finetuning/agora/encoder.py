@@ -1,4 +1,4 @@
-"""What Agora takes from an encoder: neighbours of words, words that fit into a gap, features of texts."""
+"""An encoder as Agora uses it: neighbours of words, words that fit into a gap, features of texts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KEPT = 20_000
 
 
 class Encoder:
-    """A frozen encoder and its tokenizer; what was worked out once is kept for the life of the object.
+    """A frozen encoder and its tokenizer; results are cached for the life of the object.
 
     Args:
         model_dir: A directory in transformers layout, or a hub id.
@@ -47,7 +47,7 @@ class Encoder:
         self._frequent = torch.empty(0)
 
     def features(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Returns the means over the tokens of each text of what the embedding and each of the L layers give: [N, L + 1, H]."""
+        """Return the means over the tokens of each text of what the embedding and each of the L layers give: [N, L + 1, H]."""
         missing = list(dict.fromkeys(text for text in texts if text not in self._features))
         for text in texts:
             if text in self._features:
@@ -73,7 +73,7 @@ class Encoder:
         return found
 
     def neighbours(self, word: str) -> tuple[str, ...]:
-        """Returns the frequent words whose embeddings are nearest to that of ``word`` by cosine; none if it is several tokens."""
+        """Return the frequent words whose embeddings are nearest to that of ``word`` by cosine; none if it is several tokens."""
         words = self.words()
         key = word if word in words else word.casefold()
         if key not in words:
@@ -86,7 +86,7 @@ class Encoder:
         return self._near[key]
 
     def words(self) -> dict[str, int]:
-        """Returns the token of each whole word of letters, the frequent ones first: vocabularies are in that order."""
+        """Return the token of each whole word of letters, the frequent ones first: vocabularies are in that order."""
         if self._words is None:
             found: dict[str, int] = {}
             vocabulary = self.tokenizer.get_vocab()
@@ -104,7 +104,7 @@ class Encoder:
 
 
 class Contextual:
-    """Masks a share of the words of one text and lets the masked-LM head of a teacher fill the gaps.
+    """A generator that masks a share of the words of one text and fills the gaps by a teacher's masked-LM head.
 
     Args:
         encoder: With a teacher that has such a head.
@@ -127,7 +127,7 @@ class Contextual:
         self._usable[sorted(usable)] = True
 
     def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
-        """Fills all gaps of one text at once, each from its twelve likeliest words but the one that stood there."""
+        """Fill all gaps of one text at once, each from its twelve likeliest words but the one that stood there."""
         random = named_generator(seed, self.name, example.texts, number)
         place = int(random.integers(len(example.texts)))
         tokenizer, teacher = self._encoder.tokenizer, self._encoder.teacher

@@ -15,26 +15,26 @@ from bort.finetuning.agora.retrieval import Pool, Retrieve
 from bort.randomness import named_generator
 from bort.tasks.task import Example, Task
 
-#: From a word to words that may stand in its place, the nearest first; none where it has no known neighbour.
+#: From a word to its substitutes, the nearest first; empty if it has no known neighbour.
 Neighbours = Callable[[str], Sequence[str]]
 #: Shares of the words that an edit touches: EDA's 0.1 leaves near-duplicates, above a half little is left of a sentence.
 _LEAST, _MOST = 0.15, 0.5
 
 
 class Generator(Protocol):
-    """Makes texts that are like an example."""
+    """Make texts that are like an example."""
 
     name: str
 
     def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
-        """Returns the texts of one point.
+        """Return the texts of one point.
 
         The same arguments give the same texts, whatever was made before. There are as many texts as the example has, none empty
         unless the example's own is. Where nothing can be changed, the example's own texts come back, and the sieve drops them.
 
         Args:
             example: What to start from; its label is not looked at.
-            number: Tells apart the points that are made of one example.
+            number: Distinguishes the points made of one example.
             seed: Another seed gives other points.
         """
 
@@ -51,7 +51,7 @@ class WordEdit:
         self.name, self._neighbours = name, neighbours or (lambda word: ())
 
     def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
-        """Edits one text of the example."""
+        """Edit one text of the example."""
         random = named_generator(seed, self.name, example.texts, number)
         place = int(random.integers(len(example.texts)))
         parts = example.texts[place].split()
@@ -93,12 +93,12 @@ class WordEdit:
 
 
 class Spans:
-    """Deletes a run of words from one text, or moves it to another place."""
+    """Delete a run of words from one text, or moves it to another place."""
 
     name = "spans"
 
     def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
-        """Deletes with even chance, moves otherwise."""
+        """Delete with even chance, moves otherwise."""
         random = named_generator(seed, self.name, example.texts, number)
         place = int(random.integers(len(example.texts)))
         parts = example.texts[place].split()
@@ -114,9 +114,9 @@ class Spans:
 
 
 class Mix:
-    """Goes on, in the middle of a text, with the end of a train example's: new neighbourhoods for words of the task.
+    """A generator that continues a text, from its middle, with the end of a train example's.
 
-    A pair goes on with the ends of another pair, so that both of its texts still have to do with each other.
+    A pair is continued with the ends of another pair, so that its texts stay related.
 
     Args:
         train: The task's train examples.
@@ -128,7 +128,7 @@ class Mix:
         self._train = train
 
     def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
-        """Mixes each text with the text of the same place of one random train example, cut at the same share of its words."""
+        """Mix each text with the text of the same place of one random train example, cut at the same share of its words."""
         random = named_generator(seed, self.name, example.texts, number)
         others = self._train[int(random.integers(len(self._train)))].texts
         until, since = random.random(2)
@@ -146,7 +146,7 @@ class PairSwap:
     name = "pair_swap"
 
     def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
-        """Returns the second text before the first."""
+        """Return the second text before the first."""
         return example.texts[::-1]
 
 
@@ -162,7 +162,7 @@ class Chain:
         self.name = "+".join(link.name for link in links)
 
     def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
-        """Hands what one makes to the next."""
+        """Pass what one makes to the next."""
         for link in self._links:
             example = Example(example.identity, link.make(example, number, seed), example.label)
         return example.texts
@@ -177,7 +177,7 @@ def build_generators(
     contextual: Callable[[], Generator] | None = None,
     pool: Pool | None = None,
 ) -> list[Generator]:
-    """Returns the generators of those names.
+    """Return the generators of those names.
 
     Args:
         names: As in :class:`bort.finetuning.agora.config.AgoraConfig`; ``a+b`` is a chain.
@@ -226,7 +226,7 @@ def build_generators(
 
 
 def drafts_of(sources: Sequence[Example], count: int, generators: Sequence[Generator], seed: int) -> Iterator[Draft]:
-    """Makes ``count`` points of the sources in turn, by the generators in turn.
+    """Make ``count`` points of the sources in turn, by the generators in turn.
 
     Args:
         sources: At least one example.

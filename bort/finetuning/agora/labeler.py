@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bort.errors import BortError, ConfigurationError
-from bort.finetuning.agora.config import LabellerConfig
+from bort.finetuning.agora.config import LabelerConfig
 from bort.finetuning.agora.encoder import Encoder
 from bort.finetuning.config import FinetuningConfig
 from bort.finetuning.scoring import Scorer
@@ -35,7 +35,7 @@ class Labeler(Protocol):
     name: str
 
     def probabilities(self, examples: Sequence[Example]) -> NDArray[np.float64]:
-        """Returns the probability of each class in the task's order, [N, C]; the labels of the examples are not looked at."""
+        """Return the probability of each class in the task's order, [N, C]; the labels of the examples are not looked at."""
 
 
 class FeatureLabeler:
@@ -66,7 +66,7 @@ class FeatureLabeler:
         self._model = _regression(self.strength).fit(places, truth)
 
     def probabilities(self, examples: Sequence[Example]) -> NDArray[np.float64]:
-        """Returns [N, C]; a class that train does not have has probability 0."""
+        """Return [N, C]; a class that train does not have has probability 0."""
         found = np.zeros((len(examples), self._classes))
         if examples:
             places = (self._raw(examples) - self._mean) / self._scale @ self._basis
@@ -83,7 +83,7 @@ class FeatureLabeler:
 
 
 def _strength(features: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
-    """Returns the strength with the least loss on what is left out; the middle one where a class has too few examples to tell."""
+    """Return the strength with the least loss on what is left out; the middle one where a class has too few examples to tell."""
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
     folds = min(_FOLDS, int(np.bincount(truth)[np.unique(truth)].min()))
@@ -103,11 +103,11 @@ def _regression(strength: float) -> Any:
 
 
 def evened(probabilities: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns probabilities divided by shares and brought to a sum of 1 (logit adjustment: Menon et al. 2021).
+    """Return probabilities divided by shares and brought to a sum of 1 (logit adjustment: Menon et al. 2021).
 
     With the classes' shares of train, they are as they would be had every class been equally frequent. With labels of which 70 %
-    are the same, a labeller that is unsure says that one, and a student of it nothing else, which is worth 0 to metrics that
-    weigh classes alike.
+    are the same, an unsure labeler predicts that one, and its student nothing else, which scores 0 in metrics that weigh
+    classes alike.
 
     Args:
         probabilities: Of each class, [N, C].
@@ -118,16 +118,16 @@ def evened(probabilities: NDArray[np.float64], shares: NDArray[np.float64]) -> N
 
 
 def class_shares(task: Task) -> NDArray[np.float64]:
-    """Returns the share of each class of train, [C]."""
+    """Return the share of each class of train, [C]."""
     counts = np.bincount([int(example.label) for example in task.train], minlength=len(task.labels))
     return np.asarray(counts / counts.sum())
 
 
 def f1_shares(labeler: Labeler, task: Task) -> NDArray[np.float64]:
-    """Returns what to divide probabilities of two classes by, so that the likelier one is that which F1 wants chosen, [2].
+    """Return what to divide probabilities of two classes by, so that the likelier one is that which F1 wants chosen, [2].
 
     The threshold that is best for F1 is half of the best F1 (Lipton et al. 2014, arXiv 1402.1892): where saying yes to everything
-    has 0.8, it is 0.4 at least. That best F1 is taken to be the labeller's on steering examples with the threshold best there,
+    has 0.8, it is 0.4 at least. That best F1 is taken to be the labeler's on steering examples with the threshold best there,
     or that of saying yes to everything where that is larger.
 
     Args:
@@ -157,7 +157,7 @@ class ClassifierLabeler:
         self._scorer, self._classes = Scorer(directory, task, impl, what="The labeler"), len(task.labels)
 
     def probabilities(self, examples: Sequence[Example]) -> NDArray[np.float64]:
-        """Returns [N, C]."""
+        """Return [N, C]."""
         if not examples:
             return np.empty((0, self._classes))
         found = self._scorer.logits(examples, "label points")
@@ -166,7 +166,7 @@ class ClassifierLabeler:
 
 
 def build_labeler(
-    config: LabellerConfig,
+    config: LabelerConfig,
     task: Task,
     *,
     directory: Path,
@@ -175,19 +175,19 @@ def build_labeler(
     impl: ImplConfig | None = None,
     even: bool = False,
 ) -> tuple[Labeler, dict[str, Any]]:
-    """Makes the labeller, checks it on steering examples, and says what it cost.
+    """Make the labeler and check it on steering examples.
 
     Args:
         config: Which one.
         task: Learnt from where it is made here; its held-out examples are not read.
-        directory: Gets a labeller that is fine-tuned here.
+        directory: Receives a labeler that is fine-tuned here.
         encoder: For ``features``.
         seed: Of its training.
         impl: Device, precision, threads.
         even: Whether its labels will be evened; see :func:`evened`.
 
     Returns:
-        The labeller, and its record: ``kind``, ``steering`` (accuracy, matthews_correlation, evened_matthews_correlation),
+        The labeler, and its record: ``kind``, ``steering`` (accuracy, matthews_correlation, evened_matthews_correlation),
         ``processor_seconds``, ``refused`` (why, or empty).
 
     Raises:
@@ -199,7 +199,7 @@ def build_labeler(
     if config.kind == "directory":
         labeler = ClassifierLabeler(str(config.path), task, impl)
     elif config.encoder is None:
-        raise ConfigurationError("agora.labeller.encoder", None, "name the encoder that the labeller is made from")
+        raise ConfigurationError("agora.labeller.encoder", None, "name the encoder that the labeler is made from")
     elif config.kind == "finetune":
         settings = FinetuningConfig().with_theta(config.theta)
         finetune_once(FinetuningSetup(config.encoder, task, settings, seed, impl or ImplConfig()), directory)
@@ -225,20 +225,20 @@ def _score(name: str, probabilities: NDArray[np.float64], task: Task) -> float:
     return float(weighted_scores(name, found, truth, np.ones((1, len(truth))), len(task.labels))[0])
 
 
-def refusal(config: LabellerConfig, scores: Mapping[str, float], count: int, *, even: bool) -> str:
-    """Returns why a labeller is not good enough, or an empty text.
+def refusal(config: LabelerConfig, scores: Mapping[str, float], count: int, *, even: bool) -> str:
+    """Return the reason to refuse a labeler, or an empty text.
 
     Args:
-        config: What is asked of it.
+        config: The least accuracy and skill.
         scores: Its scores on steering examples.
         count: How many those are.
-        even: Whether its labels will be evened: then those have to show skill, while the accuracy is that of its own.
+        even: Whether its labels will be evened: then the skill is theirs, and the accuracy that before.
     """
     skill = "evened_matthews_correlation" if even else "matthews_correlation"
     for key, name, least in (("accuracy", "accuracy", config.accuracy), ("skill", skill, config.skill)):
         if scores[name] <= least:
             return (
-                f"on {count} steering examples the labeller's {name.replace('_', ' ')} is {scores[name]:.3f}, and has to be above "
+                f"on {count} steering examples the labeler's {name.replace('_', ' ')} is {scores[name]:.3f}, and has to be above "
                 f"{least:.3f} (agora.labeller.{key}); give it more train examples, or name a better one with agora.labeller.path"
             )
     return ""

@@ -1,4 +1,4 @@
-"""Points: what generators make and labellers label, and what is kept of them."""
+"""Points: generated, labeled and sifted examples."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Point:
     generator: str
 
     def record(self) -> dict[str, Any]:
-        """Returns it as plain values."""
+        """Return it as plain values."""
         return {"texts": list(self.texts), "target": list(self.target), "source": self.source, "generator": self.generator}
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Point:
-        """Returns the point of a record."""
+        """Return the point of a record."""
         return cls(tuple(record["texts"]), tuple(record["target"]), record["source"], record["generator"])
 
 
@@ -55,7 +55,7 @@ class Draft:
 
 @dataclass
 class Sieve:
-    """Keeps what is neither too similar to what there is nor too distinct from what it was made of, and counts the rest.
+    """Keep what is neither too similar to what there is nor too distinct from what it was made of, and counts the rest.
 
     It remembers what it kept: a later point is compared with the earlier ones as well.
 
@@ -78,7 +78,7 @@ class Sieve:
         self._near["points"] = Neighbourhood()
 
     def screen(self, drafts: Iterable[Draft], wanted: int) -> tuple[list[Draft], Counter[str]]:
-        """Returns the first ``wanted`` drafts that are good, and how many before the last of them were dropped for each reason.
+        """Return the first ``wanted`` drafts that are good, and how many before the last of them were dropped for each reason.
 
         Drafts are compared with each other, too, but remembered only once they are points: see :meth:`take`.
         """
@@ -98,7 +98,7 @@ class Sieve:
         return kept, dropped
 
     def take(self, points: Sequence[Point]) -> None:
-        """Remembers points that were kept."""
+        """Remember points that were kept."""
         for point in points:
             self._exact[_key(point.texts)] = "points"
             self._near["points"].add(point.texts)
@@ -129,7 +129,7 @@ def label(
     confidence: float,
     shares: NDArray[np.float64] | None,
 ) -> tuple[list[Point], Counter[str]]:
-    """Gives drafts the labeller's labels and drops what it is unsure of, and what would make a class too frequent.
+    """Label drafts and drop those that are uncertain or would make a class too frequent.
 
     Args:
         drafts: N drafts.
@@ -137,7 +137,7 @@ def label(
         hard: Whether the most likely class alone becomes the target.
         confidence: The least probability of it, in [0, 1].
         shares: Wanted share of each class, [C]. No class may have more than 1.25 times as many points, by its share, as the one
-            that has, by its share, the fewest; classes without points or a share do not count. All are taken where absent.
+            that has, by its share, the fewest; classes without points or a share do not count. All are kept if ``None``.
 
     Returns:
         The points, and how many were dropped for each reason.
@@ -149,7 +149,7 @@ def label(
     found = Counter(int(one) for one in classes[sure])
     wanted = np.ones(probabilities.shape[1]) if shares is None else shares
     by_share = [count / wanted[one] for one, count in found.items() if wanted[one] > 0]
-    # One class alone says that the labeller sees no other here; there is nothing to balance it with.
+    # With one class alone there is nothing to balance.
     limited = shares is not None and len(by_share) > 1
     most = np.ceil(_SLACK * wanted * min(by_share)) if limited else np.full(len(wanted), len(drafts))
     taken: Counter[int] = Counter()

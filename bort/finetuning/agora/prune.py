@@ -1,4 +1,4 @@
-"""How hyperparameter sets leave Θ after an iteration: by longest common subsequence with the worst, or by halving."""
+"""Pruning of Θ after an iteration: by longest common subsequence with the worst set, or by halving."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 
 def common(one: Sequence[Hashable], other: Sequence[Hashable]) -> list[Hashable]:
-    """Returns the longest common subsequence; of equally long ones that which takes the earliest elements of ``one``."""
+    """Return the longest common subsequence; of equally long ones that which takes the earliest elements of ``one``."""
     lengths = [[0] * (len(other) + 1) for _ in range(len(one) + 1)]
     for row in range(len(one) - 1, -1, -1):
         for column in range(len(other) - 1, -1, -1):
@@ -28,7 +28,7 @@ def common(one: Sequence[Hashable], other: Sequence[Hashable]) -> list[Hashable]
 
 
 def prune_lcs(worst_first: Sequence[Sequence[Hashable]]) -> list[int]:
-    """Returns the positions of the sets to drop: the worst, and all that hold the longest sequence it shares with any other.
+    """Return the positions of the sets to drop: the worst, and all that hold the longest sequence it shares with any other.
 
     The paper removes the sets "belonging to the longest common sequence, rooted at the first element" of the list sorted by
     accuracy; what exactly is compared is not recovered. Here a set is the sequence of its (name, value) pairs, and the first
@@ -50,7 +50,7 @@ def prune_lcs(worst_first: Sequence[Sequence[Hashable]]) -> list[int]:
 
 
 def prune_halving(worst_first: Sequence[Sequence[Hashable]]) -> list[int]:
-    """Returns the positions of the worse half, rounded up, so that at least one set goes every time."""
+    """Return the positions of the worse half, rounded up, so that at least one set goes every time."""
     return list(range((len(worst_first) + 1) // 2))
 
 

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 _END = re.compile(r"(?<=[.!?])\s+")
 #: Words of a sentence that is taken: shorter ones are mostly headings, longer ones mostly tables.
 _LEAST, _MOST = 5, 40
-#: So many times more sentences are read than are kept, so that a large corpus is not read whole.
+#: So many times more sentences are read than are kept, so that a large corpus is not read to its end.
 _READ = 20
 _NEAREST = 12
 _AT_ONCE = 500
 
 
 def sample_sentences(documents: Iterable[str], count: int) -> list[str]:
-    """Returns ``count`` sentences of a corpus: of the first twenty times as many, those with the least hash.
+    """Return ``count`` sentences of a corpus: of the first twenty times as many, those with the least hash.
 
     Args:
         documents: Texts, in the corpus's order.
@@ -60,7 +60,7 @@ class Pool:
     Args:
         sentences: At least one.
         encoder: Whose vectors count.
-        observer: Told of progress: thousands of sentences take the encoder about a minute on one core.
+        observer: Receives progress: thousands of sentences take the encoder about a minute on one core.
     """
 
     def __init__(self, sentences: Sequence[str], encoder: Encoder, observer: Observer | None = None) -> None:
@@ -75,7 +75,7 @@ class Pool:
         self._near: dict[str, list[str]] = {}
 
     def nearest(self, text: str) -> list[str]:
-        """Returns the twelve sentences with the largest cosine, the nearest first; fewer where there are not so many."""
+        """Return the twelve sentences with the largest cosine, the nearest first; fewer where there are not so many."""
         if text not in self._near:
             likeness = self._places @ _unit(self._vectors([text]) - self._centre)[0]
             self._near[text] = [self.sentences[place] for place in np.argsort(-likeness, kind="stable")[:_NEAREST]]
@@ -91,7 +91,7 @@ def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class Retrieve:
-    """Takes one of the corpus sentences that are nearest to a single text. The pairs of a task stand in no corpus.
+    """Take one of the corpus sentences that are nearest to a single text. The pairs of a task stand in no corpus.
 
     Args:
         pool: The sentences.
@@ -103,6 +103,6 @@ class Retrieve:
         self._pool = pool
 
     def make(self, example: Example, number: int, seed: int) -> tuple[str, ...]:
-        """Returns one of the nearest twelve."""
+        """Return one of the nearest twelve."""
         near = self._pool.nearest(example.texts[0])
         return (near[int(named_generator(seed, self.name, example.texts, number).integers(len(near)))],)

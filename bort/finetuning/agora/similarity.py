@@ -12,12 +12,12 @@ _WORD = re.compile(r"\w+")
 
 
 def words(text: str) -> list[str]:
-    """Returns the words of a text: case, punctuation, spacing and Unicode form do not count."""
+    """Return the words of a text: case, punctuation, spacing and Unicode form do not count."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def shingles(texts: Sequence[str]) -> frozenset[tuple[object, ...]]:
-    """Returns the words and the pairs of neighbouring words of an example, each with the number of its text.
+    """Return the words and the pairs of neighbouring words of an example, each with the number of its text.
 
     Words alone would not see their order; pairs alone would take one changed word for two changes of three.
     """
@@ -30,7 +30,7 @@ def shingles(texts: Sequence[str]) -> frozenset[tuple[object, ...]]:
 
 
 def overlap(one: frozenset[tuple[object, ...]], other: frozenset[tuple[object, ...]]) -> float:
-    """Returns the Jaccard index of two sets of shingles: 0 with nothing in common, 1 for the same; see :func:`shingles`."""
+    """Return the Jaccard index of two sets of shingles: 0 with nothing in common, 1 for the same; see :func:`shingles`."""
     union = len(one | other)
     return len(one & other) / union if union else 1.0
 
@@ -49,14 +49,14 @@ class Neighbourhood:
             self.add(one)
 
     def add(self, texts: Sequence[str]) -> None:
-        """Takes one more example in."""
+        """Take one more example in."""
         marks = shingles(texts)
         for mark in marks:
             self._holders[mark].append(len(self._sizes))
         self._sizes.append(len(marks))
 
     def nearest(self, texts: Sequence[str]) -> float:
-        """Returns the largest :func:`overlap` with any example, 0 where there is none."""
+        """Return the largest :func:`overlap` with any example, 0 where there is none."""
         marks = shingles(texts)
         shared = Counter(number for mark in marks for number in self._holders.get(mark, ()))
         return max((count / (self._sizes[number] + len(marks) - count) for number, count in shared.items()), default=0.0)

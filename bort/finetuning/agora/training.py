@@ -26,7 +26,7 @@ from bort.tasks.task import Example
 
 @dataclass(frozen=True)
 class Training:
-    """What one student is trained on.
+    """The inputs of the training of one student.
 
     Args:
         workspace: The trainer's, with the train examples; see :meth:`Trainer.on`.

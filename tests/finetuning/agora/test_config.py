@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bort.errors import ConfigurationError
-from bort.finetuning.agora.config import PRESETS, AgoraConfig, LabellerConfig, theta_grid
+from bort.finetuning.agora.config import PRESETS, AgoraConfig, LabelerConfig, theta_grid
 from bort.finetuning.config import FinetuningConfig
 from bort.settings import check_settings
 
@@ -36,7 +36,7 @@ def test_what_cannot_be_used_is_named(name, value):
 @pytest.mark.parametrize(("name", "value"), [("kind", "oracle"), ("refused", "ignore"), ("accuracy", 1.5), ("skill", -0.1)])
 def test_so_it_is_with_the_labeller(name, value):
     with pytest.raises(ConfigurationError, match=rf"agora\.labeller\.{name}"):
-        check_settings(LabellerConfig(**{name: value}), "agora.labeller")
+        check_settings(LabelerConfig(**{name: value}), "agora.labeller")
 
 
 def test_theta_is_the_product_of_the_choices():

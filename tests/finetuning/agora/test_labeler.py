@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
 from bort.errors import BortError, ConfigurationError
-from bort.finetuning.agora.config import LabellerConfig
+from bort.finetuning.agora.config import LabelerConfig
 from bort.finetuning.agora.labeler import FeatureLabeler, build_labeler, class_shares, evened, f1_shares, refusal
 from bort.finetuning.agora.workspace import without_heldout
 from bort.finetuning.config import FinetuningConfig
@@ -36,7 +36,7 @@ def flip(example):
 
 
 def build(kind, toy, encoder_dir, classifier, encoder, path, **changes):
-    config = LabellerConfig(kind=kind, encoder=str(encoder_dir), path=str(classifier), theta=THETA, accuracy=0.6, **changes)
+    config = LabelerConfig(kind=kind, encoder=str(encoder_dir), path=str(classifier), theta=THETA, accuracy=0.6, **changes)
     return build_labeler(config, without_heldout(toy), directory=path, encoder=encoder, seed=0)
 
 
@@ -86,8 +86,8 @@ def test_evened_labels_show_skill_that_a_frequent_class_hides(toy, encoder_dir, 
     assert evened(unsure, shares).argmax(axis=1).tolist() == [0, 1]
     assert np.allclose(evened(unsure, np.array([0.0, 1.0])), [[0, 1], [0, 1]])
     scores = {"accuracy": 0.7, "matthews_correlation": 0.0, "evened_matthews_correlation": 0.2}
-    assert "matthews correlation is 0.000" in refusal(LabellerConfig(), scores, 40, even=False)
-    assert refusal(LabellerConfig(), scores, 40, even=True) == ""
+    assert "matthews correlation is 0.000" in refusal(LabelerConfig(), scores, 40, even=False)
+    assert refusal(LabelerConfig(), scores, 40, even=True) == ""
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -120,12 +120,12 @@ def test_features_of_all_layers_are_fitted_as_a_regression_on_them_would_be(toy,
 
 def test_what_it_could_be_made_from_has_to_be_named(toy, tmp_path):
     with pytest.raises(ConfigurationError, match=r"agora\.labeller\.encoder"):
-        build_labeler(LabellerConfig(), toy, directory=tmp_path, encoder=None, seed=0)
+        build_labeler(LabelerConfig(), toy, directory=tmp_path, encoder=None, seed=0)
     with pytest.raises(ConfigurationError, match=r"agora\.labeller\.path"):
-        check_settings(LabellerConfig(kind="directory"), "agora.labeller")
+        check_settings(LabelerConfig(kind="directory"), "agora.labeller")
 
 
 def test_a_labeller_of_another_task_is_refused(toy, classifier, tmp_path):
     other = replace(toy, labels=["no", "yes"])
     with pytest.raises(BortError, match="labels"):
-        build_labeler(LabellerConfig(kind="directory", path=str(classifier)), other, directory=tmp_path, encoder=None, seed=0)
+        build_labeler(LabelerConfig(kind="directory", path=str(classifier)), other, directory=tmp_path, encoder=None, seed=0)

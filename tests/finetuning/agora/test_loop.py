@@ -10,7 +10,7 @@ import pytest
 import bort.finetuning.agora.loop as loop
 import bort.finetuning.agora.state as state
 from bort.errors import ConfigurationError, RecordError
-from bort.finetuning.agora.config import AgoraConfig, LabellerConfig
+from bort.finetuning.agora.config import AgoraConfig, LabelerConfig
 from bort.finetuning.agora.labeler import LabelerRefusedError
 from bort.finetuning.agora.runs import finetune_agora
 from bort.finetuning.agora.setup import AgoraSetup
@@ -34,7 +34,7 @@ FINETUNING = FinetuningConfig(
 def agora(encoder_dir, **changes):
     settings = {
         "steps": 24, "judgements": 2, "per_mistake": 3, "before": 10, "least": 30, "most": 40, "generators": ["substitute", "mix"],
-        "labeller": LabellerConfig(encoder=str(encoder_dir), accuracy=0.6),
+        "labeller": LabelerConfig(encoder=str(encoder_dir), accuracy=0.6),
     }  # fmt: skip
     return AgoraConfig(**{**settings, **changes})
 
@@ -187,7 +187,7 @@ def test_another_run_in_the_same_folder_is_refused(finished, toy, encoder_dir):
 
 
 def test_a_refused_labeller_ends_the_run_or_leaves_plain_fine_tuning(toy, encoder_dir, tmp_path):
-    strict = LabellerConfig(encoder=str(encoder_dir), accuracy=1.0)
+    strict = LabelerConfig(encoder=str(encoder_dir), accuracy=1.0)
     with pytest.raises(LabelerRefusedError, match=r"above 1\.000"):
         run(encoder_dir, toy, tmp_path / "raise", labeller=strict)
     result = run(encoder_dir, toy, tmp_path / "plain", labeller=replace(strict, refused="plain"))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bort.files import read_json
-from bort.finetuning.agora.config import PRESETS, AgoraConfig, LabellerConfig
+from bort.finetuning.agora.config import PRESETS, AgoraConfig, LabelerConfig
 from bort.finetuning.agora.retrieval import Pool, sample_sentences
 from bort.finetuning.agora.runs import finetune_agora
 from bort.finetuning.agora.setup import AgoraSetup
@@ -61,7 +61,7 @@ def test_the_nearest_are_those_of_the_largest_cosine(encoder):
 
 
 def test_agora_learns_from_sentences_of_the_corpus(encoder_dir, toy, tmp_path):
-    labeller = LabellerConfig(encoder=str(encoder_dir), accuracy=0.6)
+    labeller = LabelerConfig(encoder=str(encoder_dir), accuracy=0.6)
     agora = AgoraConfig(steps=6, judgements=1, before=10, least=12, most=12, generators=["retrieve", "swap"], labeller=labeller)
     config = FinetuningConfig(batch_size=8, seeds=[0], resamples=20, pooling="mean", search={"learning_rate": [1e-2, 3e-3]})
     result = finetune_agora(AgoraSetup(FinetuningSetup(encoder_dir, toy, config), agora, SENTENCES), tmp_path)
@@ -77,7 +77,7 @@ def test_agora_learns_from_sentences_of_the_corpus(encoder_dir, toy, tmp_path):
 
 
 def test_a_variant_by_itself_has_its_own_generators(encoder_dir):
-    agora = AgoraConfig(generators=["retrieve"], labels="hard", sentences=7, labeller=LabellerConfig(encoder=str(encoder_dir)))
+    agora = AgoraConfig(generators=["retrieve"], labels="hard", sentences=7, labeller=LabelerConfig(encoder=str(encoder_dir)))
     paper = agora.as_variant("paper")
     assert agora.retrieves()
     assert not paper.retrieves()

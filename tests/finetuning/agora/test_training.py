@@ -85,7 +85,7 @@ def test_the_compact_embedding_gives_and_takes_the_rows_that_occur():
     assert [tuple(value.shape) for value in small.parameters()] == [(4, 4)]
     with torch.no_grad():
         small.rows.weight += 1
-    after = small.whole().weight
+    after = small.expanded().weight
     torch.testing.assert_close(after[[2, 5, 9]], before[[2, 5, 9]] + 1)
     torch.testing.assert_close(after[[1, 3, 4, 6, 7, 8]], before[[1, 3, 4, 6, 7, 8]])
 
