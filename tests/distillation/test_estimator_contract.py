@@ -12,51 +12,30 @@ import pytest
 
 from bort.architecture import Architecture
 from bort.candidate import Estimator
-from bort.distillation.estimator import DistillEstimator
-from bort.distillation.supernet.estimator import SupernetEstimator
-from bort.distillation.supernet.training import SupernetTraining
 from bort.distillation.terms import LossConfig
 from bort.errors import BortError
 from bort.observer import Quiet
 from bort.quantities import ErrorInputs
 from bort.search.config import SearchConfig
-from bort.search.estimator_config import ProxyErrorConfig, TableErrorConfig
 from bort.search.problem import Problem
-from bort.search.space import SearchSpace
 from bort.search.storage.config import JournalStorageConfig
 from bort.search.strategies.config import BoundConfig, OseConfig
 from bort.search.worker import run_search
 from tests.distillation.conftest import IMPL
+from tests.search.choices import ERROR_SETTINGS, SPACE
 
-SPACE = SearchSpace([1, 2], [2], [8, 16], [12])
 LOSS = LossConfig(relations=1.0, relation_heads=2)
 #: Makes an estimator anew, of a folder that workers share and a seed.
 Make = Callable[[Path, int], Estimator]
 
 
-@pytest.fixture(params=["distill", "supernet", "table", "proxy"])
+@pytest.fixture(params=ERROR_SETTINGS)
 def make(request: pytest.FixtureRequest, world: Any) -> Make:
-    def distill(folder: Path, seed: int) -> Estimator:
-        return DistillEstimator(rungs=(2, 4), measure="relation_kl", **world.arguments(LOSS, seed=seed))
+    def build(folder: Path, seed: int) -> Estimator:
+        inputs = ErrorInputs(list(SPACE), folder, lambda: world.setup(LOSS, seed=seed), IMPL)
+        return ERROR_SETTINGS[request.param](folder, seed).build(inputs)
 
-    def supernet(folder: Path, seed: int) -> Estimator:
-        training = SupernetTraining(world.setup(LOSS, seed=seed), list(SPACE), steps=4, samples=1, sandwich=True)
-        return SupernetEstimator(training, "relation_kl", folder / "shared", impl=IMPL, checkpoint_every=2)
-
-    def table(folder: Path, seed: int) -> Estimator:
-        rows = ["depth,heads,hidden,intermediate,steps,error"]
-        for number, shape in enumerate(SPACE):
-            numbers = f"{shape.depth},{shape.heads},{shape.hidden},{shape.intermediate}"
-            rows += [f"{numbers},{steps},{(1 + seed) / (steps + number)}" for steps in (2, 4)]
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "errors.csv").write_text("\n".join(rows))
-        return TableErrorConfig(path=str(folder / "errors.csv")).build(ErrorInputs(list(SPACE)))
-
-    def proxy(folder: Path, seed: int) -> Estimator:
-        return ProxyErrorConfig(exponent=0.1 + seed / 100).build(ErrorInputs())
-
-    makers: dict[str, Make] = {"distill": distill, "supernet": supernet, "table": table, "proxy": proxy}
-    return makers[request.param]
+    return build
 
 
 def answers(estimator: Estimator, folder: Path, shapes: Any = SPACE) -> list[float]:

@@ -36,19 +36,14 @@ from bort.search.storage.config import (
     SqliteStorageConfig,
     StorageConfig,
 )
-from bort.search.strategies.config import BoundConfig, Nsga2Config, OseConfig, RandomConfig, TpeConfig
+from bort.search.strategies.config import BoundConfig, OseConfig
 from bort.search.worker import run_search
 from tests.faults.postgres import Postgres
 from tests.faults.training import check_files, check_result, comparable, problem
+from tests.search.choices import STRATEGY_SETTINGS
 
 #: With several workers only the paper's order leaves nothing to chance; alone, every strategy ends in the same result.
-STRATEGIES: dict[str, Any] = {
-    "ose": OseConfig(),
-    "random": RandomConfig(trials=8),
-    "tpe": TpeConfig(trials=8, startup=3),
-    "nsga2": Nsga2Config(trials=8, population=4),
-    "bound": BoundConfig(budget=0.6),
-}
+STRATEGIES: dict[str, Any] = {**STRATEGY_SETTINGS, "ose": OseConfig(), "bound": BoundConfig(budget=0.6)}
 SEED = 11
 STEP_SECONDS = 0.004
 #: What one search may take at most.

@@ -7,20 +7,18 @@ from pathlib import Path
 import pytest
 
 from bort.errors import BortError
-from bort.search.storage.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
+from bort.search.storage.config import JournalStorageConfig, StorageConfig
 from bort.search.storage.status import study_status
 from bort.search.strategies.config import OseConfig
 from bort.search.worker import run_search
 from tests.faults.scale import SMALL, Formula, many_workers
 from tests.faults.training import problem
+from tests.search.choices import STORAGE_SETTINGS
 
 
-@pytest.fixture(params=["journal", "sqlite", "postgres"])
+@pytest.fixture(params=STORAGE_SETTINGS)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> StorageConfig:
-    if request.param == "postgres":
-        return PostgresStorageConfig(url=request.getfixturevalue("postgres_url"), study=str(tmp_path))
-    kinds = {"journal": JournalStorageConfig, "sqlite": SqliteStorageConfig}
-    return kinds[request.param](path=str(tmp_path / "study"))
+    return STORAGE_SETTINGS[request.param](request, str(tmp_path))
 
 
 def test_eight_workers_on_one_study(tmp_path: Path, storage: StorageConfig) -> None:

@@ -20,17 +20,9 @@ from bort.architecture import Architecture
 from bort.candidate import Evaluation
 from bort.observer import Observer
 from bort.search.storage.config import JournalStorageConfig, StorageConfig
-from bort.search.strategies.config import BoundConfig, Nsga2Config, OseConfig, RandomConfig, TpeConfig
 from bort.search.worker import run_search
+from tests.search.choices import STRATEGY_SETTINGS
 from tests.search.synthetic_tables import TINY, table_problem
-
-STRATEGIES: dict[str, Any] = {
-    "ose": OseConfig(stride=2),
-    "random": RandomConfig(trials=8),
-    "tpe": TpeConfig(trials=8, startup=3),
-    "nsga2": Nsga2Config(trials=8, population=4),
-    "bound": BoundConfig(budget=0.4),
-}
 
 
 class SlowTable:
@@ -72,7 +64,9 @@ def search(folder: Path, strategy: str, kill_at: int, seconds: float, result: st
     try:
         problem = table_problem(folder, TINY, "noisy", seed=3)
         problem = replace(problem, estimator=SlowTable(problem.estimator, folder / "log", kill_at, seconds))
-        found = run_search(problem, STRATEGIES[strategy], seed=5, storage=storage or JournalStorageConfig(), directory=folder)
+        found = run_search(
+            problem, STRATEGY_SETTINGS[strategy], seed=5, storage=storage or JournalStorageConfig(), directory=folder
+        )
         (folder / result).write_text(json.dumps(found, sort_keys=True))
     except BaseException:
         (folder / result).write_text(traceback.format_exc())

@@ -16,25 +16,27 @@ from bort.architecture import Architecture
 from bort.candidate import Evaluation
 from bort.errors import BortError
 from bort.observer import Quiet
-from bort.quantities import ErrorInputs
+from bort.quantities import ERRORS, LATENCIES, ErrorInputs
 from bort.search.candidates import CandidateRecord
 from bort.search.config import SearchConfig
 from bort.search.estimator_config import ProxyErrorConfig
 from bort.search.problem import Problem
-from bort.search.storage.config import JournalStorageConfig, MemoryStorageConfig, PostgresStorageConfig, StorageConfig
-from bort.search.strategies.config import BoundConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig
+from bort.search.storage.config import STORAGES, JournalStorageConfig, MemoryStorageConfig, PostgresStorageConfig, StorageConfig
+from bort.search.strategies.config import STRATEGIES as REGISTERED
+from bort.search.strategies.config import BoundConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig, replayable
 from bort.search.worker import run_search
+from tests.search.choices import ERROR_SETTINGS, LATENCY_SETTINGS, STORAGE_SETTINGS, STRATEGY_SETTINGS
 from tests.search.synthetic_tables import SHORT, TINY, table_problem
 from tests.search.w_reference import exact_savings, exact_w
 
-STRATEGIES: dict[str, StrategyConfig] = {
-    "ose": OseConfig(),
-    "ose-3": OseConfig(stride=3),
-    "random": RandomConfig(trials=9),
-    "tpe": TpeConfig(trials=9, startup=4),
-    "nsga2": Nsga2Config(trials=9, population=4),
-    "bound": BoundConfig(budget=0.3),
-}
+STRATEGIES: dict[str, StrategyConfig] = {**STRATEGY_SETTINGS, "ose": OseConfig(), "ose-3": OseConfig(stride=3)}
+
+
+def test_every_choice_is_under_contract() -> None:
+    assert set(STRATEGY_SETTINGS) == set(REGISTERED)
+    assert set(ERROR_SETTINGS) == set(ERRORS)
+    assert set(LATENCY_SETTINGS) == set(LATENCIES)
+    assert set(STORAGE_SETTINGS) == set(STORAGES)
 
 
 class Trained:
@@ -136,7 +138,7 @@ def test_the_contract(tmp_path: Path, problem: Problem, strategy: str, storage: 
         assert [candidate["name"] for candidate in candidates] == order[::3]
     elif strategy == "bound":
         assert result["trained_steps"] <= max(0.3 * result["exhaustive_steps"], 3 * last)
-    else:
+    elif strategy in ("random", "tpe", "nsga2"):
         assert len(candidates) == 9
 
     # The certificate agrees, is a file of its own, and everything is plain JSON.
@@ -247,13 +249,8 @@ def test_other_scales_of_the_error(tmp_path: Path, strategy: str, scale: str) ->
 
 def test_every_strategy_with_the_whole_budget_finds_the_exhaustive_winner(tmp_path: Path) -> None:
     problem = table_problem(tmp_path, TINY, "crossing", seed=4)
-    whole: dict[str, StrategyConfig] = {
-        "ose": OseConfig(),
-        "random": RandomConfig(trials=24),
-        "tpe": TpeConfig(trials=99),
-        "nsga2": Nsga2Config(trials=24, population=6),
-        "bound": BoundConfig(budget=1.0, confidence=0.9999),
-    }
+    whole = {name: REGISTERED[name].at_budget(1.0, 24) for name in replayable()}
+    whole |= {"tpe": TpeConfig(trials=99), "bound": BoundConfig(budget=1.0, confidence=0.9999)}
     found = {
         name: run_search(problem, config, seed=1, storage=MemoryStorageConfig(), directory=tmp_path)["winner"]["name"]
         for name, config in whole.items()

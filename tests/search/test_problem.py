@@ -16,15 +16,20 @@ from bort.search.config import ERROR_SCALES, SearchConfig
 from bort.search.estimators import TableEstimator
 from bort.search.problem import Candidate, Problem
 from bort.search.storage.config import JournalStorageConfig, MemoryStorageConfig
-from bort.search.strategies.config import BoundConfig, Nsga2Config, OseConfig, RandomConfig, StrategyConfig, TpeConfig
+from bort.search.strategies.config import (
+    STRATEGIES,
+    BoundConfig,
+    OseConfig,
+    RandomConfig,
+    StrategyConfig,
+    replayable,
+)
 from bort.search.w import ranked
 from bort.search.worker import run_search
 from bort.settings import check_settings
 from tests.search.synthetic_tables import TINY, table_problem
 
-EVERY_STRATEGY: list[StrategyConfig] = [
-    OseConfig(), RandomConfig(trials=24), TpeConfig(trials=24), Nsga2Config(trials=24, population=6), BoundConfig(budget=1.0),
-]  # fmt: skip
+EVERY_STRATEGY = [settings for name in replayable() if (settings := STRATEGIES[name].at_budget(1.0, 24)) is not None]
 
 
 def test_every_candidate_has_its_exact_counts(tmp_path: Path) -> None:

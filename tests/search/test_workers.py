@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from bort.search.space import SearchSpace
-from bort.search.storage.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
+from bort.search.storage.config import JournalStorageConfig, StorageConfig
+from tests.search.choices import STORAGE_SETTINGS, STRATEGY_SETTINGS
 from tests.search.search_worker import search
 from tests.search.synthetic_tables import TINY
-
-STRATEGIES = ["ose", "random", "tpe", "nsga2", "bound"]
 
 
 def worker(
@@ -63,7 +62,7 @@ def trials(folder: Path) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", STRATEGY_SETTINGS)
 def test_killed_and_resumed_is_bit_identical(tmp_path: Path, strategy: str) -> None:
     assert finished(worker(tmp_path / "whole", strategy)) == 0
     killed = tmp_path / "killed"
@@ -83,11 +82,9 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path, strategy: str) -> N
     assert sum(began.values()) - sum(ended.values()) == 3, "only the rung at which each worker died was lost"
 
 
-@pytest.fixture(params=["journal", "sqlite", "postgres"])
+@pytest.fixture(params=STORAGE_SETTINGS)
 def storage(request: pytest.FixtureRequest) -> StorageConfig:
-    if request.param == "postgres":
-        return PostgresStorageConfig(url=request.getfixturevalue("postgres_url"), study=f"{request.node.name} {time.time()}")
-    return JournalStorageConfig() if request.param == "journal" else SqliteStorageConfig()
+    return STORAGE_SETTINGS[request.param](request, f"{request.node.name} {time.time()}")
 
 
 @pytest.mark.parametrize("strategy", ["ose", "bound"])
@@ -104,7 +101,7 @@ def test_eight_processes_share_a_study(tmp_path: Path, strategy: str, storage: S
     whole = results[0]
     assert whole["trained_steps"] <= whole["certificate"]["exhaustive_steps"]
     if strategy == "ose":
-        assert whole["trained_steps"] == len(range(0, len(SearchSpace(**TINY)), 2)) * 40
+        assert whole["trained_steps"] == len(range(0, len(SearchSpace(**TINY)), 3)) * 40
         assert finished(worker(tmp_path / "alone", strategy)) == 0
         assert json.loads((tmp_path / "alone" / "result.json").read_text())["winner"]["name"] == whole["winner"]["name"]
     else:

@@ -16,8 +16,9 @@ from optuna.trial import TrialState, create_trial
 
 from bort.errors import BortError, ConfigurationError
 from bort.search.storage.base import CANDIDATE, IDENTITY, RUNG, Coordination
-from bort.search.storage.config import JournalStorageConfig, PostgresStorageConfig, SqliteStorageConfig, StorageConfig
+from bort.search.storage.config import JournalStorageConfig, SqliteStorageConfig, StorageConfig
 from bort.search.storage.status import Status, study_status
+from tests.search.choices import STORAGE_SETTINGS
 
 CHOICES: dict[str, Any] = {"depth": CategoricalDistribution([1, 2, 4]), "theta": CategoricalDistribution([0, 1])}
 
@@ -30,13 +31,11 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "study.db"
 
 
-@pytest.fixture(params=["journal", "sqlite", "postgres"])
+@pytest.fixture(params=STORAGE_SETTINGS)
 def storage(request: pytest.FixtureRequest, tmp_path: Path, tables: Path) -> StorageConfig:
     if request.param == "sqlite":
         shutil.copy(tables, tmp_path)
-    if request.param == "postgres":
-        return PostgresStorageConfig(url=request.getfixturevalue("postgres_url"), study=str(tmp_path))
-    return {"journal": JournalStorageConfig, "sqlite": SqliteStorageConfig}[request.param]()
+    return STORAGE_SETTINGS[request.param](request, tmp_path.name)
 
 
 @pytest.fixture
