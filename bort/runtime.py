@@ -43,13 +43,12 @@ def carried_out(impl: ImplConfig) -> Iterator[str]:
         torch.set_num_threads(threads)
 
 
-def make_trainer(impl: ImplConfig, device: str, parts: int = 1, unused: bool = False) -> Any:
+def make_trainer(impl: ImplConfig, device: str, unused: bool = False) -> Any:
     """Returns a Lightning trainer that runs its batches once and does nothing beside: no logger, no files, no output.
 
     Args:
         impl: Devices, nodes, strategy and precision.
         device: The kind of device.
-        parts: Batches that make up one step.
         unused: Whether some weights take no part in the loss, which data-parallel strategies have to know.
 
     Raises:
@@ -70,7 +69,6 @@ def make_trainer(impl: ImplConfig, device: str, parts: int = 1, unused: bool = F
             strategy=strategy,
             precision="bf16-mixed" if impl.precision == "bf16" else "32-true",
             max_epochs=1,
-            accumulate_grad_batches=parts,
             use_distributed_sampler=False,
             logger=False,
             enable_checkpointing=False,

@@ -1,172 +1,166 @@
-"""Keeps a training's curve, its checkpoints and its costs, and ends it when its time is up."""
+"""The callback that records a training: curve, checkpoints, progress and costs; and that ends it when its time is spent."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
+from torch import Tensor
 
-from bort.checkpoints import CheckpointFolder, training_tensors
+from bort.checkpoints import Checkpoint, CheckpointFolder, training_tensors
 from bort.curve import Curve
-from bort.distillation.data import TrainingBatches
+from bort.distillation.config import BudgetConfig
+from bort.distillation.data import MicroBatches
 from bort.observer import Observer
 
 _MINUTE, _HOUR = 60.0, 3600.0
 
+#: What a checkpoint holds of the progress, beside its step.
+_STATE = ("window", "window_steps", "seconds", "processor_seconds", "evaluation_seconds", "waited")
 
-class Recorder(Callback):
-    """Logs the curve, writes checkpoints, counts costs, and stops a run whose budget is in seconds.
 
-    Of several processes that share a training only the first has a curve and writes; all of them evaluate together.
+@dataclass
+class Progress:
+    """How far a training is and what it has cost, over all starts: the state of a checkpoint beside its tensors.
 
     Args:
-        batches: What the training reads; told to stop where the clock ends the run.
-        curve: Gets a point every ``log_every`` steps: means over these steps.
-        checkpoints: Get the training state every ``checkpoint_every`` steps, and at the end of the run.
-        checkpoint_every: Steps between two checkpoints.
-        evaluate: Computes the held-out figures.
-        observer: Told of progress and of the curve's points.
-        tokens_per_step: Tokens of a step, for the note beside the progress.
-        budget: Seconds after which no further step is begun; none where the steps are given.
+        step: Steps done.
+        saved: Step of the newest checkpoint.
+        window: Sums of the metrics since the last point of the curve.
+        window_steps: Steps of these sums.
+        seconds: Wall seconds of training and evaluation.
+        processor_seconds: Processor seconds of this process.
+        evaluation_seconds: Wall seconds of evaluation.
+        waited: Wall seconds in which steps waited for data.
+    """
+
+    step: int = 0
+    saved: int | None = None
+    window: dict[str, float] = field(default_factory=dict)
+    window_steps: int = 0
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    waited: float = 0.0
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint | None) -> Progress:
+        """Return the progress at a checkpoint, or that of a new training."""
+        if checkpoint is None:
+            return cls()
+        return cls(checkpoint.step, checkpoint.step, **{name: checkpoint.state[name] for name in _STATE})
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds, as JSON values."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        """Add the metrics of a step to the window."""
+        for name, value in metrics.items():
+            self.window[name] = self.window.get(name, 0.0) + float(value)
+        self.window_steps += 1
+
+
+class Recorder(Callback):
+    """Record each step; of several processes all evaluate, and the first alone writes.
+
+    Args:
+        progress: Kept up to date.
+        curve: Gets a point every ``log_every`` steps: means over these steps; ``None`` in all processes but the first.
+        checkpoints: Get the training state every ``checkpoint_every`` steps, and at the last step.
+        budget: Steps between two checkpoints, and the seconds after which no further step begins.
+        observer: Notified of progress and of the curve's points.
     """
 
     def __init__(
-        self,
-        batches: TrainingBatches,
-        curve: Curve | None,
-        checkpoints: CheckpointFolder,
-        checkpoint_every: int,
-        evaluate: Callable[[], dict[str, float]],
-        observer: Observer,
-        tokens_per_step: int,
-        budget: float | None = None,
+        self, progress: Progress, curve: Curve | None, checkpoints: CheckpointFolder, budget: BudgetConfig, observer: Observer
     ) -> None:
-        self.batches, self.curve, self.checkpoints, self.checkpoint_every = batches, curve, checkpoints, checkpoint_every
-        self.evaluate, self.observer, self.tokens_per_step, self.budget = evaluate, observer, tokens_per_step, budget
-        self.window: dict[str, float] = {}
-        self.window_steps = 0
-        self.seconds = self.processor_seconds = self.evaluation_seconds = self.waited = 0.0
+        self.progress, self.curve, self.checkpoints, self.budget, self.observer = progress, curve, checkpoints, budget, observer
         self._wall, self._processor = time.perf_counter(), time.process_time()
-        self._start = (0.0, 0)
-        self._loss, self._saved = "", -1
+        self._started, self._loss = (self._wall, progress.step), ""
 
-    def restore(self, step: int, state: dict[str, Any]) -> None:
-        """Takes over the window under way and the costs from the state of the checkpoint of ``step``."""
-        self.window, self.window_steps = dict(state["window"]), int(state["window_steps"])
-        self.seconds, self.processor_seconds = float(state["seconds"]), float(state["processor_seconds"])
-        self.evaluation_seconds, self.waited = float(state["evaluation_seconds"]), float(state["waited"])
-        self._saved = step
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clocks."""
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Start the clocks."""
         self._wall, self._processor = time.perf_counter(), time.process_time()
-        self._start = (time.perf_counter(), pl_module.step)
-        self._expect(pl_module)
+        self._started = (self._wall, self.progress.step)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Closes a step after the last of its parts: logs, evaluates, saves and ends where it is time."""
-        module = pl_module
-        if (batch_idx + 1) % self.batches.parts:
-            return
-        module.step += 1
-        step, train = module.step, module.train_config
-        for name, value in module.figures.items():
-            self.window[name] = self.window.get(name, 0.0) + float(value)
-        self.window_steps += 1
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: MicroBatches, batch_idx: int) -> None:
+        """Record a step: log, report, evaluate, end and save if it is time."""
+        progress, train = self.progress, pl_module.objective.setup.train
+        progress.add(outputs)
+        progress.waited += batch.waited
         self.count_time()
-        if step % train.log_every == 0:
-            self._log(step, module.used_rate)
-        self._tell(step, module.steps)
-        if train.evaluate_every and step % train.evaluate_every == 0 and step != module.steps:
-            self.add_heldout(step, self.evaluated())
-        if self.budget is not None:
-            self._expect(module)
-            self.batches.stopped = _agreed(self.seconds >= self.budget)
-        if step % self.checkpoint_every == 0:
-            self._save(module, trainer.optimizers[0])
+        if progress.step % train.log_every == 0:
+            self._log(trainer)
+        self._report(pl_module.steps, pl_module.objective.setup.tokens_per_step)
+        if train.evaluate_every and progress.step % train.evaluate_every == 0 and progress.step != pl_module.steps:
+            self.evaluate(trainer, pl_module)
+        if self.budget.seconds is not None:
+            # The clocks of several processes differ, and all have to make the same steps.
+            trainer.should_stop = trainer.strategy.broadcast(progress.seconds >= self.budget.seconds)
+        if progress.step % self.budget.checkpoint_every == 0:
+            self._save(trainer, pl_module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs what is left of the window and saves the last step."""
-        if self.window_steps:
-            self._log(pl_module.step, pl_module.used_rate)
-        if self._saved != pl_module.step:
-            self._save(pl_module, trainer.optimizers[0])
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Log what is left of the window and save the last step."""
+        if self.progress.window_steps:
+            self._log(trainer)
+        if self.progress.saved != self.progress.step:
+            self._save(trainer, pl_module)
 
-    def evaluated(self) -> dict[str, float]:
-        """Returns the held-out figures, with the time that they take counted apart."""
+    def evaluate(self, trainer: Any, module: Any) -> dict[str, float]:
+        """Return the held-out metrics, and add them to the curve."""
         started = time.perf_counter()
-        figures = self.evaluate()
-        self.evaluation_seconds += time.perf_counter() - started
-        return figures
-
-    def add_heldout(self, step: int, figures: dict[str, float]) -> None:
-        """Adds held-out figures to the curve."""
-        self._add(step, {f"heldout_{name}": value for name, value in figures.items()})
+        metrics: dict[str, float] = module.evaluate(trainer)
+        self.progress.evaluation_seconds += time.perf_counter() - started
+        if metrics:
+            self._add({f"heldout_{name}": value for name, value in metrics.items()})
+        return metrics
 
     def count_time(self) -> None:
-        """Adds the time since the last call to the costs."""
+        """Add the time since the last call to the costs."""
         wall, processor = time.perf_counter(), time.process_time()
-        self.seconds += wall - self._wall
-        self.processor_seconds += processor - self._processor
+        self.progress.seconds += wall - self._wall
+        self.progress.processor_seconds += processor - self._processor
         self._wall, self._processor = wall, processor
-        self.waited += self.batches.waited
-        self.batches.waited = 0.0
 
-    def _add(self, step: int, point: dict[str, float]) -> None:
+    def _add(self, point: dict[str, float]) -> None:
         if self.curve is not None:
-            self.curve.add(step, point)
-            self.observer.metrics(point, step)
+            self.curve.add(self.progress.step, point)
+            self.observer.metrics(point, self.progress.step)
 
-    def _log(self, step: int, rate: float) -> None:
-        point = {name: total / self.window_steps for name, total in self.window.items()}
-        point["learning_rate"] = rate
-        self.window, self.window_steps = {}, 0
+    def _log(self, trainer: Any) -> None:
+        progress = self.progress
+        point = {name: total / progress.window_steps for name, total in progress.window.items()}
+        progress.window, progress.window_steps = {}, 0
         self._loss = f"loss {point['loss']:.4g}, "
-        self._add(step, point)
+        self._add({**point, "learning_rate": trainer.optimizers[0].param_groups[0]["lr"]})
 
-    def _expect(self, module: Any) -> None:
-        if self.budget is not None and self.seconds > 0:
-            module.expected_steps = module.step * self.budget / self.seconds
-
-    def _tell(self, step: int, steps: int | None) -> None:
+    def _report(self, steps: int | None, tokens_per_step: int) -> None:
         if self.curve is None:
             return
-        pace = (step - self._start[1]) / max(time.perf_counter() - self._start[0], 1e-9)
-        left = steps - step if steps is not None else 0.0
-        remaining = left / pace if steps is not None else max(0.0, (self.budget or 0.0) - self.seconds)
-        note = f"{self._loss}{pace * self.tokens_per_step:,.0f} tokens/s, {_duration(remaining)} left"
-        # Where the clock decides, the expected number of steps is what there is to say.
-        total = steps if steps is not None else step + math.ceil(remaining * pace)
+        step, (wall, first) = self.progress.step, self._started
+        pace = (step - first) / max(time.perf_counter() - wall, 1e-9)
+        if steps is not None:
+            total, remaining = steps, (steps - step) / pace
+        else:
+            remaining = max(0.0, (self.budget.seconds or 0.0) - self.progress.seconds)
+            total = step + math.ceil(remaining * pace)
+        note = f"{self._loss}{pace * tokens_per_step:,.0f} tokens/s, {_duration(remaining)} left"
         self.observer.progress("steps", step, total, note)
 
-    def _save(self, module: Any, optimizer: torch.optim.Optimizer) -> None:
-        self._saved = module.step
+    def _save(self, trainer: Any, module: Any) -> None:
+        self.progress.saved = self.progress.step
         if self.curve is None:
             return
         self.count_time()
         self.curve.flush()
-        state = {
-            "window": self.window,
-            "window_steps": self.window_steps,
-            "seconds": self.seconds,
-            "processor_seconds": self.processor_seconds,
-            "evaluation_seconds": self.evaluation_seconds,
-            "waited": self.waited,
-        }
-        self.checkpoints.save(module.step, training_tensors(module.student, optimizer), state)
-
-
-def _agreed(done: bool) -> bool:
-    """Returns what the first of several processes says: their clocks differ, and all have to make the same steps."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return done
-    said = [done]
-    torch.distributed.broadcast_object_list(said, src=0)
-    return said[0]
+        tensors = training_tensors(module.student, trainer.optimizers[0])
+        self.checkpoints.save(self.progress.step, tensors, self.progress.state())
 
 
 def _duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -57,16 +57,15 @@ class BatchSource:
         """Returns a training batch of the blocks ``indices``, each in its epoch."""
         return self._batch("train", epochs, indices, self.loss.inputs, targets=bool(self.loss.kinds))
 
-    def heldout_batches(self, batch_size: int, limit: int | None, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        """Yields the held-out blocks in order, with the masks of epoch 0 and whatever targets there are.
+    def heldout_batches(self, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """Yield the held-out blocks in order, with the masks of epoch 0 and all targets.
 
         Args:
-            batch_size: Blocks of a batch.
-            limit: Blocks in all, at most.
-            rank: Number of this process; it gets every ``world``-th batch.
+            rank: Index of this process, which gets every ``world``-th batch.
             world: Processes that share the work.
         """
-        count = self.count("heldout", limit)
+        batch_size = self.setup.train.batch_size
+        count = self.count("heldout", self.setup.train.heldout_blocks)
         terms = self.loss.known().values()
         inputs = self.loss.inputs | {term.reads for term in terms if term.targets and provides(self.setup.kind, term.targets)}
         for first in range(rank * batch_size, count, world * batch_size):
@@ -133,59 +132,66 @@ def _kept(kept: SparseLogits, temperature: float, measured: bool) -> Batch:
     }
 
 
-class TrainingBatches(IterableDataset[Any]):
-    """The batches of steps ``first`` to ``last`` − 1; each is computed from its step alone, so that any step can come first.
-
-    Args:
-        source: Makes the batches.
-        order: Says which blocks a step holds.
-        first: The first step.
-        last: One after the last step; none where something else ends the run, by :attr:`stopped`.
-        parts: Batches that a step is cut into.
-        rank: Number of this process; it gets an equal share of every part.
-        world: Processes that share each step.
-        ahead: Whether a thread makes each batch while the one before it is in use; pays off where a GPU does the work.
+class MicroBatches:
+    """The micro-batches of one step, each computed when it is read.
 
     Attributes:
-        stopped: Set from outside, no further step is begun.
-        waited: Seconds that the caller has waited for batches.
+        waited: Seconds that the reader has waited for them.
     """
 
-    def __init__(
-        self,
-        source: BatchSource,
-        order: BlockOrder,
-        first: int,
-        last: int | None,
-        parts: int = 1,
-        rank: int = 0,
-        world: int = 1,
-        *,
-        ahead: bool = False,
-    ) -> None:
-        self.source, self.order, self.first, self.last = source, order, first, last
-        self.parts, self.rank, self.world, self.ahead = parts, rank, world, ahead
-        self.stopped = False
+    def __init__(self, batches: Iterator[Batch], count: int) -> None:
+        self._batches, self._count = batches, count
         self.waited = 0.0
 
     def __iter__(self) -> Iterator[Batch]:
-        made = self._made()
-        with ThreadPoolExecutor(max_workers=1) as helper:
-            coming = helper.submit(next, made, None) if self.ahead else None
-            for count in itertools.count():
-                started = time.perf_counter()
-                batch = coming.result() if coming is not None else next(made, None)
-                self.waited += time.perf_counter() - started
-                if batch is None or (self.stopped and count % self.parts == 0):
-                    return
-                if self.ahead:
-                    coming = helper.submit(next, made, None)
-                yield batch
+        for _ in range(self._count):
+            started = time.perf_counter()
+            batch = next(self._batches)
+            self.waited += time.perf_counter() - started
+            yield batch
 
-    def _made(self) -> Iterator[Batch]:
-        size = self.order.batch_size // (self.parts * self.world)
-        for step in itertools.count(self.first) if self.last is None else range(self.first, self.last):
+
+class TrainingBatches(IterableDataset[MicroBatches]):
+    """The batches of steps ``first`` to ``last`` − 1, each a function of its step alone, so any step can come first.
+
+    Args:
+        source: Makes the batches.
+        first: The first step.
+        last: One after the last step; ``None`` if the reader ends the run.
+        rank: Index of this process, which gets an equal share of every micro-batch.
+        world: Processes that share each step.
+        ahead: Whether a thread computes each batch while the one before it is in use; faster on a GPU.
+    """
+
+    def __init__(
+        self, source: BatchSource, first: int, last: int | None, rank: int = 0, world: int = 1, *, ahead: bool = False
+    ) -> None:
+        self.source, self.first, self.last, self.rank, self.world, self.ahead = source, first, last, rank, world, ahead
+        train = source.setup.train
+        self.order = BlockOrder(source.count("train", train.blocks), train.batch_size, source.setup.seed)
+        self.micro_batches = train.accumulate
+
+    def __iter__(self) -> Iterator[MicroBatches]:
+        batches = _ahead(self._batches()) if self.ahead else self._batches()
+        for _ in self._steps():
+            yield MicroBatches(batches, self.micro_batches)
+
+    def _steps(self) -> Iterator[int]:
+        return itertools.count(self.first) if self.last is None else iter(range(self.first, self.last))
+
+    def _batches(self) -> Iterator[Batch]:
+        size = self.order.batch_size // (self.micro_batches * self.world)
+        for step in self._steps():
             epochs, indices = self.order.batch(step)
-            for part in range(self.parts):
-                begin = (part * self.world + self.rank) * size
+            for number in range(self.micro_batches):
+                begin = (number * self.world + self.rank) * size
                 yield self.source.training_batch(epochs[begin : begin + size], indices[begin : begin + size])
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yield the batches, with a thread that computes the next one in the meantime."""
+    with ThreadPoolExecutor(max_workers=1) as helper:
+        coming = helper.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = helper.submit(next, batches, None)
+            yield batch

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
 from bort.architecture import Architecture
 from bort.checkpoints import CheckpointFolder
-from bort.corpus.order import BlockOrder
 from bort.curve import Point
+from bort.distillation.callback import Progress
 from bort.distillation.config import ENDING_SCHEDULES, BudgetConfig
 from bort.distillation.data import BatchSource
-from bort.distillation.loop import Ended, Loop
+from bort.distillation.loop import fit
 from bort.distillation.objective import Objective
 from bort.distillation.setup import DistillationSetup
 from bort.distillation.student import StudentModel, build_student, student_parameters
@@ -42,8 +44,6 @@ class Costs(TypedDict):
         peak_flops_source: Where that number comes from, or why there is none.
         data_wait: Share of the training's time in which a step waited for its data.
         padding: Share of the tokens that are padding: 0, for blocks are packed full.
-        peak_memory_bytes: Largest resident size of the process (the first, where there are several).
-        peak_device_memory_bytes: Largest allocation on its GPU; none where there was none.
     """
 
     seconds: float
@@ -56,8 +56,6 @@ class Costs(TypedDict):
     peak_flops_source: str
     data_wait: float
     padding: float
-    peak_memory_bytes: int
-    peak_device_memory_bytes: int | None
 
 
 class DistillResult(Costs):
@@ -75,6 +73,8 @@ class DistillResult(Costs):
         heldout_blocks: Blocks they rest on.
         head_trained: Whether the masked-LM head was trained; a student of hidden states and relations alone keeps a random one.
         curve: The points of ``curve.jsonl``.
+        peak_memory_bytes: Largest resident size of the process (the first, where there are several).
+        peak_device_memory_bytes: Largest allocation on its GPU; none where there was none.
         student: The student's transformers directory.
     """
 
@@ -89,6 +89,8 @@ class DistillResult(Costs):
     heldout_blocks: int
     head_trained: bool
     curve: list[Point]
+    peak_memory_bytes: int
+    peak_device_memory_bytes: int | None
     student: str
 
 
@@ -126,93 +128,83 @@ def distill(
         BortError: Settings do not go together, or training diverged (as :class:`bort.distillation.loop.DivergenceError`).
         RecordError: ``directory`` holds checkpoints of other settings.
     """
-    listener: Observer = observer or Quiet()
     check_settings(budget, "budget")
     setup.check(architecture, impl.devices * impl.nodes)
-    teacher, loss, train = setup.teacher, setup.loss, setup.train
-    steps, seconds = budget.length(setup.tokens_per_step), budget.seconds
-    source = BatchSource(setup, memory)
-    count = source.count("train", train.blocks)
-    order = BlockOrder(count, train.batch_size, setup.seed)
-    directory = Path(directory)
-    fingerprint = digest(
-        {
-            "architecture": str(architecture),
-            "identity": setup.identity(),
-            "length": (steps or seconds) if train.schedule in ENDING_SCHEDULES else None,
-        }
-    )
-    checkpoints = CheckpointFolder(directory / CHECKPOINTS, fingerprint, keep_checkpoints)
-    with carried_out(impl) as kind:
-        with quiet_lightning():
-            trainer = make_trainer(impl, kind, train.accumulate, unused=not loss.masked)
-        device, before = trainer.strategy.root_device, teacher.device
+    loss, train = setup.loss, setup.train
+    steps = budget.length(setup.tokens_per_step)
+    source, directory = BatchSource(setup, memory), Path(directory)
+    identity = {
+        "architecture": str(architecture),
+        "identity": setup.identity(),
+        "length": (steps or budget.seconds) if train.schedule in ENDING_SCHEDULES else None,
+    }
+    checkpoints = CheckpointFolder(directory / CHECKPOINTS, digest(identity), keep_checkpoints)
+    with prepared(setup, impl) as trainer:
+        device = trainer.strategy.root_device
         memory_use = PeakMemory(str(device))
-        teacher.to(device)
-        try:
-            model = build_student(architecture, teacher, setup.student, seed=setup.seed, project=loss.projects).to(device)
-            if impl.compile:
-                # In place: names of weights stay as they are.
-                model.encoder.compile(backend=impl.compile_backend)
-            objective = Objective(setup)
-            loop = Loop(
-                model,
-                objective,
-                source,
-                order,
-                train,
-                steps,
-                seconds,
-                setup.seed,
-                checkpoints,
-                budget.checkpoint_every,
-                directory,
-                trainer,
-                listener,
-            )
-            ended = loop.run()
-            peak = peak_flops(str(device), impl.precision)
-        finally:
-            teacher.to(before)
+        model = build_student(architecture, setup.teacher, setup.student, seed=setup.seed, project=loss.projects).to(device)
+        if impl.compile:
+            # In place: names of weights stay as they are.
+            model.encoder.compile(backend=impl.compile_backend)
+        trained = fit(
+            model, Objective(setup), source, budget, checkpoints=checkpoints, trainer=trainer, observer=observer or Quiet()
+        )
+        peak = peak_flops(str(device), impl.precision)
     if trainer.global_rank == 0:
         with translate_disk_full(directory):
-            _save(model.to("cpu"), teacher.tokenizer, directory)
-    tokens = ended.steps * setup.tokens_per_step
+            _save(model.to("cpu"), setup.teacher.tokenizer, directory)
+    progress, count = trained.progress, source.count("train", train.blocks)
+    blocks = progress.step * train.batch_size
     flops = flops_per_token(setup.sizes(architecture), loss, online=setup.online is not None)
+    costs = _costs(progress, setup.tokens_per_step, flops, peak, trainer.world_size if device.type == "cuda" else 0)
     return DistillResult(
         architecture=str(architecture),
         parameters=student_parameters(model),
         parameters_with_head=student_parameters(model, head=True),
-        steps=ended.steps,
-        tokens=tokens,
-        blocks=min(count, ended.steps * train.batch_size),
-        epochs=ended.steps * train.batch_size / count,
-        heldout=ended.figures,
+        steps=progress.step,
+        tokens=progress.step * setup.tokens_per_step,
+        blocks=min(count, blocks),
+        epochs=blocks / count,
+        heldout=trained.metrics,
         heldout_blocks=source.count("heldout", train.heldout_blocks),
         head_trained=loss.masked,
-        curve=ended.curve,
-        **_costs(ended, tokens, flops, peak, trainer.world_size if kind == "cuda" else 0, memory_use),
+        curve=trained.curve,
+        **costs,
+        peak_memory_bytes=memory_use.process(),
+        peak_device_memory_bytes=memory_use.on_device(),
         student=str(directory / STUDENT),
     )
 
 
-def _costs(ended: Ended, tokens: int, flops: float, peak: tuple[float | None, str], gpus: int, memory: PeakMemory) -> Costs:
-    training = ended.seconds - ended.evaluation_seconds
-    rate = tokens / training if training > 0 else 0.0
+@contextmanager
+def prepared(setup: DistillationSetup, impl: ImplConfig) -> Iterator[Any]:
+    """Yield Lightning's trainer for a setup, with the teacher on its device and the threads set inside the block."""
+    with carried_out(impl) as kind:
+        with quiet_lightning():
+            trainer = make_trainer(impl, kind, unused=not setup.loss.masked)
+        before = setup.teacher.device
+        setup.teacher.to(trainer.strategy.root_device)
+        try:
+            yield trainer
+        finally:
+            setup.teacher.to(before)
+
+
+def _costs(progress: Progress, tokens_per_step: int, flops: float, peak: tuple[float | None, str], gpus: int) -> Costs:
+    training = progress.seconds - progress.evaluation_seconds
+    rate = progress.step * tokens_per_step / training if training > 0 else 0.0
     return Costs(
-        seconds=ended.seconds,
-        processor_seconds=ended.processor_seconds,
-        gpu_seconds=ended.seconds * gpus,
+        seconds=progress.seconds,
+        processor_seconds=progress.processor_seconds,
+        gpu_seconds=progress.seconds * gpus,
         tokens_per_second=rate,
         # A processor's peak is that of all its threads, whatever the number of processes.
         mfu=flops * rate / (peak[0] * max(1, gpus)) if peak[0] else None,
         flops_per_token=flops,
         peak_flops=peak[0],
         peak_flops_source=peak[1],
-        data_wait=ended.waited / training if training > 0 else 0.0,
+        data_wait=progress.waited / training if training > 0 else 0.0,
         padding=0.0,
-        peak_memory_bytes=memory.process(),
-        peak_device_memory_bytes=memory.on_device(),
     )
 
 

@@ -52,7 +52,7 @@ def test_theta_replaces_settings_and_the_rate_is_constant(world, tmp_path: Path,
     linear = estimator(world, train=TrainConfig(batch_size=4, schedule="linear", log_every=1, heldout_blocks=None, warmup_steps=2))
     linear.evaluate(SHAPE, {"learning_rate": 0.25}, 4, tmp_path / "a", listener)
     assert [values["learning_rate"] for _, values in listener.points if "loss" in values] == [0.125, 0.25, 0.25, 0.25]
-    with pytest.raises(RecordError, match="another candidate"):
+    with pytest.raises(RecordError, match="a candidate of other settings"):
         linear.evaluate(SHAPE, {"learning_rate": 0.5}, 4, tmp_path / "a", listener)
     with pytest.raises(ConfigurationError, match="speed"):
         linear.evaluate(SHAPE, {"speed": 1}, 4, tmp_path / "c", listener)

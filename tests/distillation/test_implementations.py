@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,18 +209,15 @@ def test_a_full_disk_is_one_sentence_and_what_was_whole_stays(world, tmp_path: P
 
 
 def test_the_parts_of_all_devices_make_up_the_batch(world) -> None:
-    from bort.corpus.order import BlockOrder
     from bort.distillation.data import BatchSource, TrainingBatches
 
-    source, order = BatchSource(world.setup(PAPER)), BlockOrder(40, 8, 3)
-    [whole] = TrainingBatches(source, order, 5, 6)
-    shares = [list(TrainingBatches(source, order, 5, 6, parts=2, rank=rank, world=2, ahead=rank > 0)) for rank in range(2)]
-    together = [shares[rank][part] for part in range(2) for rank in range(2)]
+    train = TrainConfig(batch_size=8)
+    [[whole]] = TrainingBatches(BatchSource(world.setup(PAPER, train=train)), 5, 6)
+    source = BatchSource(world.setup(PAPER, train=replace(train, accumulate=2)))
+    shares = [[list(step) for step in TrainingBatches(source, 5, 6, rank, 2, ahead=rank > 0)] for rank in range(2)]
+    together = [shares[rank][0][number] for number in range(2) for rank in range(2)]
     assert all(torch.equal(whole[name], torch.cat([batch[name] for batch in together])) for name in whole)
     for ahead in (False, True):
-        endless = TrainingBatches(source, order, 0, None, parts=2, ahead=ahead)
-        taken = 0
-        for taken, _ in enumerate(endless, start=1):
-            # In the middle of a step: its second part is still made.
-            endless.stopped = taken == 3 or endless.stopped
-        assert taken == 4
+        endless = TrainingBatches(source, 0, None, ahead=ahead)
+        steps = [list(step) for step, _ in zip(endless, range(3), strict=False)]
+        assert [len(step) for step in steps] == [2, 2, 2]

@@ -107,7 +107,7 @@ class SupernetEstimator:
         setup = self.training.setup
         source, objective = BatchSource(setup), Objective(setup)
         with carried_out(self.impl):
-            batches = source.heldout_batches(setup.train.batch_size, setup.train.heldout_blocks)
+            batches = source.heldout_batches()
             metrics = objective.metrics(supernet.eval().network(architecture), batches)
         with translate_disk_full(directory):
             supernet.extract(architecture).save(directory / STUDENT, setup.teacher.tokenizer)
@@ -123,7 +123,6 @@ class SupernetEstimator:
                 self.directory,
                 impl=self.impl,
                 checkpoint_every=self.checkpoint_every,
-                memory=self.training.setup.relation_memory(self.impl.memory_megabytes),
                 observer=observer or Quiet(),
             )
         return self._trained

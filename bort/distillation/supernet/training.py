@@ -20,23 +20,21 @@ from torch import Tensor
 from bort.architecture import Architecture
 from bort.candidate import SharedCost
 from bort.checkpoints import CheckpointFolder
-from bort.corpus.order import BlockOrder
+from bort.distillation.config import BudgetConfig
 from bort.distillation.data import BatchSource
-from bort.distillation.distill import CHECKPOINTS
+from bort.distillation.distill import CHECKPOINTS, prepared
 from bort.distillation.forward import Batch
-from bort.distillation.loop import Ended, Loop
+from bort.distillation.loop import fit
 from bort.distillation.objective import Objective
 from bort.distillation.setup import DistillationSetup
 from bort.distillation.student import StudentModel
 from bort.distillation.supernet.weights import Supernet
-from bort.distillation.targets import RelationMemory
 from bort.errors import RecordError
 from bort.files import atomic_path, digest, read_json, translate_disk_full, write_json
 from bort.locks import exclusive
 from bort.observer import Observer
 from bort.randomness import seeded_generator
 from bort.record import refuse_difference
-from bort.runtime import carried_out, make_trainer, quiet_lightning
 from bort.runtime_config import ImplConfig
 
 WEIGHTS = "supernet.safetensors"
@@ -88,7 +86,6 @@ def train_supernet(
     *,
     impl: ImplConfig,
     checkpoint_every: int,
-    memory: RelationMemory | None,
     observer: Observer,
 ) -> tuple[Supernet, SharedCost]:
     """Returns the trained bank and what it cost: reads it where ``directory`` holds it, trains what is missing where it does not.
@@ -101,7 +98,6 @@ def train_supernet(
         directory: Holds checkpoints and curve, and in the end ``supernet.safetensors`` and ``supernet.json``.
         impl: Device, precision and threads.
         checkpoint_every: Steps between two checkpoints.
-        memory: The teacher's relations of training blocks.
         observer: Told of progress and curve.
 
     Raises:
@@ -111,22 +107,16 @@ def train_supernet(
     directory = Path(directory)
     with exclusive(directory, wait=False) as mine:
         if mine:
-            return _trained(training, directory, impl, checkpoint_every, memory, observer)
+            return _trained(training, directory, impl, checkpoint_every, observer)
     observer.progress("supernet", 0, training.steps, "another worker is training")
     with exclusive(directory):
-        return _trained(training, directory, impl, checkpoint_every, memory, observer)
+        return _trained(training, directory, impl, checkpoint_every, observer)
 
 
 def _trained(
-    training: SupernetTraining,
-    directory: Path,
-    impl: ImplConfig,
-    checkpoint_every: int,
-    memory: RelationMemory | None,
-    observer: Observer,
+    training: SupernetTraining, directory: Path, impl: ImplConfig, checkpoint_every: int, observer: Observer
 ) -> tuple[Supernet, SharedCost]:
-    fingerprint = training.fingerprint
-    setup = training.setup
+    fingerprint, setup = training.fingerprint, training.setup
     supernet = Supernet(training.shapes, setup.teacher, setup.student, seed=setup.seed, project=setup.loss.projects)
     record = directory / RECORD
     if record.exists():
@@ -135,56 +125,22 @@ def _trained(
         _load(supernet, directory / WEIGHTS)
         return supernet, SharedCost(**known["cost"])
     checkpoints = CheckpointFolder(directory / CHECKPOINTS, fingerprint)
-    ended = _run(training, supernet, directory, checkpoints, impl, checkpoint_every, memory, observer)
-    tokens = ended.steps * training.networks * setup.tokens_per_step
-    cost = SharedCost(ended.steps * training.networks, tokens, ended.processor_seconds, ended.seconds)
+    source = _Source(setup, setup.relation_memory(impl.memory_megabytes))
+    budget = BudgetConfig(steps=training.steps, checkpoint_every=checkpoint_every)
+    with prepared(setup, impl) as trainer:
+        student = cast(StudentModel, supernet.to(trainer.strategy.root_device))
+        trained = fit(student, _Sandwich(training), source, budget, checkpoints=checkpoints, trainer=trainer, observer=observer)
+        supernet.to("cpu")
+    progress = trained.progress
+    passes = progress.step * training.networks
+    cost = SharedCost(passes, passes * setup.tokens_per_step, progress.processor_seconds, progress.seconds)
     with translate_disk_full(directory):
         _save(supernet, directory / WEIGHTS)
-        # Last, since what it says must hold.
-        write_json(record, {"fingerprint": fingerprint, "steps": ended.steps, "cost": asdict(cost), "largest": ended.figures})
+        # Written last: it marks the weights as complete.
+        values = {"fingerprint": fingerprint, "steps": progress.step, "cost": asdict(cost), "largest": trained.metrics}
+        write_json(record, values)
     checkpoints.clear()
     return supernet, cost
-
-
-def _run(
-    training: SupernetTraining,
-    supernet: Supernet,
-    directory: Path,
-    checkpoints: CheckpointFolder,
-    impl: ImplConfig,
-    checkpoint_every: int,
-    memory: RelationMemory | None,
-    observer: Observer,
-) -> Ended:
-    setup = training.setup
-    train, teacher = setup.train, setup.teacher
-    source = _Source(setup, memory)
-    order = BlockOrder(source.count("train", train.blocks), train.batch_size, setup.seed)
-    with carried_out(impl) as kind:
-        with quiet_lightning():
-            trainer = make_trainer(impl, kind, train.accumulate)
-        before = teacher.device
-        teacher.to(trainer.strategy.root_device)
-        try:
-            supernet.to(trainer.strategy.root_device)
-            return Loop(
-                student=cast(StudentModel, supernet),
-                objective=_Sandwich(training),
-                source=source,
-                order=order,
-                train=train,
-                steps=training.steps,
-                budget=None,
-                seed=setup.seed,
-                checkpoints=checkpoints,
-                checkpoint_every=checkpoint_every,
-                directory=directory,
-                trainer=trainer,
-                observer=observer,
-            ).run()
-        finally:
-            teacher.to(before)
-            supernet.to("cpu")
 
 
 class _Source(BatchSource):

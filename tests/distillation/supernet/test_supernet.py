@@ -34,7 +34,7 @@ def training(world: Any, loss: LossConfig = LOSS, **changes: Any) -> SupernetTra
 
 def train(world: Any, directory: Path, loss: LossConfig = LOSS, observer: Any = None, **changes: Any) -> Supernet:
     made, _ = train_supernet(
-        training(world, loss, **changes), directory, impl=IMPL, checkpoint_every=2, memory=None, observer=observer or Quiet()
+        training(world, loss, **changes), directory, impl=IMPL, checkpoint_every=2, observer=observer or Quiet()
     )
     return made
 
