@@ -18,7 +18,7 @@ from tests.search.choices import STORAGE_SETTINGS
 
 @pytest.fixture(params=STORAGE_SETTINGS)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> StorageConfig:
-    return STORAGE_SETTINGS[request.param](request, str(tmp_path))
+    return STORAGE_SETTINGS[request.param](request, tmp_path.name)
 
 
 def test_eight_workers_on_one_study(tmp_path: Path, storage: StorageConfig) -> None:

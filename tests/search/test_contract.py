@@ -284,7 +284,7 @@ def test_the_public_numbers_of_a_table_search(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        (OseConfig(stride=0), r"strategy\.stride=0 .*from 1 to 24"),
+        (OseConfig(stride=0), r"strategy\.stride=0"),
         (OseConfig(stride=25), r"strategy\.stride=25 .*from 1 to 24"),
         (RandomConfig(trials=0), r"strategy\.trials=0"),
         (TpeConfig(trials=-1), r"strategy\.trials=-1"),
