@@ -51,6 +51,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "teacher": {"corpus"},
     "distillation": {"corpus", "teacher"},
     "finetuning": {"tasks", "teacher"},
+    "baselines": {"tasks", "teacher"},
     "export": {"distillation", "measure"},
     "benchmarks": {"corpus", "distillation", "export", "finetuning", "measure", "search", "tasks", "teacher"},
     "report": {"benchmarks", "measure", "search"},
