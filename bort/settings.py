@@ -167,6 +167,32 @@ def check_value(kind: Any, name: str, value: Any, key: str) -> None:
     _types(kind)[name].check(value, key, rules=False)
 
 
+def identity(config: Any) -> dict[str, Any]:
+    """Return settings as plain values for a digest, those of groups included.
+
+    A field that was added after a release has the metadata ``since`` and is left out while it holds its default, so that what was
+    made before it existed keeps its identity.
+
+    Args:
+        config: A dataclass of settings.
+    """
+    found: dict[str, Any] = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        default = item.default_factory() if item.default_factory is not MISSING else item.default
+        if "since" not in item.metadata or value != default:
+            found[item.name] = _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return identity(value)
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list) else value
+
+
 @dataclass(frozen=True)
 class Setting:
     """A setting as the documentation lists it.

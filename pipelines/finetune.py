@@ -16,6 +16,7 @@ from bort.tracking.tracker import Recording, TrackedRun
 from . import tables
 from .agora import draw_ledgers, sentence_sources, sentences_of, with_teacher
 from .app.main import entry
+from .baselines import latency_of, score_baselines
 from .engine.inputs import model_sources, task_sources
 from .engine.schema import Config
 from .engine.stage import Run, Stage
@@ -95,16 +96,22 @@ def tune(run: Run, task: Task, role: str, directory: Path, *, first: bool) -> di
 
 def work(run: Run) -> dict[str, Any]:
     """Fine-tune each encoder of ``finetune.models``; the model of the first becomes the stage's."""
+    from bort.baselines.comparison import compare
     from bort.tasks.load import load_task
 
     config, task = run.config, load_task(run.config.task)
     run.tracked.dataset(task.name, task.digest, config.task.path or "", task.record()["examples"], context="fine-tuning")
     models: dict[str, dict[str, Any]] = {}
+    found = encoders(run)
     # Workers share plain fine-tuning; of Agora one would wait for the other.
     with nullcontext() if config.agora.enabled else beside(run, "finetune"):
-        for role, directory in encoders(run).items():
+        for role, directory in found.items():
             models[role] = tune(run, task, role, directory, first=not models)
-    return {**next(iter(models.values())), "models": models}
+    for model in models.values():
+        model["latency_ms"] = latency_of(model["model"], task)
+    baselines = score_baselines(run, task, found, models)
+    comparison = compare(task.primary, models, baselines)
+    return {**next(iter(models.values())), "models": models, "baselines": baselines, "comparison": comparison}
 
 
 def check(config: Config) -> None:

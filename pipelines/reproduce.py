@@ -50,10 +50,21 @@ def summary(config: Config, results: Mapping[str, Mapping[str, Any]], manifests:
             "seeds": [run["seed"] for run in tuned["seeds"]],
             "majority": tuned["baseline"]["metrics"],
             **{role: model["metrics"] for role, model in tuned["models"].items()},
+            "baselines": _baselines(tuned),
+            "comparison": tuned.get("comparison"),
         }
     if measured := results.get("benchmark"):
         whole["latency"] = {key: measured[key] for key in ("rows", "ratios", "environment", "busy")}
     return whole
+
+
+def _baselines(tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the baselines by name, the fine-tuned teacher among them if it was fine-tuned."""
+    found = dict(tuned.get("baselines") or {})
+    if teacher := tuned["models"].get("teacher"):
+        cost = {"parameters": teacher["parameters"], "latency_ms": teacher.get("latency_ms")}
+        found["teacher"] = {**teacher["metrics"], **cost, "processor_seconds": teacher["cost"]["processor_seconds"]}
+    return found
 
 
 def _figures(model: Mapping[str, Any]) -> dict[str, Any]:

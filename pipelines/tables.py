@@ -126,12 +126,31 @@ def distill(result: dict[str, Any]) -> RenderableType:
 
 
 def finetune(result: dict[str, Any]) -> RenderableType:
-    """Each encoder's held-out scores, with intervals over seeds."""
+    """Held-out scores with intervals over seeds, and the same metric of every baseline with size, latency and cost."""
     rows = [(role, *(score(values) for values in model["metrics"].values())) for role, model in result["models"].items()]
     rows.append(("majority class", *(f"{result['baseline']['metrics'][name]:.4f}" for name in result["metrics"])))
     seeds = ", ".join(str(run["seed"]) for run in result["seeds"])
     title = f"Task {result['task']['name']}: held-out scores over seeds {seeds}"
-    return table(title, ("encoder", *result["metrics"]), rows)
+    shown: list[RenderableType] = [table(title, ("encoder", *result["metrics"]), rows)]
+    if result.get("baselines"):
+        shown.append(comparison(result["comparison"]))
+    return Group(*shown)
+
+
+def comparison(compared: Mapping[str, Any]) -> RenderableType:
+    """Fine-tuned models and baselines, the best first; intervals are over seeds for models and over examples for baselines."""
+    rows = [
+        (
+            row["title"],
+            score(row),
+            f"{row['parameters'] / 1e6:.2f} M" if row["parameters"] else "–",
+            "–" if row["latency_ms"] is None else f"{row['latency_ms']:.2f}",
+            "–" if row["processor_seconds"] is None else f"{row['processor_seconds']:.0f}",
+        )
+        for row in compared["rows"]
+    ]
+    head = ("", compared["metric"].replace("_", " "), "parameters", "ms, one text", "processor s")
+    return Group(table("\nBeside the baselines", head, rows), compared["sentence"])
 
 
 def score_headline(result: Mapping[str, Any]) -> str:

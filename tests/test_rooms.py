@@ -50,7 +50,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "fetch": set(),
     "teacher": {"corpus"},
     "distillation": {"corpus", "teacher"},
-    "finetuning": {"tasks", "teacher"},
+    "finetuning": {"baselines", "tasks", "teacher"},
     "baselines": {"tasks", "teacher"},
     "export": {"distillation", "measure"},
     "benchmarks": {"corpus", "distillation", "export", "finetuning", "measure", "search", "tasks", "teacher"},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from bort.baselines.features import Features, LayerFeatures, TfidfFeatures
 from bort.baselines.linear import LinearBaseline
+from bort.baselines.names import TITLES
 from bort.errors import BortError
 from bort.observer import Observer, Quiet
 from bort.tasks.intervals import bootstrap_interval
@@ -21,17 +23,6 @@ from bort.tasks.task import Example, Task
 if TYPE_CHECKING:
     from bort.teacher.features import TextEncoder
 
-#: Every baseline by its name in results, with its title.
-TITLES = {
-    "majority": "majority class",
-    "tfidf": "TF-IDF of 1- and 2-grams + linear",
-    "embeddings": "teacher's embedding layer, frozen + linear",
-    "static": "static vectors of the teacher + linear",
-    "static_small": "static vectors no larger than the student + linear",
-    "frozen": "teacher, frozen + linear",
-}
-#: Those that read an encoder.
-ENCODED = ("embeddings", "static", "static_small", "frozen")
 #: Dimensions of static vectors, as model2vec has by default.
 STATIC_DIMENSIONS = 256
 #: Single examples whose latency is measured after as many warm-up calls as the second number, in milliseconds.
@@ -43,29 +34,26 @@ class BaselineSources:
     """What baselines are made from beside the task.
 
     Attributes:
-        encoder: Opens the encoder that embedding, static and frozen baselines read; ``None`` if there is none at hand.
-        encoder_parameters: Parameters of that encoder, without pooler and head.
-        cache: Folder for static vectors, named after the encoder; not cached if ``None``.
+        open: Opens the encoder that embedding, static and frozen baselines read, with its parameters (pooler and head apart) and its
+            digest; ``None`` if there is none at hand. Called once.
+        cache: Folder for static vectors, which lie there under the encoder's digest; not cached if ``None``.
         largest: Parameters of the student, which ``static_small`` stays below; ``None`` without a student.
     """
 
-    encoder: Callable[[], TextEncoder] | None = None
-    encoder_parameters: int = 0
+    open: Callable[[], tuple[TextEncoder, int, str]] | None = None
     cache: Path | None = None
     largest: int | None = None
-    opened: list[TextEncoder] = field(default_factory=list)
 
-    def text_encoder(self) -> TextEncoder:
-        """Return the encoder, opened once.
+    @cached_property
+    def encoder(self) -> tuple[TextEncoder, int, str]:
+        """The encoder, its parameters and its digest.
 
         Raises:
-            BortError: There is none.
+            BortError: There is none, or it cannot be read.
         """
-        if not self.opened:
-            if self.encoder is None:
-                raise BortError("there is no encoder to read")
-            self.opened.append(self.encoder())
-        return self.opened[0]
+        if self.open is None:
+            raise BortError("there is no encoder to read")
+        return self.open()
 
 
 def run_baselines(
@@ -75,7 +63,7 @@ def run_baselines(
 
     Args:
         task: The task.
-        names: Keys of :data:`TITLES`.
+        names: Keys of :data:`bort.baselines.names.TITLES`.
         sources: The encoder and caches.
         observer: Notified of progress, and warned of a baseline that cannot be had.
         resamples: Of the held-out examples, for the interval.
@@ -127,11 +115,11 @@ def _features(name: str, sources: BaselineSources) -> tuple[Features, float]:
     """Return the features of a baseline and the processor-seconds that were spent on them in an earlier run."""
     if name == "tfidf":
         return TfidfFeatures(), 0.0
-    encoder = sources.text_encoder()
+    encoder, parameters, identity = sources.encoder
     if name == "embeddings":
         return LayerFeatures(encoder, 0, encoder.embedding_parameters), 0.0
     if name == "frozen":
-        return LayerFeatures(encoder, -1, sources.encoder_parameters), 0.0
+        return LayerFeatures(encoder, -1, parameters), 0.0
     from bort.baselines.static import StaticFeatures
 
     rows = int(encoder.encoder.get_input_embeddings().weight.shape[0])
@@ -141,7 +129,7 @@ def _features(name: str, sources: BaselineSources) -> tuple[Features, float]:
     if dimensions < 1:
         raise BortError(f"one number for each of {rows:,} tokens is more than the student has")
     before = time.process_time()
-    features = StaticFeatures(encoder, dimensions, sources.cache)
+    features = StaticFeatures(encoder, dimensions, sources.cache / identity[:16] if sources.cache else None)
     spent = time.process_time() - before
     return features, max(0.0, features.vocabulary_seconds - spent)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Interval, MinLen
 
+from bort.baselines.names import BASELINES
 from bort.errors import ConfigurationError
 from bort.settings import DISTINCT, OneOf, check_settings, check_value
 
@@ -63,6 +64,11 @@ class FinetuningConfig:
 
     seeds: Annotated[list[int], MinLen(1), DISTINCT] = field(default_factory=lambda: [0, 1, 2, 3, 4])
     """One scored run each; at least five for a figure to publish."""
+
+    baselines: Annotated[list[Annotated[str, OneOf(*BASELINES)]], DISTINCT] = field(
+        default_factory=lambda: list(BASELINES), metadata={"since": "0.2.0"}
+    )
+    """Models to score on the same splits, from the majority class to the frozen teacher; none if empty."""
 
     trials: Annotated[int, Ge(0)] = 0
     """θs tried on steering data before the seeds; 0 takes the values above."""

@@ -58,7 +58,7 @@ class FinetuningSetup:
 
     def identity(self) -> dict[str, Any]:
         """Return what determines the result of all seeds; ``confidence`` and ``resamples`` only describe it."""
-        without = ("confidence", "resamples", "teacher")
+        without = ("confidence", "resamples", "teacher", "baselines")
         return {
             "model": model_digest(self.model_dir),
             "task": self.task.digest,

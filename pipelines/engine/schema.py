@@ -29,7 +29,7 @@ from bort.search import estimator_config as _errors  # noqa: F401
 from bort.search.config import SearchConfig, SearchSpaceConfig
 from bort.search.storage.config import STORAGES, StorageConfig
 from bort.search.strategies.config import STRATEGIES, StrategyConfig
-from bort.settings import Setting, check_settings, describe
+from bort.settings import Setting, check_settings, describe, identity
 from bort.tasks.config import TaskConfig
 from bort.teacher.config import TargetConfig, TeacherConfig
 from bort.tracking.config import TrackingConfig
@@ -230,7 +230,7 @@ def plain(config: Config) -> dict[str, Any]:
 def chosen(config: Config, keys: Sequence[str]) -> dict[str, Any]:
     """Returns the part of the configuration under ``keys`` (dotted), as plain values without passwords."""
     # A loss is recorded without the terms that were added since and have no weight: folders stay those of their settings.
-    whole = {**plain(config), "loss": config.loss.identity()}
+    whole = {**_redacted(identity(config)), "loss": config.loss.identity()}
     part: dict[str, Any] = {}
     for key in keys:
         value: Any = whole

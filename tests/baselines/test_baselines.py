@@ -9,8 +9,9 @@ import pytest
 
 from bort.baselines.features import TfidfFeatures, combined
 from bort.baselines.linear import LinearBaseline
+from bort.baselines.names import TITLES
 from bort.baselines.rows import predictions, rows_of
-from bort.baselines.run import TITLES, BaselineSources, run_baselines, single_latency
+from bort.baselines.run import BaselineSources, run_baselines, single_latency
 from bort.baselines.static import SIF_COEFFICIENT, StaticFeatures, reduce, token_vectors, zipf_weights
 from bort.tasks.task import Example, Task
 from bort.teacher.config import TeacherConfig
@@ -137,7 +138,7 @@ def test_every_baseline_has_score_size_latency_and_cost(kind, text_encoder, requ
     task = choice() if kind == "choice" else request.getfixturevalue("toy" if kind == "regression" else kind)
     if kind == "regression":
         task = replace(task, kind="regression", labels=[], metrics=["pearson"])
-    sources = BaselineSources(lambda: text_encoder, 12_345, tmp_path / "static", 500)
+    sources = BaselineSources(lambda: (text_encoder, 12_345, "digest"), tmp_path, 500)
     listener = Listener()
     found = run_baselines(task, list(TITLES), sources, observer=listener, resamples=50)
     assert listener.warnings == []
