@@ -11,8 +11,8 @@ from bort.baselines.names import TITLES
 def compare(metric: str, models: Mapping[str, Mapping[str, Any]], baselines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return models and baselines as rows, each with what dominates it.
 
-    One row dominates another if its score is at least as high, and it has no more parameters and no higher latency, and is better in
-    one of the three. Means are compared; whether a difference is more than noise is what the intervals are for.
+    One row dominates another if its score is at least as high, and it has no more parameters and no higher latency, and is
+    better in one of the three. Means are compared; whether a difference is more than noise is what the intervals are for.
 
     Args:
         metric: The metric that is compared; more is better.

@@ -34,8 +34,8 @@ class BaselineSources:
     """What baselines are made from beside the task.
 
     Attributes:
-        open: Opens the encoder that embedding, static and frozen baselines read, with its parameters (pooler and head apart) and its
-            digest; ``None`` if there is none at hand. Called once.
+        open: Opens the encoder that embedding, static and frozen baselines read, with its parameters (pooler and head apart) and
+            its digest; ``None`` if there is none at hand. Called once.
         cache: Folder for static vectors, which lie there under the encoder's digest; not cached if ``None``.
         largest: Parameters of the student, which ``static_small`` stays below; ``None`` without a student.
     """

@@ -12,6 +12,7 @@ from bort.files import write_text
 from bort.observer import Observer, Quiet
 from bort.report import sections, student_figures
 from bort.report.agora import by_agora, ledgers
+from bort.report.baselines import baseline_scores
 from bort.report.claims_table import ledger
 from bort.report.drawing import Drawing
 from bort.report.provenance import provenance
@@ -60,6 +61,7 @@ def _draw(findings: Findings, observer: Observer) -> dict[str, Drawing]:
     students: list[Callable[[Findings], Drawing | None]] = [
         student_figures.curves,
         student_figures.task_scores,
+        baseline_scores,
         student_figures.latency,
         student_figures.stage_costs,
     ]

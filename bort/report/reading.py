@@ -92,6 +92,7 @@ class Findings:
     benchmark: Record
     seconds: dict[str, float]
     replays: Record = field(default_factory=dict)
+    comparison: Record = field(default_factory=dict)
 
     @classmethod
     def of(cls, result: Record) -> Findings:
@@ -112,6 +113,7 @@ class Findings:
             search=_record(result, "search"),
             distilled=_by_role(_record(result, "distill"), "steps"),
             tuned=_by_role(_record(result, "finetune"), "metrics"),
+            comparison=_record(_record(result, "finetune"), "comparison"),
             export=_record(result, "export"),
             benchmark=_record(result, "benchmark"),
             seconds={name: float(value) for name, value in _record(result, "seconds").items() if is_number(value)},

@@ -7,6 +7,7 @@ from typing import Any
 
 from bort.measure.published import GLUE, GLUE_TASKS, SUPER_GLUE, SUPER_GLUE_TASKS
 from bort.report.agora import agora
+from bort.report.baselines import baseline_table
 from bort.report.drawing import Drawing
 from bort.report.formatting import DASH, big, duration, percent, score, size
 from bort.report.formatting import figure as digits
@@ -137,6 +138,8 @@ def task(findings: Findings, drawn: Drawings) -> str:
             paragraph(_task_words(findings)),
             figure(drawn.get("task")),
             table("Scores on held-out examples", head, rows),
+            figure(drawn.get("baselines")),
+            baseline_table(findings),
             published(findings),
             *(figure(drawn.get(f"ledger_{role}")) for role in ORDER),
             agora(findings),
