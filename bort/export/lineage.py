@@ -166,6 +166,7 @@ def _task(result: Mapping[str, Any], role: str) -> dict[str, Any]:
     # Whatever else was fine-tuned in the same way on the same data is what the scores are to be held against.
     others = {name: {metric: score["mean"] for metric, score in one["metrics"].items()} for name, one in models.items()}
     others.pop(role)
+    others["majority class"] = result["baseline"]["metrics"]
     for baseline in (result.get("baselines") or {}).values():
         others[baseline["title"]] = {name: baseline[name]["mean"] for name in result["metrics"]}
     return {
@@ -174,7 +175,7 @@ def _task(result: Mapping[str, Any], role: str) -> dict[str, Any]:
         "examples": result["task"]["examples"].get("heldout"),
         "seeds": [run["seed"] for run in models[role]["seeds"]],
         "metrics": {name: {key: score[key] for key in ("mean", "low", "high")} for name, score in models[role]["metrics"].items()},
-        "baselines": {"majority class": result["baseline"]["metrics"], **others},
+        "baselines": others,
     }
 
 
