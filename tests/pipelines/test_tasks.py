@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
+from bort.baselines.names import BASELINES
 from bort.errors import BortError
 from bort.observer import Quiet
 from bort.tracking.config import TrackingConfig
@@ -51,6 +52,15 @@ def test_a_task_is_fine_tuned_from_its_download(tuned: dict[str, Any]) -> None:
     assert tuned["task"]["name"] == "superglue-rte"
     assert [trial["pruned"] for trial in tuned["trials"]] == [False, False]
     assert (Path(tuned["model"]) / "model.safetensors").is_file()
+
+
+def test_baselines_stand_beside_the_fine_tuned_models(tuned: dict[str, Any]) -> None:
+    assert list(tuned["baselines"]) == list(BASELINES)
+    for record in tuned["baselines"].values():
+        assert set(record["accuracy"]) == {"mean", "low", "high"}
+        assert {"parameters", "latency_ms", "processor_seconds"} <= set(record)
+    assert {row["name"] for row in tuned["comparison"]["rows"]} == {"student", *BASELINES}
+    assert tuned["models"]["student"]["latency_ms"] > 0
 
 
 def test_a_model_is_evaluated_and_its_submission_joins_those_of_other_tasks(
