@@ -17,7 +17,7 @@ from .engine.inputs import open_setup
 from .engine.schema import Config
 from .engine.stage import Run, Stage
 
-_FIGURES = (
+_METRICS = (
     "tokens",
     "tokens_per_second",
     "mfu",
@@ -43,17 +43,17 @@ class Students:
         self._architecture = Architecture.parse(run.inputs["search"]["winner"]["name"] if shape == "winner" else shape)
 
     def distilled(self) -> dict[str, Any]:
-        """Trains the student by the loss that was asked for."""
+        """Train the student with the configured loss."""
         run, config = self._run, self._config
         run.tracked.params({"architecture": str(self._architecture), "objective": "+".join(config.loss.terms)})
         result = self._train(run.directory, run.observer)
         run.tracked.params({"steps": result["steps"]})
         _record(run.tracked, result)
-        # The pass is made once, for every student that reads these blocks; its cost is told beside each of them.
+        # The pass is made once, for every student that reads these blocks; its cost is reported beside each of them.
         return {**result, "teacher_processor_seconds": run.inputs.get("teacher", {}).get("processor_seconds", 0.0)}
 
     def twin(self) -> dict[str, Any]:
-        """Trains the same shape from random weights by masked LM alone; the soft targets only measure it."""
+        """Train the same shape from random weights MLM only; the soft targets only measure it."""
         from bort.distillation.terms import LossConfig
         from bort.tracking.tracker import Recording
 
@@ -79,10 +79,10 @@ class Students:
 
 
 def _record(tracked: TrackedRun, result: dict[str, Any]) -> None:
-    """Records a training's final figures; those on held-out text are the ends of their curves."""
+    """Record a training's final metrics; the held-out ones are the ends of their curves."""
     heldout = {f"heldout/{name}": value for name, value in result["heldout"].items() if value is not None}
     tracked.metrics(heldout, result["steps"])
-    tracked.metrics({name: result[name] for name in _FIGURES if result.get(name) is not None})
+    tracked.metrics({name: result[name] for name in _METRICS if result.get(name) is not None})
 
 
 def work(run: Run) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def needs(config: Config) -> tuple[str, ...]:
 
 
 def check(config: Config) -> None:
-    """Refuses settings of student, loss and training that cannot be used together."""
+    """Refuse settings of student, loss and training that do not go together."""
     for key in ("student", "loss", "train", "budget", "impl"):
         check_settings(getattr(config, key), key)
     config.train.with_theta(config.distill.twin_theta)

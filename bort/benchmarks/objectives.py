@@ -13,7 +13,7 @@ from bort.files import read_json
 from bort.record import MANIFEST, RESULT
 from bort.statistics import t_interval
 
-#: Held-out figures that are compared, with their titles; the first is the claim's.
+#: Held-out metrics that are compared, with their titles; the first is the claim's.
 FIGURES = {
     "mlm_accuracy": "masked-LM accuracy",
     "cross_entropy": "cross-entropy, nats a masked token",
@@ -34,7 +34,7 @@ class ObjectiveRun:
         steps: Steps in all.
         processor_seconds: What the student's training cost.
         teacher_seconds: Processor seconds of the teacher's pass that its targets come from; 0 where the loss uses none.
-        heldout: Held-out figures at the end.
+        heldout: Held-out metrics at the end.
         curve: The points of its learning curve.
     """
 
@@ -47,12 +47,12 @@ class ObjectiveRun:
     curve: Sequence[Mapping[str, Any]]
 
     def line(self, figure: str) -> list[tuple[int, float]]:
-        """Returns the (step, value) pairs of a held-out figure."""
+        """Return the (step, value) pairs of a held-out metric."""
         key = f"heldout_{figure}"
         return [(point["step"], point[key]) for point in self.curve if point.get(key) is not None]
 
     def at(self, figure: str, seconds: float) -> float | None:
-        """Returns a held-out figure after so many processor seconds, its steps taken to cost the same; none outside the curve."""
+        """Return a held-out metric after so many processor seconds, its steps taken to cost the same; none outside the curve."""
         line, per_step = self.line(figure), self.processor_seconds / self.steps
         for (before, low), (after, high) in pairwise(line):
             if before * per_step <= seconds <= after * per_step * (1 + 1e-9):
@@ -62,7 +62,7 @@ class ObjectiveRun:
 
 
 def read_runs(folders: Iterable[Path]) -> list[ObjectiveRun]:
-    """Returns the trainings of finished distillations, those by fewer terms first.
+    """Return the trainings of finished distillations, those by fewer terms first.
 
     Args:
         folders: The folders of distill stages.
@@ -86,7 +86,7 @@ def _read(folder: Path) -> ObjectiveRun:
 
 
 def compare_objectives(runs: Sequence[ObjectiveRun]) -> list[dict[str, Any]]:
-    """Returns a row for each objective: its figures over seeds, at equal steps and at equal cost.
+    """Return a row for each objective: its metrics over seeds, at equal steps and at equal cost.
 
     ``end`` holds each figure after the same steps. ``equal_cost`` holds it after as many processor seconds as the cheapest training
     took in all, ``equal_cost_with_teacher`` the same with the teacher's pass charged to those that use it: absent where the
@@ -117,13 +117,13 @@ def compare_objectives(runs: Sequence[ObjectiveRun]) -> list[dict[str, Any]]:
 
 
 def name_of(objective: str) -> str:
-    """Returns what an objective is called in a table."""
+    """Return what an objective is called in a table."""
     terms, _, temperature = objective.partition("@")
     return NAMES.get(terms, terms) + (f", T = {temperature}" if temperature else "")
 
 
 def interval(values: Sequence[float]) -> dict[str, float | None]:
-    """Returns mean, and low and high of Student's 95 % interval; the two are absent for a single value."""
+    """Return mean, and low and high of Student's 95 % interval; the two are absent for a single value."""
     low, high = t_interval(values)
     return {"mean": sum(values) / len(values), "low": low, "high": high}
 

@@ -35,13 +35,13 @@ Times = NDArray[np.float64]
 def compare_speed(
     config: SpeedConfig, teacher: TeacherConfig, impl: ImplConfig, *, observer: Observer | None = None
 ) -> dict[str, Any]:
-    """Trains the same student in every variant, in turns, and returns what each of them took.
+    """Train the same student in every variant, in turns, and returns what each of them took.
 
     Args:
         config: Variants, shapes, batches and rounds.
         teacher: The teacher, where ``config`` names no shape for one of random weights.
         impl: Device, threads and precision of all variants; ``compiled`` adds what it is for.
-        observer: Told of progress.
+        observer: Notified of progress.
 
     Returns:
         ``variants`` (by name: ``milliseconds`` and ``processor_milliseconds`` of a step by round, ``teacher_milliseconds`` of them,
@@ -78,7 +78,7 @@ def compare_speed(
 
 
 def speed_rows(found: Mapping[str, Any], ratio: Callable[[Times, Times], Mapping[str, float]]) -> list[dict[str, Any]]:
-    """Returns the figures of each variant, and how many times faster than the first one it is.
+    """Return the metrics of each variant, and its speed relative to the first one.
 
     Args:
         found: What :func:`compare_speed` returned.
@@ -100,7 +100,7 @@ def _row(
     name: str,
     found: Mapping[str, Any],
     first: Mapping[str, Any],
-    live: Mapping[str, Any],
+    online: Mapping[str, Any],
     ratio: Callable[[Times, Times], Mapping[str, float]],
 ) -> dict[str, Any]:
     mine = found["variants"][name]
@@ -125,21 +125,21 @@ def _row(
         "mfu": mine["flops_per_token"] * rate / mine["peak_flops"] if mine["peak_flops"] else None,
         "loss": float(losses[-1]),
         "loss_difference": float(np.max(np.abs(losses - reference) / np.abs(reference))),
-        "cache_pays_after_passes": _pays(found, live, mine) if name in ("cached", "compiled") else None,
+        "cache_pays_after_passes": _pays(found, online, mine) if name in ("cached", "compiled") else None,
         "hours_for_paper": PAPER_TOKENS / rate / 3600.0,
         "implementation": mine["implementation"],
     }
 
 
-def _pays(found: Mapping[str, Any], live: Mapping[str, Any], mine: Mapping[str, Any]) -> float | None:
-    """Returns after how many passes over the corpus, of one student or of several, the teacher's one pass has paid for itself."""
+def _pays(found: Mapping[str, Any], online: Mapping[str, Any], mine: Mapping[str, Any]) -> float | None:
+    """Return after how many passes over the corpus, of one student or of several, the teacher's one pass has paid for itself."""
     passed: float = 1000.0 * found["cache"]["processor_seconds"] * found["tokens_per_step"] / found["cache"]["tokens"]
-    saved = float(np.median(live["processor_milliseconds"]) - np.median(mine["processor_milliseconds"]))
+    saved = float(np.median(online["processor_milliseconds"]) - np.median(mine["processor_milliseconds"]))
     return passed / saved if saved > 0 else None
 
 
 def _add(sums: dict[str, Any], answer: Mapping[str, Any], *, counted: bool) -> None:
-    """Adds a round's answer: losses of all steps; times of the rounds that count, as means over their steps."""
+    """Add a round's answer: losses of all steps; times of the rounds that count, as means over their steps."""
     sums.setdefault("losses", []).extend(answer["losses"])
     for name in ("milliseconds", "processor_milliseconds", "teacher_milliseconds"):
         series = sums.setdefault(name, [])
@@ -154,14 +154,14 @@ class _Worker:
         self.process, self.connection = process, connection
 
     def ask(self, what: str, steps: int) -> dict[str, Any]:
-        """Sends a request and returns the answer."""
+        """Send a request and returns the answer."""
         # A process that failed has said why, and no longer listens.
         with suppress(OSError):
             self.connection.send((what, steps))
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
-        """Returns the next answer; the first one says that all is ready.
+        """Return the next answer; the first one says that all is ready.
 
         Raises:
             BortError: The process failed.
@@ -176,7 +176,7 @@ class _Worker:
         return answer
 
     def end(self) -> None:
-        """Ends the process and waits for it."""
+        """End the process and waits for it."""
         self.connection.close()
         self.process.terminate()
         self.process.join()
@@ -193,7 +193,7 @@ class _Processes:
         self._workers: list[_Worker] = []
 
     def start(self, name: str, arguments: tuple[Any, ...]) -> _Worker:
-        """Starts the process of a variant and returns when it has all that it needs."""
+        """Start the process of a variant and returns when it has all that it needs."""
         mine, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, name, *arguments), daemon=True)
         process.start()
@@ -206,7 +206,7 @@ class _Processes:
         return worker
 
     def end(self) -> None:
-        """Ends those that still run."""
+        """End those that still run."""
         for worker in self._workers:
             worker.end()
 

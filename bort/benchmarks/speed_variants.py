@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from bort.teacher.config import TeacherConfig
 
 
-#: The paper's mix: both losses that a loop of this kind knows.
+#: The paper's mix: both losses of a usual loop.
 LOSS = LossConfig(masked_lm=0.1, soft_targets=0.5, temperature=2.0)
 
 #: A compiled encoder is worth it where a product of narrow numbers is this much faster than one of wide ones.
@@ -54,7 +54,7 @@ _NARROW_PAYS = 1.2
 
 
 def serve(connection: Connection, name: str, config: SpeedConfig, teacher: TeacherConfig, impl: ImplConfig, folder: str) -> None:
-    """Answers requests for as long as the other end is there.
+    """Answer requests for as long as the other end is there.
 
     An empty answer says that all is ready. ``("run", n)`` then makes n steps and returns their times and losses, ``("facts", 0)``
     what is to be known of the variant.
@@ -106,13 +106,13 @@ class _World:
         self.targets = TargetConfig(kind="logits")
 
     def cached(self, folder: Path) -> dict[str, Any]:
-        """Runs the teacher once over the blocks and returns what that took."""
+        """Run the teacher once over the blocks and returns what that took."""
         self.teacher.to(self.device)
         record = build_targets(self.teacher, self.corpus, self.masking, self.targets, folder)
         return {key: record[key] for key in ("seconds", "processor_seconds", "tokens", "bytes")}
 
     def facts(self, memory: PeakMemory, idle: int, online: bool, impl: ImplConfig) -> dict[str, Any]:
-        """Returns what is to be known of a variant that has run."""
+        """Return what is to be known of a variant that has run."""
         length, teacher = self.config.block_length, self.teacher
         sizes = Sizes(self.student, teacher.architecture, teacher.vocab_size, length, self.masking.positions(length))
         peak, source = peak_flops(self.device, impl.precision)
@@ -195,7 +195,7 @@ def _usual(connection: Connection, world: _World, impl: ImplConfig, idle: int) -
 
 
 def _engine(connection: Connection, world: _World, name: str, impl: ImplConfig, folder: Path, idle: int) -> None:
-    """This package's own loop, from a teacher that runs along or from its stored outputs."""
+    """Run this package's own loop, with an online teacher or with cached targets."""
     online = name == "masked"
     if name == "compiled":
         impl = _at_its_best(impl)
@@ -228,7 +228,7 @@ class _Turns(Quiet):
         self.steps = self.peak = 0
 
     def wait(self) -> None:
-        """Waits for the next turn; other requests end the waiting, for they come after the last."""
+        """Wait for the next turn; other requests end the waiting, for they come after the last."""
         _, self.steps = self.connection.recv()
         # What the training does after its last step, such as saving, is no part of it.
         self.peak = self.memory.process()
@@ -241,7 +241,7 @@ class _Turns(Quiet):
             self.losses.append(values["loss"])
 
     def progress(self, label: str, done: float, total: float, note: str = "") -> None:
-        """Ends the turn where its steps are done."""
+        """End the turn where its steps are done."""
         if len(self.losses) == self.steps:
             self.connection.send({**self.watch.read(self.steps), "losses": self.losses})
             self.wait()
@@ -263,7 +263,7 @@ class _Turns(Quiet):
 
 
 def _at_its_best(impl: ImplConfig) -> ImplConfig:
-    """Returns what ``compiled`` adds on this machine: a compiler, and bf16 where its products are faster."""
+    """Return what ``compiled`` adds on this machine: a compiler, and bf16 where its products are faster."""
     device = resolve_device(impl)
     narrow = device == "cuda"
     if device == "cpu":
@@ -278,7 +278,7 @@ def _settle(device: str) -> None:
 
 
 def _with_head(settings: TeacherConfig, config: SpeedConfig) -> Teacher:
-    """Loads the teacher; a missing masked-LM head gets random weights, whose products take as long as any."""
+    """Load the teacher; a missing masked-LM head gets random weights, whose products take as long as any."""
     teacher = load_teacher(settings)
     if teacher.has_head:
         return teacher
@@ -292,7 +292,7 @@ def _with_head(settings: TeacherConfig, config: SpeedConfig) -> Teacher:
 
 
 def random_teacher(architecture: Architecture, config: SpeedConfig) -> Teacher:
-    """Returns a BERT of random weights with a masked-LM head and a tokenizer of as many words: for speed, not for sense."""
+    """Return a BERT of random weights with a masked-LM head and a tokenizer of as many words: for speed, not for sense."""
     from tokenizers import Tokenizer, models
     from transformers import BertForMaskedLM, PreTrainedTokenizerFast
 
@@ -311,7 +311,7 @@ def random_teacher(architecture: Architecture, config: SpeedConfig) -> Teacher:
 
 
 def scaled_bort(teacher: Architecture) -> Architecture:
-    """Returns Bort's released shape ⟨4, 8, 1024, 768⟩ in the proportions that it has to RoBERTa-large, its teacher."""
+    """Return Bort's released shape ⟨4, 8, 1024, 768⟩ in the proportions that it has to RoBERTa-large, its teacher."""
     depth = max(1, round(teacher.depth * BORT.depth / ROBERTA_LARGE.depth))
     hidden = teacher.hidden * BORT.hidden // ROBERTA_LARGE.hidden
     intermediate = max(1, teacher.intermediate * BORT.intermediate // ROBERTA_LARGE.intermediate)
@@ -332,11 +332,11 @@ class Stopwatch:
         self.reset()
 
     def reset(self) -> None:
-        """Starts a round."""
+        """Start a round."""
         self._wall, self._processor, self.teacher = time.perf_counter(), time.process_time(), 0.0
 
     def read(self, steps: int) -> dict[str, float]:
-        """Returns the means over the round's steps, in milliseconds."""
+        """Return the means over the round's steps, in milliseconds."""
         scale = 1000.0 / max(1, steps)
         return {
             "milliseconds": (time.perf_counter() - self._wall) * scale,

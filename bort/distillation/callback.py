@@ -1,4 +1,4 @@
-"""The callback that records a training: curve, checkpoints, progress and costs; and that ends it when its time is spent."""
+"""The callback of a training: it records curve, checkpoints and costs, and enforces a time budget."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STATE = ("window", "window_steps", "seconds", "processor_seconds", "evaluation_
 
 @dataclass
 class Progress:
-    """How far a training is and what it has cost, over all starts: the state of a checkpoint beside its tensors.
+    """Steps and costs of a training over all starts: the state of a checkpoint beside its tensors.
 
     Args:
         step: Steps done.
@@ -70,7 +70,7 @@ class Recorder(Callback):
 
     Args:
         progress: Kept up to date.
-        curve: Gets a point every ``log_every`` steps: means over these steps; ``None`` in all processes but the first.
+        curve: Gets a point every ``log_every`` steps; ``None`` in all processes but the first.
         checkpoints: Get the training state every ``checkpoint_every`` steps, and at the last step.
         budget: Steps between two checkpoints, and the seconds after which no further step begins.
         observer: Notified of progress and of the curve's points.

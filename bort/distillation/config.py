@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Interval, MinLen
 from bort.errors import ConfigurationError
 from bort.settings import DISTINCT, OneOf, check_settings, shape_or
 
-#: How the learning rate goes on after the warm-up; those that lead to 0 have to know when the run ends.
+#: The learning rate after the warm-up; those that end at 0 depend on the length of the run.
 SCHEDULES = ("constant", "linear", "cosine", "inverse_square_root")
 ENDING_SCHEDULES = ("linear", "cosine")
 #: The usual loop, and what leaves out one thing more each: see :mod:`bort.benchmarks.speed`.
@@ -85,7 +85,7 @@ class TrainConfig:
     """Training blocks that are used; all there are (or all with targets) if absent."""
 
     heldout_blocks: Annotated[int, Ge(1)] | None = 64
-    """Held-out blocks that figures are computed on, at most; all there are if absent."""
+    """Held-out blocks that metrics are computed on, at most; all if null."""
 
     log_every: Annotated[int, Ge(1)] = 10
     """Steps between two points of the curve; each is the mean over them."""
@@ -113,7 +113,7 @@ class TrainConfig:
             raise ConfigurationError(f"{key}.accumulate", self.accumulate, accepted)
 
     def rate(self, step: int, steps: float) -> float:
-        """Returns the learning rate of step ``step`` (from 0) of ``steps``.
+        """Return the learning rate of step ``step`` (from 0) of ``steps``.
 
         It is a function of the step alone, so that a resumed run needs no scheduler's state.
 
@@ -132,7 +132,7 @@ class TrainConfig:
         return self.learning_rate * (left if self.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2)
 
     def with_theta(self, theta: Mapping[str, Any]) -> TrainConfig:
-        """Returns these settings with those of θ in their place.
+        """Return these settings with those of θ in their place.
 
         Raises:
             ConfigurationError: θ names a setting that is not one of training.
@@ -162,7 +162,7 @@ class BudgetConfig:
     """
 
     checkpoint_every: Annotated[int, Ge(1)] = 200
-    """Steps between two checkpoints, from which a killed run goes on; the last two are kept."""
+    """Steps between two checkpoints, from which a killed run resumes; the last two are kept."""
 
     def check(self, key: str) -> None:
         """Refuse two budgets."""
@@ -170,7 +170,7 @@ class BudgetConfig:
             raise ConfigurationError(f"{key}.seconds", self.seconds, f"must be null with {key}.tokens={self.tokens}")
 
     def length(self, tokens_per_step: int) -> int | None:
-        """Returns the steps in all, or nothing where the clock decides.
+        """Return the steps in all; ``None`` with a budget in seconds.
 
         Args:
             tokens_per_step: Blocks of a step times tokens of a block.

@@ -33,8 +33,8 @@ _VARIANCE_BLOCKS = 64
 class BatchSource:
     """Batches of either split, with the masks and targets that the loss needs.
 
-    Held-out batches carry all targets, whether or not the loss uses them. With an online teacher, batches hold
-    only its inputs: whoever reads them computes the outputs.
+    Held-out batches carry all targets, whether or not the loss uses them. With an online teacher, batches
+    hold only its inputs: whoever reads them computes the outputs.
 
     Args:
         setup: Corpus, masking, loss and targets.
@@ -47,14 +47,14 @@ class BatchSource:
         self.memory = memory if setup.loss.relations > 0 else None
 
     def count(self, split: str, limit: int | None) -> int:
-        """Returns how many blocks of ``split`` are used: all, those with targets where there are targets, and at most ``limit``."""
+        """Return the number of blocks in use: at most ``limit``, and with targets those that have them."""
         blocks = len(self.corpus.train if split == "train" else self.corpus.heldout)
         if self.targets is not None:
             blocks = min(blocks, self.targets.blocks if split == "train" else self.targets.heldout_blocks)
         return min(blocks, limit) if limit is not None else blocks
 
     def training_batch(self, epochs: Integers, indices: Integers) -> Batch:
-        """Returns a training batch of the blocks ``indices``, each in its epoch."""
+        """Return a training batch of the blocks ``indices``, each in its epoch."""
         return self._batch("train", epochs, indices, self.loss.inputs, targets=bool(self.loss.kinds))
 
     def heldout_batches(self, rank: int = 0, world: int = 1) -> Iterator[Batch]:
@@ -96,7 +96,7 @@ class BatchSource:
         if "unmasked" in inputs:
             batch["input_ids"] = torch.from_numpy(blocks)
         if self.targets is not None and self.targets.epochs:
-            # The teacher has seen so many epochs' masks; after the last of them they come round again.
+            # The targets cover the masks of so many epochs, which then repeat.
             epochs = epochs % self.targets.epochs
         if "masked" in inputs:
             made = mask_blocks(
@@ -121,7 +121,7 @@ class BatchSource:
 
 
 def _kept(kept: SparseLogits, temperature: float, measured: bool) -> Batch:
-    """Returns logits that were kept in part as the loss takes them, or as the figures at temperature 1 do."""
+    """Return the sparse form of logits for the loss or, if ``measured``, for the metrics at temperature 1."""
     if not measured:
         return {"kept_ids": kept.ids, "kept_weights": kept.weights(temperature)}
     return {
@@ -152,7 +152,7 @@ class MicroBatches:
 
 
 class TrainingBatches(IterableDataset[MicroBatches]):
-    """The batches of steps ``first`` to ``last`` − 1, each a function of its step alone, so any step can come first.
+    """The batches of steps ``first`` to ``last`` − 1, each a function of its step alone.
 
     Args:
         source: Makes the batches.

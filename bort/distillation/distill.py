@@ -1,4 +1,4 @@
-"""The distillation of one student: from blocks and targets to a transformers directory, its curve and its held-out figures."""
+"""The distillation of one student: from blocks and targets to a model, a curve and held-out metrics."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ PROJECTION = "projection.safetensors"
 
 
 class Costs(TypedDict):
-    """What a distillation cost, and how well it used its machine.
+    """Costs and utilization of a distillation.
 
     Attributes:
-        seconds: Wall time of training and evaluation, over all starts, up to the checkpoints that were gone on from.
+        seconds: Wall time of training and evaluation, over all starts, up to the checkpoints resumed from.
         processor_seconds: Processor time, likewise, of all processes.
-        gpu_seconds: Wall seconds times GPUs; 0 where there were none.
-        tokens_per_second: Tokens per second of wall time, that of held-out figures left out.
-        mfu: Model FLOPs utilisation: FLOPs per token × tokens per second ÷ the peak of all devices; none where no peak is known.
+        gpu_seconds: Wall seconds times GPUs; 0 without any.
+        tokens_per_second: Tokens per second of wall time without evaluation.
+        mfu: Model FLOPs utilization: FLOPs per token × tokens per second ÷ the peak of all devices; ``None``
+            if that is unknown.
         flops_per_token: See :func:`bort.distillation.utilisation.flops_per_token`.
         peak_flops: The peak of one device, in FLOP/s.
-        peak_flops_source: Where that number comes from, or why there is none.
+        peak_flops_source: Source of that number, or the reason for its absence.
         data_wait: Share of the training's time in which a step waited for its data.
         padding: Share of the tokens that are padding: 0, for blocks are packed full.
     """
@@ -59,7 +60,7 @@ class Costs(TypedDict):
 
 
 class DistillResult(Costs):
-    """What a distillation ended in, beside its costs.
+    """Result of a distillation.
 
     Attributes:
         architecture: The student's shape, as ``D4-A8-H1024-I768``.
@@ -69,9 +70,10 @@ class DistillResult(Costs):
         tokens: Tokens read in training.
         blocks: Different training blocks among them, at most.
         epochs: How often each of these was read, on average.
-        heldout: Held-out figures by name; which ones depends on loss and targets.
+        heldout: Held-out metrics by name; loss and targets decide which.
         heldout_blocks: Blocks they rest on.
-        head_trained: Whether the masked-LM head was trained; a student of hidden states and relations alone keeps a random one.
+        head_trained: Whether the masked-LM head was trained; a student of hidden states and relations alone
+            keeps a random one.
         curve: The points of ``curve.jsonl``.
         peak_memory_bytes: Largest resident size of the process (the first, where there are several).
         peak_device_memory_bytes: Largest allocation on its GPU; none where there was none.
@@ -107,25 +109,28 @@ def distill(
 ) -> DistillResult:
     """Train a student of ``architecture``, resuming from the last good checkpoint in ``directory``.
 
-    Killed at any moment and called again with the same arguments, it ends with the same weights, optimizer state and curve, bit for
-    bit on one machine's processor with the same number of threads. Called again with more steps and a constant learning rate, it
-    resumes. With a budget in seconds no two runs are the same.
+    Killed at any moment and called again with the same arguments, it ends with the same weights, optimizer
+    state and curve, bit for bit on one machine's processor with the same number of threads. Called again with
+    more steps and a constant learning rate, it resumes. With a budget in seconds no two runs are the same.
 
-    Several processes share each step's blocks if ``impl`` has several devices: each calls this function with the same arguments, in
-    an environment as torchrun sets it. The first writes; the others return no curve.
+    Several processes share each step's blocks if ``impl`` has several devices: each calls this function with
+    the same arguments, in an environment as torchrun sets it. The first writes; the others return no curve.
 
     Args:
         architecture: The student's shape.
         setup: Teacher, data, loss and optimizer.
-        budget: The length of the training, and the steps between two checkpoints; there is always one at the last step.
-        directory: Gets ``student/``, ``curve.jsonl``, ``checkpoints/`` and, if hidden states are compared, the projection.
+        budget: The length of the training, and the steps between two checkpoints; there is always one at the
+            last step.
+        directory: Gets ``student/``, ``curve.jsonl``, ``checkpoints/`` and, if hidden states are compared,
+            the projection.
         impl: Device, precision and threads.
         keep_checkpoints: How many of the newest checkpoints are kept.
         memory: Cache of the teacher's relations, shared between calls; changes the speed only.
         observer: Notified of progress, curve and damaged checkpoints.
 
     Raises:
-        BortError: Settings do not go together, or training diverged (as :class:`bort.distillation.loop.DivergenceError`).
+        BortError: Settings do not go together, or training diverged (as
+            :class:`bort.distillation.loop.DivergenceError`).
         RecordError: ``directory`` holds checkpoints of other settings.
     """
     check_settings(budget, "budget")
@@ -178,7 +183,7 @@ def distill(
 
 @contextmanager
 def prepared(setup: DistillationSetup, impl: ImplConfig) -> Iterator[Any]:
-    """Yield Lightning's trainer for a setup, with the teacher on its device and the threads set inside the block."""
+    """Yield Lightning's trainer, with the teacher on its device and the threads set inside the block."""
     with carried_out(impl) as kind:
         with quiet_lightning():
             trainer = make_trainer(impl, kind, unused=not setup.loss.masked)

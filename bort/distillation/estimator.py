@@ -1,4 +1,4 @@
-"""The estimator that a search asks for errors: a short, real distillation of each candidate, the same for all but the shape."""
+"""The estimator of errors by short, real distillations, equal in all but the shape."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Answers:
             self.known = {int(steps): _revive(values) for steps, values in record["evaluations"].items()}
 
     def add(self, evaluation: Evaluation) -> Evaluation:
-        """Keeps an evaluation, and returns it."""
+        """Store an evaluation and return it."""
         self.known[evaluation.steps] = evaluation
         evaluations = {str(steps): asdict(known) for steps, known in self.known.items()}
         write_json(self.path, {"owner": self.owner, "evaluations": evaluations})
@@ -62,11 +62,12 @@ def _revive(values: dict[str, Any]) -> Evaluation:
 
 
 class DistillEstimator:
-    """Trains candidates on the same blocks, masks, targets and seed, and measures each on the held-out blocks.
+    """Errors of candidates that are trained on the same blocks, masks, targets and seed.
 
-    After the warm-up the learning rate is constant, whatever ``train.schedule`` says: a candidate's figures at one rung do not
-    depend on how far it will climb, and climbing a rung costs the difference. A candidate's directory keeps its newest checkpoint
-    and student, and the answers already given; at the last rung the checkpoint goes.
+    After the warm-up the learning rate is constant, whatever ``train.schedule`` is: a candidate's metrics at
+    one rung do not depend on later promotions, and a promotion costs the difference. A candidate's directory
+    keeps its newest checkpoint and student, and the answers already given; at the last rung the checkpoint
+    goes.
 
     Args:
         setup: Everything that the trainings share; a candidate's θ replaces some settings of its ``train``.
@@ -91,18 +92,18 @@ class DistillEstimator:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies everything that fixes the answers, the architecture, θ and the rungs apart."""
+        """Digest of everything that fixes the evaluations, except architecture, θ and rungs."""
         return digest({"estimator": self.name, "measure": self.measure, **self.setup.identity()})
 
     def evaluate(self, architecture: Architecture, theta: Theta, steps: int, directory: Path, observer: Observer) -> Evaluation:
-        """Returns the error of a candidate after ``steps`` steps; NaN where its training diverged.
+        """Return the error of a candidate after ``steps`` steps; NaN where its training diverged.
 
         Args:
             architecture: Its shape.
             theta: Settings of training that replace the default ones, by name.
             steps: Steps in all; one of :attr:`rungs`.
             directory: The candidate's own directory.
-            observer: Told of progress and curve.
+            observer: Notified of progress and curve.
 
         Raises:
             BortError: ``steps`` is not a rung, or settings do not fit each other.
@@ -176,11 +177,11 @@ def _drop_checkpoints(directory: Path) -> None:
 
 
 def _collect_trainers() -> None:
-    """Frees what the last training left behind.
+    """Free the memory of the last training.
 
-    A Lightning trainer and its module refer to each other, so only Python's cycle collector frees them, and it comes around too
-    rarely: a search of a hundred candidates would grow by gigabytes. What outlives the first training is set aside, which
-    makes each later collection a matter of milliseconds.
+    A Lightning trainer and its module refer to each other, so only Python's cycle collector frees them, and
+    it comes around too rarely: a search of a hundred candidates would grow by gigabytes. What outlives the
+    first training is set aside, which makes each later collection a matter of milliseconds.
     """
     gc.collect()
     if not gc.get_freeze_count():

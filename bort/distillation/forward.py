@@ -15,8 +15,9 @@ from bort.distillation.student import Encoded, Relations, StudentModel
 if TYPE_CHECKING:
     from bort.teacher.model import Teacher
 
-#: Tensors by name: ``input_ids`` [B, S]; ``masked_ids`` [B, S], ``positions`` and ``labels`` [B, K]; the targets' own
-#: names, and ``kept_…`` [B, K, n] for the form ``topk``; ``teacher_relations`` [3, B, S, H] from a relation memory.
+#: Tensors by name: ``input_ids`` [B, S]; ``masked_ids`` [B, S], ``positions`` and ``labels`` [B, K]; the
+#: targets' own names, and ``kept_…`` [B, K, n] for the form ``topk``; ``teacher_relations`` [3, B, S, H] from a
+#: relation memory.
 Batch = dict[str, Tensor]
 
 
@@ -85,7 +86,7 @@ class ForwardPass:
     @cached_property
     @torch.no_grad()
     def teacher_logits(self) -> Tensor | None:
-        """All of the teacher's logits at the masked positions, [B, K, V]; ``None`` if the targets do not hold them."""
+        """The teacher's logits at the masked positions, [B, K, V]; ``None`` if the targets are sparse or none."""
         if "logits" in self.batch:
             return self.batch["logits"]
         return self.teacher.logits(self.batch["transformed"]) if "transformed" in self.batch else None

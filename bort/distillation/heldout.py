@@ -25,7 +25,7 @@ class HeldoutSums:
         self._means[name] = (total + float(mean) * count, seen + count)
 
     def add_error(self, name: str, student: Tensor, teacher: Tensor) -> None:
-        """Add a batch's vectors [..., H] to a mean squared error in units of the teacher's variance over all of them."""
+        """Add vectors [..., H] of a batch to a mean squared error in units of the teacher's variance."""
         self._errors.setdefault(name, _NormalizedError()).add(student, teacher)
 
     def bring_together(self) -> None:

@@ -1,4 +1,4 @@
-"""One training of a student: the module whose ``training_step`` is a step, and the function that runs what is left of it."""
+"""One training of a student: the module that makes a step, and the function that runs the rest of it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class DivergenceError(BortError):
 
 
 class DistillationModule(LightningModule):
-    """A student in training. Learning rate, dropout and data are functions of the step, so any step can be the first.
+    """A student in training: learning rate, dropout and data are functions of the step, so any can be first.
 
     Args:
         student: The student, on its device.
@@ -87,10 +87,10 @@ class DistillationModule(LightningModule):
         return optimizer
 
     def training_step(self, micro_batches: MicroBatches, index: int) -> dict[str, Tensor]:
-        """Make one step and return its metrics: loss and terms, means over the micro-batches, and the gradient's norm.
+        """Make one step; return loss and terms, as means over the micro-batches, and the gradient's norm.
 
         Raises:
-            DivergenceError: The loss or the gradient is not finite; the weights are still those of the step before.
+            DivergenceError: The loss or the gradient is not finite; the weights are those of the step before.
         """
         train, optimizer, metrics = self.objective.setup.train, self.optimizers(), dict[str, Tensor]()
         for number, batch in enumerate(micro_batches):
@@ -102,7 +102,7 @@ class DistillationModule(LightningModule):
             for name, value in {"loss": loss, **terms}.items():
                 metrics[name] = value.detach() / train.accumulate + metrics.get(name, 0.0)
         if self.trainer.world_size > 1:
-            # The gradient is the mean over processes already; all must also see the same loss, or only some would stop.
+            # The gradient is a mean over processes already; with unequal losses only some would stop.
             means = self.trainer.strategy.reduce(torch.stack(list(metrics.values())), reduce_op="mean")
             metrics = dict(zip(metrics, means.unbind(), strict=True))
         gradients = [parameter.grad for parameter in self.student.parameters() if parameter.grad is not None]
@@ -129,7 +129,7 @@ class DistillationModule(LightningModule):
         return self.objective.metrics(self.student, batches, together)
 
     def _seed_dropout(self, number: int) -> None:
-        """Seed the dropout of a micro-batch; the first one on the first device has the stream of an undivided step."""
+        """Seed the dropout of a micro-batch; the first on the first device has the stream of an undivided step."""
         if self.dropout:
             index = number * self.trainer.world_size + self.trainer.global_rank
             stream = [self.objective.setup.seed, _DROPOUT_STREAM, self.progress.step, *([index] if index else [])]
@@ -156,7 +156,7 @@ def make_optimizer(student: StudentModel, train: TrainConfig) -> torch.optim.Opt
         lr=train.learning_rate,
         betas=(train.beta1, train.beta2),
         eps=train.epsilon,
-        # Three times as fast as the unfused loop on a processor, where the embedding's update would be a quarter of a step.
+        # Three times as fast on a processor, where the embedding's update would be a quarter of a step.
         fused=True,
     )
 
@@ -166,8 +166,8 @@ class TrainingResult:
     """The end of a training.
 
     Args:
-        progress: Steps and costs over all starts, up to the checkpoints that were resumed from; processor seconds are
-            those of all processes.
+        progress: Steps and costs over all starts, up to the checkpoints that were resumed from; processor
+            seconds are those of all processes.
         metrics: Held-out metrics.
         curve: The curve's points; empty in processes other than the first.
     """

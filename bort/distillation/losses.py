@@ -21,14 +21,14 @@ KINDS = ("kl", "cross_entropy")
 
 
 def _divergence(student_logits: Tensor, teacher_logits: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-    """Returns the divergence of softmax(t) from softmax(s), summed over rows, and its gradient in s: softmax(s) − softmax(t)."""
+    """Return the divergence of softmax(t) from softmax(s), summed over rows, and its gradient in s: softmax(s) − softmax(t)."""
     log_teacher = torch.log_softmax(teacher_logits, dim=-1)
     log_student = torch.log_softmax(student_logits, dim=-1)
     teacher = log_teacher.exp()
     surprise = log_teacher.sub_(log_student) if kind == "kl" else log_student.neg()
     total = (teacher * surprise).sum()
     if total.device.type != "cpu" or not math.isfinite(float(total)):
-        # Where the teacher gives an entry no probability it adds nothing, even if a log-probability is −∞. This pass takes longer
+        # An entry of probability 0 under the teacher adds nothing, even if a log-probability is −∞. This pass takes longer
         # one on a processor, where it is made only when needed; elsewhere asking would cost more than doing it.
         total = torch.where(teacher > 0, teacher * surprise, 0.0).sum()
     return total, log_student.exp_().sub_(teacher)
@@ -43,7 +43,7 @@ class _Divergence(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, student_logits: Tensor, teacher_logits: Tensor, kind: str) -> Tensor:
-        """Returns the mean divergence of the rows."""
+        """Return the mean divergence of the rows."""
         context.rows = _row_count(student_logits)
         total, gradient = _divergence(student_logits, teacher_logits, kind)
         if context.needs_input_grad[0]:
@@ -52,7 +52,7 @@ class _Divergence(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
-        """Returns (softmax(s) − softmax(t)) / rows, times the gradient that comes from above."""
+        """Return (softmax(s) − softmax(t)) / rows, times the gradient that comes from above."""
         (gradient,) = context.saved_tensors
         return gradient * (gradients[0] / context.rows), None, None
 
@@ -62,7 +62,7 @@ class _RelationDivergence(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, vectors: Tensor, teacher_logits: Tensor, heads: int, kind: str) -> Tensor:
-        """Returns the mean divergence of the rows; ``vectors`` [B, S, H], ``teacher_logits`` [B·R, S, S]."""
+        """Return the mean divergence of the rows; ``vectors`` [B, S, H], ``teacher_logits`` [B·R, S, S]."""
         split = _split_heads(vectors, heads)
         total, gradient = _divergence(split @ split.mT, teacher_logits, kind)
         rows = _row_count(teacher_logits)
@@ -74,7 +74,7 @@ class _RelationDivergence(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
-        """Returns the gradient in the vectors, [B, S, H]."""
+        """Return the gradient in the vectors, [B, S, H]."""
         (gradient,) = context.saved_tensors
         blocks, length, hidden = context.shape
         scaled = (gradient * (gradients[0] * context.scale)).view(blocks, context.heads, length, hidden // context.heads)
@@ -82,7 +82,7 @@ class _RelationDivergence(torch.autograd.Function):
 
 
 def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Returns T² · mean over rows of −Σ_v p_T(v) · log q_T(v), with both p and q softened by the temperature T.
+    """Return T² · mean over rows of −Σ_v p_T(v) · log q_T(v), with both p and q softened by the temperature T.
 
     Gradients flow into the student's logits alone. It differs from :func:`kl_divergence` by the teacher's entropy, which is
     constant in the student, so the gradients of the two are the same. Half-precision logits are computed in float32.
@@ -105,7 +105,7 @@ def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperatu
 
 
 def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Returns T² · mean over rows of Σ_v p_T(v) · (log p_T(v) − log q_T(v)), which is 0 where the student equals the teacher.
+    """Return T² · mean over rows of Σ_v p_T(v) · (log p_T(v) − log q_T(v)), which is 0 where the student equals the teacher.
 
     Args:
         student_logits: ``[..., V]``, raw logits.
@@ -125,14 +125,14 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: f
 
 
 def sparse_soft_cross_entropy(student_logits: Tensor, ids: Tensor, weights: Tensor, temperature: float = 1.0) -> Tensor:
-    """Returns T² · mean over rows of −Σ_j w_j · log q_T(v_j): :func:`soft_cross_entropy` with a teacher that is known in part.
+    """Return T² · mean over rows of −Σ_j w_j · log q_T(v_j): :func:`soft_cross_entropy` with a sparse teacher distribution.
 
     With the weights of :class:`bort.teacher.sparse.SparseLogits` value and gradient are the exact ones on average over its draws.
 
     Args:
         student_logits: ``[..., V]``, raw logits.
         ids: ``[..., n]``, classes in 0 … V − 1; one may come more than once.
-        weights: ``[..., n]``, what each stands for of the teacher's distribution; not differentiated.
+        weights: ``[..., n]``, the share of the teacher's distribution that each represents; not differentiated.
         temperature: T, above 0.
 
     Raises:
@@ -146,7 +146,7 @@ def sparse_soft_cross_entropy(student_logits: Tensor, ids: Tensor, weights: Tens
 
 
 def sparse_kl_divergence(student_logits: Tensor, ids: Tensor, weights: Tensor, log_probabilities: Tensor) -> Tensor:
-    """Returns the mean over rows of Σ_j w_j · (log p(v_j) − log q(v_j)): :func:`kl_divergence` with a teacher known in part.
+    """Return the mean over rows of Σ_j w_j · (log p(v_j) − log q(v_j)): :func:`kl_divergence` with a sparse teacher distribution.
 
     Args:
         student_logits: ``[..., V]``, raw logits.
@@ -159,7 +159,7 @@ def sparse_kl_divergence(student_logits: Tensor, ids: Tensor, weights: Tensor, l
 
 
 def masked_lm_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns the mean cross-entropy of the masked positions' own tokens, in nats.
+    """Return the mean cross-entropy of the masked positions' own tokens, in nats.
 
     Args:
         logits: ``[..., V]``, at masked positions only.
@@ -170,7 +170,7 @@ def masked_lm_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def hidden_mse(student_projected: Tensor, teacher_hidden: Tensor, variance: Tensor | None = None) -> Tensor:
-    """Returns the mean squared error of hidden states in units of the teacher's variance.
+    """Return the mean squared error of hidden states in units of the teacher's variance.
 
     1 is what a student scores that always answers the teacher's mean; 0 is a perfect copy: one minus it is the explained variance.
 
@@ -193,7 +193,7 @@ def hidden_mse(student_projected: Tensor, teacher_hidden: Tensor, variance: Tens
 
 
 def hidden_variance(hidden: Tensor) -> Tensor:
-    """Returns the variance of ``[..., H]`` hidden states over positions, averaged over the H dimensions (biased: divided by n)."""
+    """Return the variance of ``[..., H]`` hidden states over positions, averaged over the H dimensions (biased: divided by n)."""
     rows = hidden.flatten(0, -2)
     return (rows - rows.mean(dim=0)).square_().mean()
 
@@ -204,7 +204,7 @@ def relation_loss(
     heads: int,
     kind: str = "kl",
 ) -> Tensor:
-    """Returns the MiniLMv2 loss: how far the student's Q-Q, K-K and V-V relations are from the teacher's.
+    """Return the MiniLMv2 loss: how far the student's Q-Q, K-K and V-V relations are from the teacher's.
 
     Each relation is a distribution over the attended positions; the divergence is summed over these, averaged over blocks, relation
     heads and attending positions, and averaged over Q, K and V (Wang et al. 2020, arXiv:2012.15828, where the three are added).
@@ -234,7 +234,7 @@ def relation_loss(
 
 
 def _split_heads(vectors: Tensor, heads: int) -> Tensor:
-    """Returns [B·R, S, H/R], scaled so that inner products come out divided by √(H/R)."""
+    """Return [B·R, S, H/R], scaled so that inner products come out divided by √(H/R)."""
     blocks, length, hidden = vectors.shape
     if heads < 1 or hidden % heads:
         raise BortError(f"loss.relation_heads={heads} cannot be used: it must divide the hidden sizes, one of which is {hidden}.")

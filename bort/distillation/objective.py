@@ -28,7 +28,7 @@ class Objective:
         self._variances: dict[str, Tensor] = {}
 
     def measure_variances(self, source: BatchSource, device: torch.device) -> None:
-        """Fix the units of normalized terms: one number for the whole run, independent of batches and micro-batches."""
+        """Fix the units of normalized terms for the entire run, independent of batches and micro-batches."""
         normalized = {term.normalized: term.reads for term in self.loss.active.values() if term.normalized}
         if normalized:
             sample = self._with_targets(moved(source.sample(frozenset(normalized.values())), device))
@@ -50,7 +50,8 @@ class Objective:
         Args:
             student: The student; in evaluation mode until this returns.
             batches: Held-out batches.
-            together: Whether each process of this training has a share of the batches, and the metrics are those of all.
+            together: Whether each process of this training has a share of the batches, and the metrics are
+                those of all.
         """
         training, sums = student.training, HeldoutSums()
         student.eval()

@@ -1,4 +1,4 @@
-"""What fixes the training of a student: one object for a distillation, the candidates of a search and a supernet alike."""
+"""The setup of a training: one object for a distillation, the candidates of a search and a supernet."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DistillationSetup:
-    """Everything that fixes the result of a training, except the student's shape and the length of the training.
+    """Everything that fixes the result of a training, except the student's shape and the budget.
 
     Args:
-        teacher: Source of tokenizer, family and vocabulary; computes relations and logits from cached targets.
+        teacher: Source of tokenizer, family and vocabulary; computes relations and logits from cached
+            targets.
         corpus: The blocks.
-        targets: The teacher's outputs; ``None`` for MLM only. Held-out metrics are computed from them even if the loss does not use
-            them, so that a student trained without the teacher can be compared, on the same training blocks.
+        targets: The teacher's outputs; ``None`` for MLM only. Held-out metrics are computed from them even if
+            the loss does not use them, so that a student trained without the teacher can be compared, on the
+            same training blocks.
         masking: How blocks are masked.
         loss: The weights of the loss terms.
         train: The optimizer and the batches.
@@ -118,7 +120,7 @@ class DistillationSetup:
             check_temperature(self.targets.record["identity"], self.loss.temperature)
 
     def relation_memory(self, megabytes: int) -> RelationMemory | None:
-        """Return a cache of the teacher's relations if the loss compares relations, their source is on disk, and they fit.
+        """Return a cache of the teacher's relations if the loss compares them and they are on disk and fit.
 
         Args:
             megabytes: Memory that the cache may take.

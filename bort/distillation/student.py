@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def initialise_from_teacher(model: Any, teacher: Any, student_shape: Architecture, teacher_shape: Architecture) -> None:
-    """Writes what fits of the teacher's weights into a student.
+    """Write what fits of the teacher's weights into a student.
 
     Where the hidden sizes are equal and the teacher is of the student's own family the embeddings are copied as they are, and a
     layer's attention (equal heads) and feed-forward part (equal intermediate size) are copied from layers spread evenly over the
@@ -51,7 +51,7 @@ def initialise_from_teacher(model: Any, teacher: Any, student_shape: Architectur
 
 
 def _alike(student: Any, teacher: Any) -> bool:
-    """Returns whether the two have equal widths, and the teacher's layers the parts of the student's under the same names."""
+    """Return whether the two have equal widths, and the teacher's layers the parts of the student's under the same names."""
     layers = getattr(getattr(teacher, "encoder", None), "layer", None)
     # ELECTRA's embeddings may be narrower than its layers.
     widths = {student.config.hidden_size, teacher.config.hidden_size, teacher.get_input_embeddings().embedding_dim}
@@ -60,7 +60,7 @@ def _alike(student: Any, teacher: Any) -> bool:
 
 
 def _embeddings(teacher: Any) -> Any:
-    """Returns the teacher's word and position embeddings under the names that BERT has for them."""
+    """Return the teacher's word and position embeddings under the names that BERT has for them."""
     own = getattr(teacher, "embeddings", None)
     return SimpleNamespace(
         word_embeddings=teacher.get_input_embeddings(), position_embeddings=getattr(own, "position_embeddings", None)
@@ -68,7 +68,7 @@ def _embeddings(teacher: Any) -> Any:
 
 
 def projection_matrix(embeddings: Tensor, hidden: int) -> Tensor:
-    """Returns a matrix [H_teacher, H] that takes embeddings to the student's width with the least squared error.
+    """Return a matrix [H_teacher, H] that takes embeddings to the student's width with the least squared error.
 
     Its columns span the first H right singular vectors of the embeddings (all of them where the student is wider). A random
     rotation follows: it keeps every inner product, and spreads the variance, which a truncated singular value decomposition
@@ -84,13 +84,13 @@ def projection_matrix(embeddings: Tensor, hidden: int) -> Tensor:
 
 
 def principal_directions(embeddings: Tensor, count: int) -> Tensor:
-    """Returns the first right singular vectors of centred embeddings [V, H], as columns [H, min(count, H)]."""
+    """Return the first right singular vectors of centred embeddings [V, H], as columns [H, min(count, H)]."""
     _, vectors = torch.linalg.eigh(embeddings.T @ embeddings)
     return vectors.flip(1)[:, :count]
 
 
 def project_embeddings(mine: Any, theirs: Any, matrix_for: Callable[[Tensor], Tensor]) -> None:
-    """Writes a teacher's embeddings, taken to another width, into a student's.
+    """Write a teacher's embeddings, taken to another width, into a student's.
 
     Args:
         mine: The student's embeddings, as transformers has them, with random weights.
@@ -161,7 +161,7 @@ class StudentModel(nn.Module):
         return self.encoder.encoder.layer[-1].attention.self
 
     def encode(self, input_ids: Tensor, relations: bool = False) -> Encoded:
-        """Runs the encoder over full blocks, which need no attention mask.
+        """Run the encoder over full blocks, which need no attention mask.
 
         Args:
             input_ids: [B, S].
@@ -174,7 +174,7 @@ class StudentModel(nn.Module):
         return Encoded(hidden, (query, key, value) if relations else None)
 
     def logits(self, hidden: Tensor, positions: Tensor) -> Tensor:
-        """Returns the vocabulary logits at masked positions only, [B, K, V]; anywhere else they would be computed for nothing.
+        """Return the vocabulary logits at masked positions only, [B, K, V]; anywhere else they would be computed for nothing.
 
         Args:
             hidden: [B, S, H].
@@ -183,13 +183,13 @@ class StudentModel(nn.Module):
         return self.vocabulary(hidden.gather(1, positions.unsqueeze(-1).expand(-1, -1, hidden.shape[-1])))
 
     def vocabulary(self, hidden: Tensor) -> Tensor:
-        """Returns the vocabulary logits [..., V] of hidden states [..., H]."""
+        """Return the vocabulary logits [..., V] of hidden states [..., H]."""
         head = self.model.cls if hasattr(self.model, "cls") else self.model.lm_head
         result: Tensor = head(hidden)
         return result
 
     def save(self, directory: Path, tokenizer: Any) -> None:
-        """Writes the directory that ``AutoModelForMaskedLM`` and ``AutoTokenizer`` read; the projection is left out."""
+        """Write the directory that ``AutoModelForMaskedLM`` and ``AutoTokenizer`` read; the projection is left out."""
         with atomic_path(directory) as temporary, quiet("transformers"):
             self.model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
@@ -198,7 +198,7 @@ class StudentModel(nn.Module):
 def build_student(
     architecture: Architecture, teacher: Teacher, config: StudentConfig, *, seed: int, project: bool = False
 ) -> StudentModel:
-    """Returns an untrained student of the teacher's family and vocabulary.
+    """Return an untrained student of the teacher's family and vocabulary.
 
     Args:
         architecture: Its shape.
@@ -229,7 +229,7 @@ def build_student(
 
 
 def student_parameters(student: StudentModel, *, head: bool = False) -> int:
-    """Returns p, the encoder's trainable parameters with its embeddings, and with the masked-LM head where that is asked for."""
+    """Return p, the encoder's trainable parameters with its embeddings, and with the masked-LM head where that is asked for."""
     counted = student.model if head else student.encoder
     return sum(parameter.numel() for parameter in counted.parameters())
 

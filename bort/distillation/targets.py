@@ -1,4 +1,4 @@
-"""The teacher's outputs for a training that are not read from disk alone: computed at every step, or cached in memory."""
+"""The teacher's outputs that are not only read from disk: of an online teacher, or cached in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class OnlineTargets:
     """The outputs of an online teacher, in place of cached ones, for the same blocks and the same masks.
 
-    A run is the same with either, up to the rounding of the cache: blocks and epochs are limited in the same way.
+    A run is the same with either, up to the rounding of the cache: blocks and epochs are limited in the same
+    way.
 
     Args:
         teacher: Runs at every step, on the device of the batches.
@@ -56,8 +57,8 @@ class OnlineTargets:
 class RelationMemory:
     """A cache of each training block's relation inputs, shared by the candidates of a search.
 
-    A block's products are computed for that block alone, so they do not depend on the batch in which it is first read: a candidate
-    that is resumed with an empty memory gets the same bits.
+    A block's products are computed for that block alone, so they do not depend on the batch in which it is
+    first read: a candidate that is resumed with an empty memory gets the same bits.
 
     Args:
         teacher: Its last layer computes queries, keys and values.

@@ -1,7 +1,8 @@
 """The terms of the distillation loss, and the configuration of their weights.
 
-A term is a subclass of :class:`Term` and a field of :class:`LossConfig`. Everything else derives from the two: the
-tensors of a batch, the targets that the teacher computes, FLOPs, held-out metrics and names in reports.
+A term is a subclass of :class:`Term` and a field of :class:`LossConfig`. Everything else derives from the
+two: the tensors of a batch, the targets that the teacher computes, FLOPs, held-out metrics and names in
+reports.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class HeldoutError:
     Args:
         name: Its name among the held-out metrics.
         targets: Kind of targets that it is computed from; ``None`` without a teacher.
-        trained_by: Which weight must be above 0, because the metric of an untrained layer is noise: that of the
-            ``term`` itself, or that of any term which reads the same ``input``.
+        trained_by: Which weight must be above 0, because the metric of an untrained layer is noise: that of
+            the ``term`` itself, or that of any term which reads the same ``input``.
     """
 
     name: str
@@ -70,7 +71,8 @@ class Term:
         title: Its name in reports.
         reads: What the student reads: a key of :data:`INPUTS`.
         targets: Kind of targets that it needs (``logits`` or ``representation``); ``None`` without a teacher.
-        projects: Whether it compares the student's hidden states with the teacher's, through a learned projection.
+        projects: Whether it compares the student's hidden states with the teacher's, through a learned
+            projection.
         normalized: Target tensor whose variance over a sample of training blocks is the term's unit.
         errors: Held-out metrics that a search can minimize.
     """
@@ -87,7 +89,7 @@ class Term:
         raise NotImplementedError
 
     def measure(self, forward: ForwardPass, config: LossConfig, sums: HeldoutSums) -> None:
-        """Add the held-out metrics of a batch; called for every term whose input there is, also of weight 0."""
+        """Add the held-out metrics of a batch; called whenever there is the term's input, also at weight 0."""
 
     def operations(self, sizes: Sizes) -> tuple[int, int]:
         """Return the multiply-adds of student (forward) and teacher for a block, beside what all terms share.
@@ -174,7 +176,7 @@ class SoftTargets(Term):
 
 
 class HiddenStates(Term):
-    """Mean squared error of the last hidden states, through a projection, in units of the teacher's variance."""
+    """Mean squared error of projected last hidden states, in units of the teacher's variance."""
 
     title = "the teacher's hidden states"
     reads = "unmasked"
@@ -285,7 +287,7 @@ class LossConfig:
 
     @property
     def targets(self) -> str | None:
-        """The kind of targets that serves all terms: one of :attr:`kinds`, ``both``, or ``None`` for MLM only."""
+        """The kind of targets that serves all terms: one of ``kinds``, ``both``, or ``None`` for MLM only."""
         return ("both" if len(self.kinds) > 1 else self.kinds[0]) if self.kinds else None
 
     @property
@@ -309,7 +311,7 @@ class LossConfig:
         return any(term.projects for term in self.active.values())
 
     def identity(self) -> dict[str, Any]:
-        """Return the weights and settings as records hold them, equal for all versions that know the same terms."""
+        """Return weights and settings as records hold them; terms that are added later change no old one."""
         values = {item.name: (getattr(self, item.name), item.default) for item in fields(self)}
         return {name: value for name, (value, default) in values.items() if name in _ALWAYS_RECORDED or value != default}
 

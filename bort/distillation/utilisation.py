@@ -57,7 +57,7 @@ def flops_per_token(sizes: Sizes, loss: LossConfig, *, online: bool) -> float:
 
 
 def peak_flops(device: str, precision: str) -> tuple[float | None, str]:
-    """Returns the FLOP/s that a device reaches at most, or nothing, and where the number comes from.
+    """Return the FLOP/s that a device reaches at most, or nothing, and where the number comes from.
 
     On a processor a square product is measured, which takes a tenth of a second once in a process; a GPU is looked up.
 
@@ -115,7 +115,7 @@ class PeakMemory:
             return
 
     def process(self) -> int:
-        """Returns the largest resident size of the process, in bytes."""
+        """Return the largest resident size of the process, in bytes."""
         try:
             status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         except OSError:
@@ -126,5 +126,5 @@ class PeakMemory:
         return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 
     def on_device(self) -> int | None:
-        """Returns the largest allocation on the device, in bytes; none where the device uses the process's own memory."""
+        """Return the largest allocation on the device, in bytes; none where the device uses the process's own memory."""
         return int(torch.cuda.max_memory_allocated(self.device)) if self.device.startswith("cuda") else None

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class SupernetEstimator:
-    """Trains one weight-sharing student for the whole space, and measures each candidate's slice on the held-out blocks.
+    """Errors of slices of one weight-sharing student, trained once for the entire space.
 
-    A candidate costs no training steps, so there is one rung, of 0 steps. What the shared training cost is told once, by
-    :meth:`shared_cost`: a step that trains four slices counts as four. A candidate's checkpoint is its slice, copied into a stock
-    transformers model.
+    A candidate costs no training steps, so there is one rung, of 0 steps. The cost of the shared training is
+    reported once, by :meth:`shared_cost`: a step that trains four slices counts as four. A candidate's
+    checkpoint is its slice, copied into a stock transformers model.
 
     Args:
         training: The shared training.
@@ -36,7 +36,8 @@ class SupernetEstimator:
         checkpoint_every: Steps between two checkpoints of the shared training.
 
     Raises:
-        ConfigurationError: The relation heads do not divide a hidden size, or the measure does not go with loss and targets.
+        ConfigurationError: The relation heads do not divide a hidden size, or the measure does not go with
+            loss and targets.
     """
 
     name = "supernet"
@@ -55,22 +56,22 @@ class SupernetEstimator:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies everything that fixes the answers."""
+        """Digest of everything that fixes the evaluations."""
         return digest({"estimator": self.name, "measure": self.measure, "training": self.training.fingerprint})
 
     def shared_cost(self) -> SharedCost:
-        """Returns what the shared training has cost, over all its starts."""
+        """Return the cost of the shared training, over all starts."""
         return self._supernet(None)[1]
 
     def evaluate(self, architecture: Architecture, theta: Theta, steps: int, directory: Path, observer: Observer) -> Evaluation:
-        """Returns the error of a candidate's slice, and leaves the slice as a model in ``directory``.
+        """Return the error of a candidate's slice, and write the slice as a model to ``directory``.
 
         Args:
             architecture: Its shape, one of the space.
             theta: Must be empty: all candidates share one training.
             steps: 0.
             directory: The candidate's own directory.
-            observer: Told of the shared training's progress, where it is still to be done.
+            observer: Notified of the shared training's progress.
 
         Raises:
             BortError: θ is not empty, there is no such rung, or the shared training diverged.

@@ -1,8 +1,9 @@
-"""The training of a weight-sharing student: the engine of every distillation, with several slices of one bank in each step.
+"""The training of a weight-sharing student: the usual loop, with several slices of one bank per step.
 
-Each step takes one batch, the same blocks, masks and targets as any student's, through the largest slice, the smallest, and some
-that are drawn evenly from the space (the sandwich rule of Yu and Huang 2019, arXiv:1903.05134), and follows the mean of their
-gradients. Which slices are drawn is a function of the seed and of the batch, so a training that was killed goes on as it would.
+Each step takes one batch, the same blocks, masks and targets as any student's, through the largest slice, the
+smallest, and some that are drawn evenly from the space (the sandwich rule of Yu and Huang 2019,
+arXiv:1903.05134), and follows the mean of their gradients. Which slices are drawn is a function of the seed
+and of the batch, so a killed training resumes unchanged.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ from bort.runtime_config import ImplConfig
 
 WEIGHTS = "supernet.safetensors"
 RECORD = "supernet.json"
-#: What a batch carries to tell which slices are drawn.
+#: Key of the tensor of a batch that its slices are drawn from.
 _DRAW = "draw"
 _DRAW_STREAM = 0x5A0D
 
 
 @dataclass(frozen=True)
 class SupernetTraining:
-    """Everything that fixes a shared training.
+    """Everything that fixes the result of a shared training.
 
     Args:
         setup: Teacher, data, loss and optimizer.
@@ -69,12 +70,12 @@ class SupernetTraining:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the training, all its settings and the space."""
+        """Digest of the training, all its settings and the space."""
         own = {"steps": self.steps, "samples": self.samples, "sandwich": self.sandwich}
         return digest({"supernet": own, "shapes": sorted(map(str, self.shapes)), **self.setup.identity()})
 
     def draw(self, key: Sequence[int]) -> list[Architecture]:
-        """Returns the slices of the batch that ``key`` stands for, drawn ones without repetition."""
+        """Return the slices of the batch that ``key`` stands for, drawn ones without repetition."""
         generator = seeded_generator(self.setup.seed, _DRAW_STREAM, *key)
         drawn = generator.choice(len(self.shapes), size=min(self.samples, len(self.shapes)), replace=False)
         return [self.shapes[int(index)] for index in drawn]
@@ -88,17 +89,18 @@ def train_supernet(
     checkpoint_every: int,
     observer: Observer,
 ) -> tuple[Supernet, SharedCost]:
-    """Returns the trained bank and what it cost: reads it where ``directory`` holds it, trains what is missing where it does not.
+    """Return the trained bank and its cost: read from ``directory`` if complete, else trained from there.
 
-    One process trains at a time. Another one that asks for the same directory waits; where the first one was killed it goes on from
-    the last checkpoint, and ends with the same weights, bit for bit on one machine's processor with the same number of threads.
+    One process trains at a time. Another one that asks for the same directory waits; if the first one was
+    killed it resumes from the last checkpoint and ends with the same weights, bit for bit on one machine's
+    processor with the same number of threads.
 
     Args:
         training: What is trained.
         directory: Holds checkpoints and curve, and in the end ``supernet.safetensors`` and ``supernet.json``.
         impl: Device, precision and threads.
         checkpoint_every: Steps between two checkpoints.
-        observer: Told of progress and curve.
+        observer: Notified of progress and curve.
 
     Raises:
         BortError: Training diverged, or the disk is full.

@@ -72,7 +72,7 @@ class Extent:
 
     @classmethod
     def of(cls, shapes: Sequence[Architecture]) -> Extent:
-        """Returns the extent that holds every shape."""
+        """Return the extent that holds every shape."""
         return cls(
             max(shape.depth for shape in shapes),
             max(shape.heads for shape in shapes),
@@ -82,7 +82,7 @@ class Extent:
         )
 
     def layer(self, number: int, depth: int) -> int:
-        """Returns the bank's layer that is layer ``number`` of a slice with ``depth`` layers."""
+        """Return the bank's layer that is layer ``number`` of a slice with ``depth`` layers."""
         return (number + 1) * self.depth // depth - 1
 
 
@@ -116,7 +116,7 @@ class Supernet(nn.Module):
         return self.network(self.largest).model
 
     def network(self, shape: Architecture) -> StudentModel:
-        """Returns the slice of a shape: a student without weights of its own, whose gradients reach the bank."""
+        """Return the slice of a shape: a student without weights of its own, whose gradients reach the bank."""
         if shape not in self._networks:
             hollow = self._stock(shape, "meta")
             places = _places(hollow, shape, self.extent)
@@ -129,7 +129,7 @@ class Supernet(nn.Module):
         return network.to(next(self.parameters()).device).train(self.training)
 
     def extract(self, shape: Architecture) -> StudentModel:
-        """Returns a student of a shape with a copy of its slice's weights."""
+        """Return a student of a shape with a copy of its slice's weights."""
         student = self._stock(shape, "cpu")
         with torch.no_grad():
             for place in _places(student, shape, self.extent):
@@ -137,7 +137,7 @@ class Supernet(nn.Module):
         return student
 
     def slice(self, name: str, shape: Architecture) -> Tensor:
-        """Returns the part of the bank's parameter ``name`` that belongs to a shape."""
+        """Return the part of the bank's parameter ``name`` that belongs to a shape."""
         whole: Tensor = self.bank[name.replace(".", "/")]
         wide: list[int] = []
         cut: list[slice] = []
@@ -159,7 +159,7 @@ class Supernet(nn.Module):
             return build_student(shape, self._teacher, self._config, seed=0, project=self._project)
 
     def _start(self, shapes: Sequence[Architecture], config: StudentConfig, seed: int) -> dict[str, nn.Parameter]:
-        """Returns the bank's weights before training."""
+        """Return the bank's weights before training."""
         extent = self.extent
         widths = {
             "heads": extent.heads * extent.head_size,
@@ -211,7 +211,7 @@ class Supernet(nn.Module):
 
 
 def axes_of(name: str) -> tuple[str, ...]:
-    """Returns the axes of a parameter: ``hidden``, ``heads``, ``intermediate``, or ``rows`` where it is never cut."""
+    """Return the axes of a parameter: ``hidden``, ``heads``, ``intermediate``, or ``rows`` where it is never cut."""
     return next(axes for end, axes in _AXES if name.endswith(end))
 
 
@@ -229,7 +229,7 @@ class _Place:
 
 
 def _places(network: StudentModel, shape: Architecture, extent: Extent) -> list[_Place]:
-    """Returns every place of a network's weights; a weight that is tied to another goes by the other's name."""
+    """Return every place of a network's weights; a weight that is tied to another goes by the other's name."""
     first: dict[int, str] = {}
     found = []
     for name, parameter in network.named_parameters(remove_duplicate=False):
