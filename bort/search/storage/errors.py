@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bort.errors import BortError
-
-if TYPE_CHECKING:
-    pass
 
 
 class StudyLostError(BortError):
