@@ -44,7 +44,7 @@ class ErrorInputs:
 
 @dataclass
 class ErrorConfig:
-    """Settings of the source of the candidates' errors."""
+    """The source of the candidates' errors."""
 
     name: str = REQUIRED
     """The source's name in the registry."""
@@ -104,7 +104,7 @@ class LatencyInputs:
 
 @dataclass
 class LatencyConfig:
-    """Settings of the inference latency i."""
+    """The measure of inference latency, i."""
 
     name: str = REQUIRED
     """The latency's name in the registry."""

@@ -1,4 +1,4 @@
-"""What can be said of a search benchmark: how it is replayed, and what it is put together from."""
+"""Settings of the search benchmarks: replays, tables, fleets and workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bort.errors import ConfigurationError
 from bort.search.strategies.config import replayable
 from bort.settings import DISTINCT, OneOf, Rule, shape_or
 
-#: Tables that a strategy is replayed on: one drawn for each seed from the measured ones, or the one that ``error`` names itself.
+#: Tables of a replay: one drawn for each seed from the measured ones, or the table of ``error`` itself.
 TABLES = ("drawn", "measured")
 
 _ASCENDING = Rule("in ascending order", lambda values: values == sorted(set(values)))
@@ -33,13 +33,13 @@ _THREE, _THREE_SHARES = _triple(math.inf), _triple(1.0)
 
 @dataclass
 class ReplayConfig:
-    """How strategies are compared on a table of errors."""
+    """The comparison of strategies on a table of errors."""
 
     seeds: Annotated[int, Ge(1)] = 200
     """Replays of each strategy at each budget; the seeds are 0, 1, …."""
 
     budgets: _Budgets = field(default_factory=lambda: [0.02, 0.05, 0.1, 0.2, 0.5])
-    """Training steps that a strategy may spend, as shares of what the exhaustive search costs."""
+    """Training steps that a strategy may spend, as shares of the cost of the exhaustive search."""
 
     strategies: Annotated[list[str], MinLen(1), DISTINCT] = field(default_factory=replayable)
     """Names of strategies; the others are compared with the first."""
@@ -62,20 +62,21 @@ class ReplayConfig:
 
 @dataclass
 class CollectConfig:
-    """What a table for replays is put together from."""
+    """The searches that a table for replays is collected from."""
 
     searches: Annotated[list[str], DISTINCT] = field(default_factory=list)
-    """Folders of finished searches that trained; together they hold each architecture once for each seed."""
+    """Folders of finished searches that trained; together they contain each architecture once for each seed.
+    """
 
     table: Annotated[str, _CSV] | None = None
-    """A CSV file that the table is also written to, with ``manifest.json`` beside it; null for the stage's
-    folder alone.
+    """A CSV file for a copy of the table, with ``manifest.json`` beside it; ``null`` for the stage's folder
+    alone.
     """
 
     latency: bool = False
-    """Whether the latency of every architecture is measured now and joins the table as the column
-    ``latency_ms``: the median of one forward pass of the encoder in PyTorch on the processor, with one
-    thread, one sequence and 128 tokens.
+    """Whether the latency of every architecture is measured and becomes the column ``latency_ms``: the median
+    of one forward pass of the encoder in PyTorch on the processor, with one thread, one sequence and 128
+    tokens.
     """
 
     repeats: Annotated[int, Ge(5)] = 50
@@ -89,71 +90,77 @@ class CollectConfig:
 
 @dataclass
 class DeviceConfig:
-    """A kind of device that can be rented. Intervals are ``[low, likely, high]``."""
+    """A kind of device for rent. Intervals are ``[low, likely, high]``."""
 
     peak_teraflops: Annotated[float, Gt(0)] = 0.0
-    """Dense matrix products at the precision of the training, as its data sheet has them."""
+    """Peak of dense matrix products at the precision of the training, from the data sheet."""
 
     utilisation: Annotated[list[float], _THREE_SHARES] = field(default_factory=list)
-    """Share of that peak that training reaches (MFU); an assumption where nobody measured it."""
+    """Share of that peak that training reaches (MFU); an assumption unless measured."""
 
     price: Annotated[list[float], _THREE] = field(default_factory=list)
-    """For one hour of one device, in ``fleet.currency``; an assumption, to be replaced by your own."""
+    """Price of one device for one hour, in ``fleet.currency``; an assumption, to be replaced by your own."""
 
     source: str = ""
-    """Where these numbers come from."""
+    """Source of these numbers."""
 
 
 @dataclass
 class FleetConfig:
-    """What `bort benchmark cost` reckons with, beside search space, strategy, loss, training and budget."""
+    """Assumptions of `bort benchmark cost`, beside search space, strategy, loss, training and budget."""
 
     teacher: Annotated[str, shape_or()] | None = None
-    """Its shape, such as ``24-16-1024-4096``; by default that of the configured teacher, which has to be at
-    hand then.
+    """Shape of the teacher, such as ``24-16-1024-4096``; ``null`` for that of the configured teacher, which
+    must then be available.
     """
 
     vocabulary: Annotated[int, Ge(16)] = 50_265
-    """Rows of the vocabulary, where ``teacher`` is given."""
+    """Vocabulary size, if ``teacher`` is set."""
 
     student: Annotated[str, shape_or()] = "4-8-1024-768"
-    """The student that is distilled in the end."""
+    """Shape of the final student."""
 
     candidates: Annotated[int, Ge(1)] | None = None
-    """Candidates that the search trains; by default as many as strategy ``ose`` takes from the space."""
+    """Candidates that the search trains; ``null`` for the number that strategy ``ose`` takes from the space.
+    """
 
     search_devices: Annotated[int, Ge(1)] = 16
-    """Devices at the search at a time."""
+    """Devices that the search uses at a time."""
 
     distill_devices: Annotated[int, Ge(1)] = 8
     """Devices that share the steps of the final distillation."""
 
     engine_efficiency: Annotated[float, Interval(gt=0, le=1)] = 0.95
-    """Share of the time of the search's devices in which they train; `bort benchmark workers` measures it."""
+    """Share of their time that the search's devices spend training; `bort benchmark workers` measures it.
+    Four workers lost 0.34 s for each candidate on a machine with ten times its capacity to do
+    (docs/fleet.md), below 1 % of a candidate that takes minutes; the rest covers the last candidates, which
+    do not end together.
+    """
 
     distill_efficiency: Annotated[list[float], _THREE_SHARES] = field(default_factory=lambda: [0.75, 0.9, 0.97])
-    """Share that is left where several devices share each step, ``[low, likely, high]``; an assumption."""
+    """Share of the speed that remains if several devices share each step, ``[low, likely, high]``: gradients
+    of 56 M parameters over links of one machine; an assumption.
+    """
 
     candidate_seconds: Annotated[list[float], _THREE] = field(default_factory=lambda: [1.0, 15.0, 60.0])
-    """Seconds that each candidate takes beside its steps, to start and for its held-out figures, ``[low,
-    likely, high]``.
+    """Seconds of each candidate beside its steps, for its start and its held-out metrics, ``[low, likely,
+    high]``. 1 s was measured for the demo's candidates; on GPUs the start of CUDA and held-out metrics of a
+    large vocabulary are added.
     """
 
     currency: str = "USD"
-    """Of the prices."""
+    """Currency of the prices."""
 
     devices: dict[str, DeviceConfig] = field(default_factory=dict)
     """The kinds of devices, by name."""
 
     measured: str | None = None
-    """A ``result.json`` of `bort benchmark distill`, whose fastest loop is added as a device that was
-    measured.
-    """
+    """A ``result.json`` of `bort benchmark distill`, whose fastest loop is added as a measured device."""
 
 
 @dataclass
 class ScalingConfig:
-    """What `bort benchmark workers` measures: how much of their time workers spend training, on candidates that only wait."""
+    """The measurement of `bort benchmark workers`: the share of time that workers spend training, on candidates that only wait."""
 
     engines: Annotated[list[Annotated[str, OneOf("local", "ray")]], MinLen(1)] = field(default_factory=lambda: ["local", "ray"])
     """Any of ``local`` and ``ray``; ray starts a cluster of this machine alone, with as many processors as
@@ -167,7 +174,7 @@ class ScalingConfig:
     """Candidates of each search."""
 
     seconds: Annotated[float, Gt(0)] = 1.0
-    """Time that each of them waits, in two rungs."""
+    """Seconds that each candidate waits, in two rungs."""
 
     rounds: Annotated[int, Ge(1)] = 3
     """Searches of each engine and number of workers."""

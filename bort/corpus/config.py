@@ -1,4 +1,4 @@
-"""The settings of a corpus, of its cleaning and of its masks."""
+"""Settings of a corpus, its cleaning and its masks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from annotated_types import Ge, Interval
 from bort.errors import ConfigurationError
 from bort.settings import OneOf, Rule
 
-#: What is done with text that is not valid UTF-8, or is no text at all.
+#: Treatment of text that is not valid UTF-8, or no text at all.
 INVALID_UTF8 = ("refuse", "skip")
-#: What a text may be written in.
+#: Markup languages of texts.
 MARKUP = ("html", "wiki")
-#: The languages that can be told apart, by their ISO 639-1 codes.
+#: The languages that can be identified, by their ISO 639-1 codes.
 LANGUAGES = ("cs", "da", "de", "el", "en", "es", "fi", "fr", "hu", "it", "nl", "pl", "pt", "ro", "ru", "sv", "tr", "uk")
 
 
@@ -29,59 +29,58 @@ def _compiles(pattern: str) -> bool:
 
 @dataclass
 class SourceConfig:
-    """Where unlabelled text comes from and how it is read."""
+    """A source of unlabelled text."""
 
     name: str = ""
-    """The source's name in records; in a corpus of several sources also that of its folder below
+    """Name of the source in records; in a corpus of several sources also the name of its folder below
     ``corpus.path``.
     """
 
     path: str = ""
     """A file, a folder, or the hub id of a data set (``owner/name``). A folder may hold text files, or be a
-    data set of the datasets library: a copy of a hub repository, or what ``save_to_disk`` wrote.
+    data set of the datasets library: a copy of a hub repository, or the output of ``save_to_disk``.
     """
 
     pattern: list[str] = field(default_factory=list)
-    """File name patterns that are read when ``path`` is a folder; empty for every format that can be read."""
+    """File name patterns to read if ``path`` is a folder; empty for every readable format."""
 
     text_column: str = "text"
     """The column of the text in JSONL, CSV, TSV and parquet files and in data sets."""
 
     document: Annotated[str, Rule("a regular expression", _compiles)] | None = None
-    """For plain text, a regular expression matched against the start of each line: a line that matches begins
-    a document. Without it, blank lines separate documents. ``(?!)``, which never matches, keeps each file
-    whole.
+    """For plain text, a regular expression matched against the start of each line: a matching line begins a
+    document. Without it, blank lines separate documents. ``(?!)``, which never matches, makes each file one
+    document.
     """
 
     rows_per_document: Annotated[int, Ge(1)] = 1
-    """So many rows of a table follow each other in one document: more than 1 where a row is a sentence."""
+    """Consecutive rows of a table that form one document: more than 1 if a row is a sentence."""
 
     markup: list[Annotated[str, OneOf(*MARKUP)]] = field(default_factory=list)
-    """What the text is written in, any of ``html`` and ``wiki``; its tags, templates and links are taken out.
-    """
+    """Markup of the text, any of ``html`` and ``wiki``; its tags, templates and links are removed."""
 
     max_documents: Annotated[int, Ge(1)] | None = None
-    """Only so many documents are read, in reading order."""
+    """Largest number of documents, in reading order; ``null`` for all."""
 
     revision: str | None = None
-    """For a hub data set, the commit (or branch) that is read."""
+    """For a hub data set, the commit (or branch)."""
 
     subset: str | None = None
     """For a data set, the name of its configuration."""
 
     folder: str | None = None
-    """For a data set, the folder in its repository that is read, where configurations are folders."""
+    """For a data set, the folder in its repository to read, if configurations are folders."""
 
     split: str = "train"
-    """For a data set, the split that is read."""
+    """For a data set, the split to read."""
 
     streaming: bool = True
-    """Whether a hub data set is read as it comes; otherwise it is downloaded whole first."""
+    """Whether a hub data set is streamed; otherwise it is downloaded first."""
 
 
 @dataclass
 class CleaningConfig:
-    """What is taken out of a corpus; each step is off unless asked for, and counts what it removed."""
+    """Cleaning steps; each is off by default and counts what it removes."""
 
     tables: bool = False
     """Whether tables are removed from texts: those of HTML, wiki text and Markdown, and runs of lines with
@@ -89,20 +88,19 @@ class CleaningConfig:
     """
 
     min_words: Annotated[int, Ge(0)] = 0
-    """Documents of fewer words are left out."""
+    """Documents of fewer words are removed."""
 
     language: Annotated[str, OneOf(*LANGUAGES)] | None = None
-    """The language of the documents that are kept, as an ISO 639-1 code; ``null`` keeps all."""
+    """Language of the documents to keep, as an ISO 639-1 code; ``null`` keeps all."""
 
     language_score: Annotated[float, Interval(gt=0, lt=1)] = 0.1
-    """The least share of words that are among the commonest of that language."""
+    """Smallest share of words that are among the most frequent of that language."""
 
     duplicates: bool = False
     """Whether only one of equal documents is kept."""
 
     near_duplicates: Annotated[float, Interval(ge=0.3, le=1)] | None = None
-    """The Jaccard similarity, in shingles of words, from which two documents count as one; ``null`` for none.
-    """
+    """Jaccard similarity, in shingles of words, from which two documents count as one; ``null`` for none."""
 
     shingle_words: Annotated[int, Interval(ge=1, le=20)] = 5
     """Words of a shingle."""
@@ -110,35 +108,34 @@ class CleaningConfig:
 
 @dataclass
 class CorpusConfig(SourceConfig):
-    """Where unlabelled text comes from, what is taken out of it, and how it is cut into blocks.
+    """Sources of unlabelled text, their cleaning, and their packing into blocks.
 
-    The settings of a source describe the only one, unless there are several under ``sources``. Then ``path``, where it is given,
-    is a folder with local copies: a folder below it that bears a source's name stands for that source, and ``max_documents``
-    limits each source that has no limit of its own.
+    The settings of a source describe the only one, unless ``sources`` is set. Then ``path``, if set, is a folder with local copies:
+    a folder below it with the name of a source replaces that source, and ``max_documents`` limits each source without a limit.
     """
 
     name: str = "local"
-    """The corpus's name in records and reports."""
+    """Name of the corpus in records and reports."""
 
     sources: list[SourceConfig] = field(default_factory=list)
-    """The sources, where there are several; documents of all are mixed evenly."""
+    """The sources, if there are several; documents of all are mixed evenly."""
 
     heldout: Annotated[float, Interval(ge=0, lt=1)] = 0.05
-    """The share of documents that is held out, from 0 to less than 1."""
+    """Share of the documents in the held-out split."""
 
     block_length: Annotated[int, Ge(8)] = 128
     """Tokens of a block, special tokens included."""
 
     seed: Annotated[int, Ge(0)] = 0
-    """Seeds the order of documents, and with it the split."""
+    """Seed of the order of documents, and thereby of the split."""
 
     invalid_utf8: Annotated[str, OneOf(*INVALID_UTF8)] = "refuse"
-    """``refuse`` stops at the first document that is not valid UTF-8 or holds a zero byte, as binary files
-    do; ``skip`` leaves such documents out and counts them.
+    """``refuse`` stops at the first document that is not valid UTF-8 or contains a zero byte, as binary files
+    do; ``skip`` skips and counts such documents.
     """
 
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
-    """What is taken out."""
+    """The cleaning steps."""
 
     def check(self, key: str) -> None:
         """Refuse a source without a path, and several sources without distinct names."""
@@ -173,19 +170,20 @@ class CorpusConfig(SourceConfig):
 
 @dataclass
 class MaskingConfig:
-    """Which tokens are masked, and what stands in their place (BERT's 80/10/10 by default)."""
+    """Share of masked tokens and their replacement (BERT's 80/10/10 by default)."""
 
     probability: Annotated[float, Interval(gt=0, le=0.5)] = 0.15
-    """The share of a block's inner positions that is masked; always the same number of positions a block."""
+    """Share of a block's inner positions that is masked; every block has the same number of masked positions.
+    """
 
     random: Annotated[float, Interval(ge=0, le=1)] = 0.1
-    """Of the masked positions, the share that gets a random token."""
+    """Share of the masked positions that receive a random token."""
 
     keep: Annotated[float, Interval(ge=0, le=1)] = 0.1
-    """Of the masked positions, the share that keeps its token."""
+    """Share of the masked positions that keep their token."""
 
     seed: Annotated[int, Ge(0)] = 0
-    """Seeds the masks."""
+    """Seed of the masks."""
 
     whole_words: bool = False
     """Whether words are masked with all their tokens rather than tokens one by one."""

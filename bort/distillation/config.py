@@ -22,76 +22,80 @@ _Variants = Annotated[list[Annotated[str, OneOf(*SPEED_VARIANTS)]], MinLen(1), D
 
 @dataclass
 class StudentConfig:
-    """Which student is trained, and from what it starts."""
+    """The student and its initialization."""
 
     architecture: Annotated[str, shape_or("winner")] = "???"
-    """``winner`` (of the search, put in by the chain) or a shape such as ``4-8-1024-768``."""
+    """``winner`` (of the search, set by the chain) or a shape such as ``4-8-1024-768``."""
 
     initialisation: Annotated[str, OneOf("random", "teacher")] = "random"
-    """``random``, or ``teacher``: embeddings projected to the student's width, layers where they fit."""
+    """``random``, or ``teacher``: embeddings projected to the student's width, and every layer that fits."""
 
     dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Probability during training, for hidden states and attention alike."""
+    """Probability during training, for hidden states and attention alike. A small student on little text
+    underfits, and dropout would only slow it down.
+    """
 
     initializer_range: Annotated[float, Interval(gt=0, lt=1)] = 0.02
-    """Standard deviation of random weights at hidden size 1024, where BERT's 0.02 belongs. It is scaled by
-    √(1024/H), so that every width passes signals on at the same scale; with 0.02 itself a student of width
-    128 learns next to nothing in its first hundred steps.
+    """Standard deviation of random weights at hidden size 1024, the size that BERT's 0.02 is meant for. It is
+    scaled by √(1024/H), so that signals keep their scale at every width; with an unscaled 0.02 a student of
+    width 128 learns next to nothing in its first hundred steps.
     """
 
     path: Annotated[str, MinLen(1)] | None = None
-    """Directory or hub id of an encoder that takes the place of a distilled student in the later stages."""
+    """Directory or hub id of an encoder that replaces the distilled student in the later stages."""
 
 
 @dataclass
 class TrainConfig:
-    """How the student is trained. A candidate's θ replaces any of these by name."""
+    """Optimizer, batches and learning rate schedule of a student. A candidate's θ replaces any of these by name."""
 
     batch_size: Annotated[int, Ge(1)] = 16
-    """Blocks in a step, over all parts and all devices."""
-
-    accumulate: Annotated[int, Ge(1)] = 1
-    """Parts that a step's blocks are taken in, one after the other, before the weights change: the same
-    gradient, up to rounding, in less memory.
+    """Blocks in a step, over all micro-batches and devices. 16 blocks of 64 tokens are the 1,024 tokens that
+    the released script puts into a batch of one GPU.
     """
 
+    accumulate: Annotated[int, Ge(1)] = 1
+    """Micro-batches of a step (gradient accumulation): the same gradient, up to rounding, in less memory."""
+
     learning_rate: Annotated[float, Gt(0)] = 1e-3
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of AdamW. Small, shallow students need ten times the learning rate that the released
+    script uses for its 75 M parameters.
+    """
 
     warmup_steps: Annotated[int, Ge(0)] = 20
-    """Steps over which the rate rises linearly."""
+    """Steps over which the learning rate rises linearly."""
 
     schedule: Annotated[str, OneOf(*SCHEDULES)] = "linear"
-    """After the warm-up, ``constant``; ``linear`` or ``cosine`` to 0 at the end of the budget; or
-    ``inverse_square_root`` of the step, which needs no end.
+    """Learning rate after the warm-up: ``constant``; ``linear`` or ``cosine`` to 0 at the end of the budget;
+    or ``inverse_square_root`` of the step, which needs no end.
     """
 
     weight_decay: Annotated[float, Ge(0)] = 0.01
-    """Decoupled weight decay; biases and norms are spared."""
+    """Decoupled weight decay; biases and norms are exempt."""
 
     beta1: Annotated[float, Interval(ge=0, lt=1)] = 0.9
-    """Decay of AdamW's mean of gradients."""
+    """Decay rate of AdamW's mean of gradients."""
 
     beta2: Annotated[float, Interval(ge=0, lt=1)] = 0.999
-    """Decay of AdamW's mean of squared gradients."""
+    """Decay rate of AdamW's mean of squared gradients."""
 
     epsilon: Annotated[float, Ge(0)] = 1e-8
     """AdamW's ε."""
 
     clip: Annotated[float, Ge(0)] = 1.0
-    """Largest global norm of the gradient; 0 leaves it as it is."""
+    """Largest global norm of the gradient; 0 turns clipping off."""
 
     blocks: Annotated[int, Ge(1)] | None = None
-    """Training blocks that are used; all there are (or all with targets) if absent."""
+    """Number of training blocks; ``null`` for all (or all with targets)."""
 
     heldout_blocks: Annotated[int, Ge(1)] | None = 64
-    """Held-out blocks that metrics are computed on, at most; all if null."""
+    """Largest number of held-out blocks for metrics; ``null`` for all."""
 
     log_every: Annotated[int, Ge(1)] = 10
-    """Steps between two points of the curve; each is the mean over them."""
+    """Steps between two points of the curve; each point is the mean over them."""
 
     evaluate_every: Annotated[int, Ge(0)] = 0
-    """Steps between two held-out points of the curve; 0 leaves it at the one at the end."""
+    """Steps between two held-out points of the curve; with 0 there is only the final one."""
 
     def check(self, key: str) -> None:
         """Refuse a batch that does not divide into equal micro-batches on one device."""
@@ -148,17 +152,17 @@ class TrainConfig:
 
 @dataclass
 class BudgetConfig:
-    """How long a student is trained."""
+    """The length of a training."""
 
     steps: Annotated[int, Ge(1)] = 1000
-    """Steps in all, where neither tokens nor seconds are given."""
+    """Steps in total, unless ``tokens`` or ``seconds`` is set."""
 
     tokens: Annotated[int, Ge(1)] | None = None
-    """Tokens read in all: as many whole steps as reach them. Reproducible, as steps are."""
+    """Tokens read in total, rounded up to complete steps. Reproducible, as steps are."""
 
     seconds: Annotated[float, Gt(0)] | None = None
-    """Wall seconds of training, over all starts. How many steps that gives depends on the machine and on what
-    else it does, so such a run is not reproducible bit for bit.
+    """Wall-clock budget of the training in seconds, summed over restarts. The number of steps depends on the
+    machine and its load, so such a run is not reproducible bit for bit.
     """
 
     checkpoint_every: Annotated[int, Ge(1)] = 200
@@ -182,21 +186,21 @@ class BudgetConfig:
 
 @dataclass
 class SpeedConfig:
-    """How the distillation loop is compared with the usual one."""
+    """The comparison of the distillation loop with a conventional one."""
 
     variants: _Variants = field(default_factory=lambda: list(SPEED_VARIANTS))
-    """Any of ``usual``, ``masked``, ``cached`` and ``compiled``; the first is what the others are compared
-    with.
-    """
+    """Any of ``usual``, ``masked``, ``cached`` and ``compiled``; the others are compared with the first."""
 
     student: Annotated[str, shape_or("scaled")] = "scaled"
-    """Its shape; ``scaled`` for Bort's in the proportions that it has to the paper's teacher."""
+    """The student's shape; ``scaled`` for Bort's shape scaled down as the teacher is from the paper's
+    teacher.
+    """
 
     teacher: Annotated[str, shape_or()] | None = None
-    """The shape of a teacher of random weights; the teacher that is configured if absent."""
+    """Shape of a teacher with random weights; ``null`` for the configured teacher."""
 
     vocabulary: Annotated[int, Ge(16)] = 50_265
-    """Rows of the vocabulary of a teacher of random weights."""
+    """Vocabulary size of a teacher with random weights."""
 
     batch_size: Annotated[int, Ge(1)] = 16
     """Blocks in a step."""
@@ -208,10 +212,10 @@ class SpeedConfig:
     """Steps of each variant before the first round."""
 
     rounds: Annotated[int, Ge(2)] = 8
-    """Rounds; in each, every variant has its turn, in an order drawn for it."""
+    """Rounds; in each, every variant runs once, in an order drawn for the round."""
 
     steps: Annotated[int, Ge(1)] = 2
-    """Steps of a turn."""
+    """Steps of one run of a variant."""
 
     confidence: Annotated[float, Interval(gt=0, lt=1)] = 0.95
     """Level of the intervals."""
@@ -220,4 +224,4 @@ class SpeedConfig:
     """Bootstrap resamples."""
 
     seed: int = 0
-    """Seeds weights, tokens, masks, the order of the turns and the bootstrap."""
+    """Seed of weights, tokens, masks, the order of the variants and the bootstrap."""

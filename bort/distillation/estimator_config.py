@@ -76,10 +76,10 @@ class DistillErrorConfig(TrainedErrorConfig):
     name: str = "distill"
 
     rungs: Annotated[int, Ge(1)] = 3
-    """Points of the learning curve, the last at ``steps``; each is twice as far as the one before."""
+    """Points of the learning curve, the last at ``steps``; each is at twice the steps of the one before."""
 
     curve: list[Annotated[int, Ge(1)]] = field(default_factory=list)
-    """Step counts of the rungs, ascending, if halving is not wanted; the last is ``steps``. Replaces
+    """Step counts of the rungs, ascending, as an alternative to halving; the last is ``steps``. Replaces
     ``rungs``.
     """
 
@@ -107,11 +107,14 @@ class DistillErrorConfig(TrainedErrorConfig):
 @ERRORS.register
 @dataclass
 class SupernetErrorConfig(TrainedErrorConfig):
-    """One weight-sharing student, trained once, of which every candidate is a slice."""
+    """One weight-sharing student, trained once; every candidate is a slice of it."""
 
     name: str = "supernet"
 
     steps: Annotated[int, Ge(1)] = 400
+    """Steps of the shared training. Each step trains four slices, so 400 steps cost as many network steps as
+    sixteen candidates of a hundred steps.
+    """
 
     samples: Annotated[int, Ge(0)] = 2
     """Slices drawn uniformly from the space in each step."""
@@ -123,7 +126,9 @@ class SupernetErrorConfig(TrainedErrorConfig):
     """Steps between two checkpoints of the shared training."""
 
     reference: str | None = None
-    """A CSV file of errors of full trainings (or ``bortbench``) to compare these errors with; none if empty."""
+    """A CSV file of errors of full trainings (or ``bortbench``) to compare these errors with; none if
+    ``null``.
+    """
 
     only_default_theta: ClassVar[str] = "one training serves all candidates"
 

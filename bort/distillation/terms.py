@@ -243,27 +243,29 @@ _ALWAYS_RECORDED = ("masked_lm", "soft_targets", "hidden", "relations", "tempera
 
 @dataclass
 class LossConfig:
-    """The weights of the loss terms, at least one of them above 0, and the terms' settings."""
+    """The weights of the loss terms. A term of weight 0 is not computed; at least one must be above 0."""
 
     masked_lm: Weight = weight(MaskedLM())
-    """Cross-entropy with the masked tokens themselves; needs no teacher."""
+    """Weight of the cross-entropy with the masked tokens; needs no teacher."""
 
     soft_targets: Weight = weight(SoftTargets())
-    """Cross-entropy with the teacher's distribution at masked positions, T²-scaled."""
+    """Weight of the cross-entropy with the teacher's distribution at masked positions, scaled by T²."""
 
     hidden: Weight = weight(HiddenStates())
-    """Mean squared error of the last hidden states, through a learned projection, in units of the teacher's
-    variance.
+    """Weight of the mean squared error of the last hidden states, through a learned projection, in units of
+    the teacher's variance.
     """
 
     relations: Weight = weight(Relations())
-    """MiniLMv2 query, key and value relations of the last layer."""
+    """Weight of MiniLMv2's query, key and value relations of the last layer."""
 
     temperature: Annotated[float, Gt(0)] = 2.0
-    """T of ``soft_targets``, above 0."""
+    """T of ``soft_targets``."""
 
     relation_heads: Annotated[int, Ge(1)] = 8
-    """Relation heads; must divide the hidden size of teacher and student."""
+    """Relation heads, also of the held-out relation metrics; must divide the hidden size of teacher and
+    student.
+    """
 
     @classmethod
     def known(cls) -> dict[str, Term]:

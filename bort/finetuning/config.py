@@ -22,22 +22,24 @@ class FinetuningConfig:
     """Settings of the fine-tuning of an encoder and its score."""
 
     learning_rate: Annotated[float, Gt(0)] = 1e-4
-    """Peak rate of AdamW, reached after the warm-up; falls linearly to 0."""
+    """Peak learning rate of AdamW, reached after the warm-up; it falls linearly to 0."""
 
     weight_decay: Annotated[float, Ge(0)] = 0.01
-    """Decoupled decay of weights; biases and norms are spared."""
+    """Decoupled weight decay; biases and norms are exempt."""
 
     warmup: Annotated[float, Interval(ge=0, lt=1)] = 0.1
-    """Share of the steps with a rising rate, in [0, 1)."""
+    """Share of the steps with a rising learning rate."""
 
     batch_size: Annotated[int, Ge(1)] = 16
     """Examples in a step."""
 
     epochs: Annotated[int, Ge(1)] = 3
-    """Passes over train, at most."""
+    """Largest number of passes over train."""
 
     patience: Annotated[int, Ge(1)] | None = None
-    """Epochs without a better steering score before training stops; never where absent."""
+    """Epochs without a better steering score before training stops; ``null`` for never. The score is noisy
+    from epoch to epoch: one bad epoch is no reason to stop.
+    """
 
     pooling: Annotated[str, OneOf(*POOLINGS)] = "first"
     """``first``: the classifier of transformers on the first token; ``mean``: a linear layer on the mean of
@@ -46,24 +48,24 @@ class FinetuningConfig:
     """
 
     freeze: Annotated[int, Ge(0)] = 0
-    """Bottom layers that stay as they are, embeddings with them; 0 trains everything."""
+    """Frozen bottom layers, the embeddings with them; 0 trains everything."""
 
     head_rate: Annotated[float, Gt(0)] = 1.0
-    """Rate of the new head's parameters as a multiple of ``learning_rate``."""
-
-    layer_rate: Annotated[float, Interval(gt=0, le=1)] = 1.0
-    """Rate of each layer as a multiple of that of the layer above it, in (0, 1]; with 1 all learn at the same
-    rate.
+    """Learning rate of the new head as a multiple of ``learning_rate``. A faster head gains nothing and
+    sometimes saturates the pooler, which leaves a seed at chance.
     """
 
+    layer_rate: Annotated[float, Interval(gt=0, le=1)] = 1.0
+    """Learning rate of each layer as a multiple of that of the layer above it; 1 for equal rates."""
+
     dropout: Annotated[float, Interval(ge=0, lt=1)] | None = None
-    """Probability in training; the model's own where absent."""
+    """Dropout probability in training; ``null`` for the model's own."""
 
     clip: Annotated[float, Ge(0)] = 1.0
-    """Largest global norm of the gradient; 0 leaves it as it is."""
+    """Largest global norm of the gradient; 0 turns clipping off."""
 
     seeds: Annotated[list[int], MinLen(1), DISTINCT] = field(default_factory=lambda: [0, 1, 2, 3, 4])
-    """One scored run each; at least five for a figure to publish."""
+    """Seeds, one scored run each; at least five for publication."""
 
     baselines: Annotated[list[Annotated[str, OneOf(*BASELINES)]], DISTINCT] = field(
         default_factory=lambda: list(BASELINES), metadata={"since": "0.2.0"}
@@ -74,37 +76,37 @@ class FinetuningConfig:
     """θs tried on steering data before the seeds; 0 takes the values above."""
 
     trial_epochs: Annotated[int, Ge(1)] | None = None
-    """Epochs of a trial; as ``epochs`` where absent."""
+    """Epochs of a trial; ``null`` for ``epochs``."""
 
     search: dict[str, Any] = field(default_factory=dict)
     """Θ: by name a list of choices, or ``{low, high, log}``."""
 
     pruning: bool = True
-    """Whether a trial is given up whose steering score is below the median of the finished ones at the same
+    """Whether a trial is stopped if its steering score is below the median of the finished ones at the same
     epoch.
     """
 
     round: Annotated[int, Ge(1)] = 1
-    """Trials that are proposed together, none knowing how the others end: as many workers can share the
-    search, and any number of them finds the same.
+    """Trials proposed together, each without the results of the others: as many workers can share the search,
+    and any number of them reaches the same result.
     """
 
     teacher: str | None = None
-    """Directory of a classifier fine-tuned on this task, whose logits train examples are to be given; none
-    where absent.
+    """Directory of a classifier fine-tuned on this task, whose logits train examples receive; ``null`` for
+    none.
     """
 
     temperature: Annotated[float, Gt(0)] = 2.0
-    """At which the teacher's logits are softened, above 0."""
+    """Temperature of the teacher's logits."""
 
     teacher_weight: Annotated[float, Interval(ge=0, le=1)] = 0.5
-    """Share of the teacher in the loss, in [0, 1]; the rest is the labels'."""
+    """Weight of the teacher in the loss; the rest is the labels'."""
 
     confidence: Annotated[float, Interval(gt=0, lt=1)] = 0.95
-    """Of the intervals."""
+    """Level of the intervals."""
 
     resamples: Annotated[int, Ge(1)] = 1000
-    """Of the held-out examples, for the interval over examples."""
+    """Bootstrap resamples of the held-out examples, for the interval over examples."""
 
     models: dict[str, Any] = field(default_factory=dict)
     """Settings that differ for one model, by its role: ``teacher: {freeze: 4, trials: 2}``."""

@@ -27,13 +27,17 @@ class MeasuredLatencyConfig(LatencyConfig):
     """Sequences in one call."""
 
     repeats: Annotated[int, Ge(5)] = 30
-    """Timed calls of each shape, in rounds in which every shape is called once."""
+    """Timed calls of each shape, in rounds in which every shape is called once. On a quiet machine the median
+    of 30 calls is accurate to about 1 %.
+    """
 
     warmup: Annotated[int, Ge(0)] = 3
-    """Rounds before them that do not count."""
+    """Untimed rounds before them."""
 
     threads: Annotated[int, Ge(1)] | None = 1
-    """Processor threads; null for all that the process may use. On a GPU they only feed it."""
+    """Processor threads; ``null`` for all that the process may use. One thread is what a request gets on a
+    busy server, and what other processes disturb least; on a GPU they only feed it.
+    """
 
     measures: ClassVar[bool] = True
     backend: ClassVar[str] = "eager"

@@ -23,18 +23,18 @@ class TableErrorConfig(ErrorConfig):
 
     path: str = REQUIRED
     """A CSV file with the columns depth, heads, hidden, intermediate, steps and error, or ``bortbench`` for
-    the table that comes with Bort.
+    the table that is part of Bort.
     """
 
     column: str = "error"
     """The column that is e."""
 
     seed: int | None = None
-    """Which rows are read if there is a column ``seed``; null for the lowest seed."""
+    """Seed of the rows to read if there is a column ``seed``; ``null`` for the lowest seed."""
 
     embedding_rows: int | None = None
-    """Rows of all embeddings together (words, positions, token types), which p counts; null for the paper's
-    50,265 words and 512 positions.
+    """Rows of all embeddings together (words, positions, token types), which p counts; ``null`` for the
+    paper's 50,265 words and 512 positions.
     """
 
     only_default_theta: ClassVar[str] = "a table knows none"
@@ -66,7 +66,7 @@ class TableErrorConfig(ErrorConfig):
 @ERRORS.register
 @dataclass
 class ProxyErrorConfig(ErrorConfig):
-    """An error predicted from the parameters outside the embeddings, without training: (scale / parameters)^exponent.
+    """Errors estimated from the parameters outside the embeddings, without training: (scale / parameters)^exponent.
 
     The defaults are the scaling law of Kaplan et al. (2020, arXiv:2001.08361, equation 1.1), in nats.
     """
@@ -74,13 +74,15 @@ class ProxyErrorConfig(ErrorConfig):
     name: str = "proxy"
 
     scale: float = 8.8e13
-    """Parameters at which the law gives an error of 1."""
+    """Number of parameters at which the law gives an error of 1."""
 
     exponent: float = 0.076
-    """How fast the error falls with size."""
+    """Exponent of the law."""
 
     reference: str | None = None
-    """A CSV file of errors of full trainings (or ``bortbench``) to compare these errors with; none if empty."""
+    """A CSV file of errors of full trainings (or ``bortbench``) to compare these errors with; none if
+    ``null``.
+    """
 
     def build(self, inputs: ErrorInputs) -> Estimator:
         """Build the estimator."""

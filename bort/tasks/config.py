@@ -1,4 +1,4 @@
-"""What a task is: its files, its columns, its labels, its metrics and how it is split."""
+"""Settings of a task: its files, columns, labels, metrics and splits."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from bort.errors import ConfigurationError
 from bort.settings import OneOf, Rule
 
 KINDS = ("classification", "regression", "choice")
-#: Metrics of each kind; the first is what choices are made by where a task names none.
+#: Metrics of each kind; the first decides if a task names none.
 METRICS = {
     "classification": ("accuracy", "f1", "macro_f1", "matthews_correlation", "f1a", "question_exact_match", "gender_parity"),
     "regression": ("pearson", "spearman"),
     "choice": ("accuracy", "answer_f1", "answer_exact_match"),
 }
-#: Metrics over examples that are judged together, which therefore need ``group``.
+#: Metrics over groups of examples, which therefore need ``group``.
 GROUPED = ("question_exact_match", "gender_parity")
-#: How files are laid out: as rows with named columns, or as SuperGLUE and RACE have them.
+#: Layouts of files: rows with named columns, or those of SuperGLUE and RACE.
 FORMATS = ("table", "copa", "multirc", "record", "wic", "wsc", "race")
 MALFORMED = ("refuse", "skip")
 TRUNCATE = ("longest", "first", "second")
 KEEP = ("start", "end")
 WINDOW_POOLINGS = ("mean", "max")
-#: What may name a file: no separator of folders, nothing that begins with a dot, no control character.
+#: A file name: no separator of folders, no dot in front, no control character.
 _PLAIN = re.compile(r"(?![.\s])[^/\\:\x00-\x1f\x7f]{1,120}", re.ASCII)
-#: What ``path`` says instead of a directory where the data is to come from the hub.
+#: The value of ``path`` for data from the hub.
 HUB = "hub"
 _FILE_NAME = "a file name without / and without a dot in front"
 _FILE = Rule(_FILE_NAME, lambda name: bool(_PLAIN.fullmatch(name)))
@@ -39,70 +39,71 @@ _SIZE = Rule("in (0, 1), or a whole number >= 1", lambda size: 0 < size <= 1 or 
 
 @dataclass
 class HubConfig:
-    """Where a task lies on the Hugging Face hub; read with ``task.path=hub``."""
+    """Location of a task on the Hugging Face hub; read with ``task.path=hub``."""
 
     repository: str = ""
-    """Of parquet files, as ``owner/name``."""
+    """Repository of parquet files, as ``owner/name``."""
 
     subset: str | None = None
-    """Its configuration."""
+    """Configuration in the repository."""
 
     revision: str | None = None
-    """The commit that is read, so that the data never changes."""
+    """The commit, so that the data never changes."""
 
     splits: dict[str, str] = field(default_factory=dict)
-    """Names there of ``train``, ``steering_file``, ``test`` and ``unlabelled``."""
+    """Names in the repository of ``train``, ``steering_file``, ``test`` and ``unlabelled``."""
 
     columns: dict[str, str] = field(default_factory=dict)
-    """Names there of columns that the task's own files call otherwise."""
+    """Names in the repository of columns with other names in the task's own files."""
 
 
 @dataclass
 class TaskConfig:
-    """A labelled data set and how it is read.
+    """A labeled data set and the way to read it.
 
-    One file (``path`` or ``train``) is split into train, steering and held-out; a ``test`` file takes the place of the held-out
-    share, a ``steering_file`` that of the steering share. Choices are made on steering examples only, scores given on held-out
-    ones only.
+    One file (``path`` or ``train``) is split into train, steering and held-out; a ``test`` file replaces the held-out share, a
+    ``steering_file`` the steering share. Choices are made on steering examples only, scores computed on held-out ones only.
     """
 
     name: Annotated[str, _FILE] = "custom"
     """Name in records and reports."""
 
     kind: Annotated[str, OneOf(*KINDS)] = "classification"
-    """``classification``, ``regression``, or ``choice`` between options."""
+    """``classification``, ``regression``, or ``choice`` among options."""
 
     path: str | None = None
-    """A directory that the other files are relative to, or the one file of the task, or ``hub``."""
+    """A directory that the other files are relative to, or the task's only file, or ``hub``."""
 
     folder: str | None = None
-    """The task's own folder in the whole download, so that ``path`` may be either."""
+    """The task's folder in the complete download, so that ``path`` may be either."""
 
     format: Annotated[str, OneOf(*FORMATS)] = "table"
     """``table`` for CSV, TSV and JSONL with columns, or the layout of ``copa``, ``multirc``, ``record``,
-    ``wic``, ``wsc`` (SuperGLUE) or ``race``, which tell for themselves what text, label and options are.
+    ``wic``, ``wsc`` (SuperGLUE) or ``race``, which fix text, label and options.
     """
 
     train: str | None = None
     """Training examples: CSV, TSV or JSONL by suffix, ``.gz`` allowed; a folder for RACE."""
 
     steering_file: str | None = None
-    """Steering examples, where they have a file of their own."""
+    """Steering examples, if they have a separate file."""
 
     test: str | None = None
-    """Labelled held-out examples, where they have a file of their own."""
+    """Labeled held-out examples, if they have a separate file."""
 
     unlabelled: str | None = None
-    """A site's test set without labels, for which predictions are written; may be absent."""
+    """A site's unlabeled test set, for which predictions are written; optional."""
 
     hub: HubConfig = field(default_factory=HubConfig)
-    """Where the same data lies on the hub."""
+    """Location of the same data on the hub."""
 
     text: Any = "text"
-    """One column, or two for a pair: a list, or names with a comma between."""
+    """One column, or two for a pair: a list, or names separated by a comma."""
 
     unlabelled_text: Any = None
-    """The same in the unlabelled file where it differs; that file then names its columns in its first row."""
+    """The text columns of the unlabeled file if they differ; that file then names its columns in its first
+    row.
+    """
 
     label: str = "label"
     """Column of the label, of the regression target, or of the right option (number from 0, letter, column or
@@ -111,86 +112,90 @@ class TaskConfig:
 
     labels: Any = None
     """Label values in the order of their class index (of the options, for a choice), or a mapping from value
-    to name. Found in train where not given.
+    to name. Taken from train if ``null``.
     """
 
     options: Any = None
-    """Columns of the options of a choice, or the one column of JSONL that holds a list of them."""
+    """Columns of the options of a choice, or the one column of JSONL that contains a list of them."""
 
     placeholder: str | None = None
-    """What an option takes the place of in the last text, such as ``_``; it is appended where absent."""
+    """String in the last text that an option replaces, such as ``_``; an option is appended if ``null``."""
 
     id: str | None = None
-    """Column that names an example in a submission; its number from 0 where not given."""
+    """Column with the name of an example in a submission; its number from 0 if ``null``."""
 
     group: str | None = None
-    """Column of what examples are judged and split together by, such as a question with several answers."""
+    """Column of the group, such as a question with several answers; examples of a group are judged and split
+    together.
+    """
 
     filter: dict[str, str] = field(default_factory=dict)
     """Only rows whose columns have these values are read."""
 
     metrics: list[str] = field(default_factory=list)
-    """Metrics to report; the first decides on steering examples. By kind where empty."""
+    """Metrics to report; the first decides on steering examples. Those of the kind if empty."""
 
     header: bool = True
     """Whether the first row names the columns. Without one, columns are named by position from ``0``."""
 
     delimiter: Annotated[str, _CHARACTER] | None = None
-    """Separator of columns; by suffix where not given."""
+    """Separator of columns; by suffix if ``null``."""
 
     quoted: bool | None = None
-    """Whether quotation marks enclose fields; true for CSV and false for TSV (as in GLUE's files) where not
-    given.
+    """Whether quotation marks enclose fields; if ``null``, true for CSV and false for TSV (as in GLUE's
+    files).
     """
 
     malformed: Annotated[str, OneOf(*MALFORMED)] = "refuse"
-    """``refuse`` rows with too few columns, or ``skip`` them and say how many."""
+    """``refuse`` rows with too few columns, or ``skip`` and count them."""
 
     train_examples: Annotated[int, Ge(1)] | None = None
-    """Limit on the train split, for a low-data setting. A smaller limit takes a subset of a larger one."""
+    """Limit on the train split, for a low-data setting; ``null`` for none. A smaller limit takes a subset of
+    a larger one.
+    """
 
     steering: Annotated[float, _SIZE] = 0.1
-    """Share of the file for steering (below 1) or number of examples (1 or more)."""
+    """Steering split: share of the file (below 1) or number of examples (1 or more)."""
 
     heldout: Annotated[float, _SIZE] = 0.2
-    """Share of the file for the held-out split (below 1) or number of examples (1 or more)."""
+    """Held-out split: share of the file (below 1) or number of examples (1 or more)."""
 
     max_length: Annotated[int, Ge(4)] = 128
-    """Tokens of a sequence, special ones included; in longer ones a text gives way."""
+    """Tokens of a sequence, special ones included; longer sequences are truncated."""
 
     truncate: Annotated[str, OneOf(*TRUNCATE)] = "longest"
-    """Which text gives way: ``longest``, or always the ``first`` or ``second`` (the passage, never the
+    """Text to truncate: the ``longest``, or always the ``first`` or ``second`` (the passage, never the
     question).
     """
 
     keep: Annotated[str, OneOf(*KEEP)] = "start"
-    """Which end of that text is read where it is cut: its ``start``, or its ``end`` where what matters stands
-    last.
-    """
+    """End of a truncated text to keep: its ``start``, or its ``end`` if the important part stands last."""
 
     windows: Annotated[int, Ge(1)] = 1
-    """Windows, at most, in which that text is read; with 1 it is cut."""
+    """Largest number of windows in which that text is read; with 1 it is truncated."""
 
     overlap: int = 32
-    """Tokens that neighbouring windows share."""
+    """Tokens that neighboring windows share."""
 
     window_pooling: Annotated[str, OneOf(*WINDOW_POOLINGS)] = "mean"
     """Whether an example's logits are the ``mean`` or the ``max`` of those of its windows."""
 
     margin: Annotated[float, Ge(0)] = 0.0
-    """For a choice: by how many logits training asks right options to be ahead of wrong ones."""
+    """For a choice: margin in logits between right and wrong options in training."""
 
     train_options: Annotated[int, Ge(2)] | None = None
-    """For a choice: options that training reads of an example, at most; the right ones are among them."""
+    """For a choice: largest number of options of an example in training, the right ones among them; ``null``
+    for all.
+    """
 
     submission: Annotated[str, _FILE_OR_NONE] = ""
-    """File name of a submission that a site accepts, such as ``CoLA.tsv``."""
+    """File name of a submission that a site accepts, such as ``CoLA.tsv``; empty for none."""
 
     submission_labels: dict[str, str] = field(default_factory=dict)
-    """Its words by label name, where they are not the names themselves."""
+    """Words of the submission by label name, if they differ from the names."""
 
     seed: int = 0
-    """Decides the split and the subset, not the training."""
+    """Seed of the split and the subset, not of the training."""
 
     def check(self, key: str) -> None:
         """Refuse files, columns, labels and metrics that do not go together, without reading a file."""

@@ -1,4 +1,4 @@
-"""The settings of a teacher, of the head that is fitted to it, and of its soft targets."""
+"""Settings of a teacher, of the head fitted to it, and of its soft targets."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from annotated_types import Ge, Gt
 from bort.errors import ConfigurationError
 from bort.settings import OneOf
 
-#: What of the teacher is kept: its last layer's representations, or what its logits at the masked positions come from.
+#: Cached outputs of the teacher: its last layer's representations, or the inputs of its logits at the masked positions.
 KINDS = ("representation", "logits")
-#: How logits are kept.
+#: Forms of cached logits.
 FORMS = ("exact", "topk")
 DTYPES = ("float16", "float32")
-#: Encoders that count positions from the padding id upwards, as RoBERTa does; their students are RoBERTas.
+#: Encoders whose positions start after the padding id, as RoBERTa's do; their students are RoBERTas.
 ROBERTA_LIKE = (
     "camembert",
     "data2vec-text",
@@ -53,7 +53,7 @@ BERT_LIKE = (
     "squeezebert",
     "yoso",
 )
-#: The families that can teach, by transformers' ``model_type``, and the family of the student that learns from each.
+#: The family of the student by the teacher's ``model_type``, for every type that can teach.
 FAMILIES = dict.fromkeys(ROBERTA_LIKE, "roberta") | dict.fromkeys(BERT_LIKE, "bert")
 
 
@@ -64,14 +64,14 @@ def provides(kind: str | None, needed: str) -> bool:
 
 @dataclass
 class HeadConfig:
-    """What is done for a teacher without a masked-LM head where its logits are needed."""
+    """Treatment of a teacher without a masked-LM head if its logits are needed."""
 
     missing: Annotated[str, OneOf("fit", "refuse")] = "fit"
-    """``fit`` gives it one, trained by masked LM on the corpus; ``refuse`` stops with a sentence."""
+    """``fit`` trains a head by masked LM on the corpus; ``refuse`` stops with an error."""
 
     train: Annotated[str, OneOf("all", "head")] = "all"
     """``all`` trains every layer with the head, which changes the teacher; ``head`` trains the head alone on
-    the frozen encoder, which for a sentence encoder hardly beats the unigram.
+    the frozen encoder, which for a sentence encoder barely beats the unigram baseline.
     """
 
     steps: Annotated[int, Ge(1)] = 400
@@ -84,28 +84,28 @@ class HeadConfig:
     """Peak learning rate of AdamW; it falls linearly to 0 at the last step."""
 
     warmup_steps: Annotated[int, Ge(0)] = 40
-    """Steps over which the rate rises linearly."""
+    """Steps over which the learning rate rises linearly."""
 
     weight_decay: Annotated[float, Ge(0)] = 0.01
-    """Decoupled weight decay; biases and norms are spared."""
+    """Decoupled weight decay; biases and norms are exempt."""
 
     clip: Annotated[float, Ge(0)] = 1.0
-    """Largest global norm of the gradient; 0 leaves it as it is."""
+    """Largest global norm of the gradient; 0 turns clipping off."""
 
     blocks: Annotated[int, Ge(1)] | None = None
-    """So many of the first train blocks are used; null for all."""
+    """Number of train blocks, from the first; ``null`` for all."""
 
     heldout_blocks: Annotated[int, Ge(1)] | None = 256
-    """So many of the first held-out blocks are measured on; null for all."""
+    """Number of held-out blocks for metrics, from the first; ``null`` for all."""
 
     seed: Annotated[int, Ge(0)] = 0
-    """Seeds the head's random weights and the order of the blocks."""
+    """Seed of the head's random weights and of the order of the blocks."""
 
     log_every: Annotated[int, Ge(1)] = 10
     """Steps between two points of the curve."""
 
     checkpoint_every: Annotated[int, Ge(1)] = 50
-    """Steps between two checkpoints, from which a killed fit goes on."""
+    """Steps between two checkpoints, from which a killed fit resumes."""
 
     def rate(self, step: int) -> float:
         """Returns the learning rate of step ``step``, counted from 0."""
@@ -116,19 +116,19 @@ class HeadConfig:
 
 @dataclass
 class TeacherConfig:
-    """Which encoder teaches."""
+    """The encoder that teaches."""
 
     name: str = "directory"
-    """The teacher's name in records and reports."""
+    """Name of the teacher in records and reports."""
 
     path: str = ""
     """A directory in the layout of transformers, or a hub id (``owner/name``)."""
 
     revision: str | None = None
-    """For a hub id, the commit that is read."""
+    """For a hub id, the commit."""
 
     head: HeadConfig = field(default_factory=HeadConfig)
-    """What is done where a masked-LM head is needed and there is none."""
+    """Treatment of a missing masked-LM head if one is needed."""
 
     def check(self, key: str) -> None:
         """Refuse a teacher without a path."""
@@ -149,37 +149,39 @@ class TeacherConfig:
 
 @dataclass
 class TargetConfig:
-    """Which soft targets are kept, and for how many blocks."""
+    """Kind, form and number of the cached soft targets."""
 
     kind: Annotated[str, OneOf(*KINDS, "both")] | None = None
-    """``representation`` keeps the last hidden state, and what the last layer's queries, keys and values come
-    from, at every position of the unmasked block; ``logits`` keeps what the logits at the masked positions of
-    the masked block come from; ``both`` keeps both; null keeps what the loss needs.
+    """``representation`` caches the last hidden state, and the inputs of the last layer's queries, keys and
+    values, at every position of the unmasked block; ``logits`` caches the inputs of the logits at the masked
+    positions of the masked block; ``both`` caches both; ``null`` caches what the loss needs.
     """
 
     form: Annotated[str, OneOf(*FORMS)] = "exact"
-    """How logits are kept. ``exact``: the head's transformed hidden state, from which one product gives them
-    back; ``topk``: the largest logits and a sample of the others, unbiased on average. A teacher whose head
+    """Form of cached logits. ``exact``: the head's transformed hidden state, from which one product restores
+    them; ``topk``: the largest logits and a sample of the others, unbiased on average. A teacher whose head
     cannot be cut before its decoder gets ``topk``.
     """
 
     top_k: Annotated[int, Ge(1)] = 32
-    """For ``topk``, how many of the largest logits are kept."""
+    """For ``topk``, the number of largest logits."""
 
     tail_samples: Annotated[int, Ge(1)] = 32
-    """For ``topk``, how many of the others are drawn."""
+    """For ``topk``, the number of samples from the others."""
 
     temperature: Annotated[float, Gt(0)] | None = None
-    """For ``topk``, the temperature of the distribution they are drawn from; null for the loss's."""
+    """For ``topk``, the temperature of the sampling distribution; ``null`` for the loss's."""
 
     blocks: Annotated[int, Ge(1)] | None = None
-    """So many of the first train blocks; null for all."""
+    """Number of train blocks, from the first; ``null`` for all."""
 
     heldout_blocks: Annotated[int, Ge(0)] | None = None
-    """So many of the first held-out blocks; null for all."""
+    """Number of held-out blocks, from the first; ``null`` for all."""
 
     epochs: Annotated[int, Ge(1)] = 1
-    """For ``logits``, the epochs whose masks are covered. Representations do not depend on the epoch."""
+    """For ``logits``, the number of epochs whose masks are covered. Representations do not depend on the
+    epoch.
+    """
 
     dtype: Annotated[str, OneOf(*DTYPES)] = "float16"
     """``float16`` or ``float32``."""

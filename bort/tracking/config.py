@@ -1,4 +1,4 @@
-"""Where runs are recorded, and how its address is shown without its password."""
+"""Settings of the MLflow store that records runs."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 
 @dataclass
 class TrackingConfig:
-    """Settings of the ``tracking`` group."""
+    """The MLflow store that records runs."""
 
     enabled: bool = True
     """Whether anything is recorded."""
 
     uri: str = "sqlite:///outputs/mlflow.db"
-    """Address of an MLflow database or server."""
+    """Address of an MLflow database or server: ``sqlite:///folder/mlflow.db``,
+    ``postgresql://user@host/mlflow``, ``http://host:5000``.
+    """
 
     experiment: str = "bort"
     """Name of the experiment that holds the runs."""
 
     artifacts: str | None = None
-    """Folder for the artifacts of a new experiment in a database; a server decides for itself."""
+    """Folder for the artifacts of a new experiment in a database; a server keeps its own artifacts."""
 
     timeout: Annotated[int, Ge(1)] = 10
-    """Seconds that one request to a server may take, at least 1."""
+    """Timeout of one request to a server in seconds. Events wait in the stage's directory, so a short timeout
+    loses nothing.
+    """
 
     def check(self, key: str) -> None:
         """Refuse an address that MLflow cannot use, and an experiment without a name."""

@@ -1,4 +1,4 @@
-"""The whole configuration, typed: what YAML may say is what these dataclasses know."""
+"""The schema of the configuration: YAML may set the fields of these dataclasses and nothing else."""
 
 from __future__ import annotations
 
@@ -36,6 +36,28 @@ from bort.tracking.config import TrackingConfig
 
 from ..app.environment import CONF
 
+#: Every stage, in the order in which the chain runs them; each lives in the module of its name.
+STAGES = (
+    "corpus",
+    "teacher",
+    "search",
+    "distill",
+    "finetune",
+    "evaluate",
+    "export",
+    "benchmark",
+    "benchmark_distill",
+    "benchmark_objectives",
+    "benchmark_agora",
+    "benchmark_search",
+    "benchmark_collect",
+    "benchmark_cost",
+    "benchmark_workers",
+    "report",
+    "reproduce",
+)
+#: The primary configuration of a stage without a file of its name in ``conf/``.
+_PRIMARY: dict[str, Any] = {"defaults": ["base", "_self_", {"override hydra/job_logging": "none"}]}
 #: The groups whose choices have settings of their own; importing this module registers those that come with Bort.
 REGISTRIES: tuple[Registry[Any], ...] = (STRATEGIES, ERRORS, LATENCIES, STORAGES)
 #: Entry points of other packages, whose modules register more choices.
@@ -44,27 +66,27 @@ PLUGINS = "bort.plugins"
 
 @dataclass
 class DistillConfig:
-    """What `bort distill` makes."""
+    """The students of `bort distill`."""
 
     twin: bool = True
-    """Whether the same shape is also trained without the teacher, by masked LM, for as many steps on the same
+    """Whether the same shape is also trained without the teacher, MLM only, for as many steps on the same
     blocks.
     """
 
     twin_theta: dict[str, Any] = field(default_factory=dict)
-    """Training settings that replace the student's for the twin: what suits distillation need not suit masked
-    LM.
+    """Training settings that replace the student's for the twin: settings that suit distillation need not
+    suit MLM.
     """
 
     against_teacher: bool = False
-    """Whether held-out figures compare the student with the teacher also where the loss does without one;
-    only blocks with targets are then trained on, so that students of any loss read the same.
+    """Whether held-out metrics compare the student with the teacher even if the loss needs none; only blocks
+    with targets are then trained on, so that students of any loss read the same blocks.
     """
 
 
 @dataclass
 class FinetuneConfig:
-    """What `bort finetune` starts from."""
+    """The encoders of `bort finetune`."""
 
     models: list[str] = field(default_factory=lambda: ["student"])
     """Any of ``student``, ``twin`` and ``teacher``; the first one's model is the stage's own."""
@@ -72,21 +94,23 @@ class FinetuneConfig:
 
 @dataclass
 class EvaluateConfig:
-    """What `bort evaluate` reads."""
+    """The model of `bort evaluate`."""
 
     model: str | None = None
-    """Directory of a fine-tuned model in transformers layout; by default the one the finetune stage left."""
+    """Directory of a fine-tuned model in the layout of transformers; ``null`` for the model of the finetune
+    stage.
+    """
 
     submissions: list[str] = field(default_factory=list)
-    """Submission files of the suite's other tasks, to be zipped with this task's own."""
+    """Submission files of the suite's other tasks, to be zipped with this task's."""
 
 
 @dataclass
 class ReportConfig:
-    """What `bort report` draws."""
+    """The results of `bort report`."""
 
     source: str | None = None
-    """A folder below which stages have left their results; by default the run's own root."""
+    """A folder below which stages have left their results; ``null`` for the run's root."""
 
 
 @dataclass
@@ -94,27 +118,27 @@ class Config:
     """One experiment."""
 
     name: str = "default"
-    """Names the run's folder."""
+    """Name of the run's folder."""
 
     seed: int = 0
-    """Fixes what is random in training and search; data is split and masked by seeds of its own."""
+    """Seed of training and search; data is split and masked by separate seeds."""
 
     outputs: str = "outputs"
     """Folder of all runs."""
 
     cache: str = ".cache"
-    """Folder of what is worth keeping between runs: fetched packages, packed corpora, soft targets."""
+    """Folder of results shared between runs: fetched packages, packed corpora, soft targets."""
 
     root: str = MISSING
     """Folder of this run; stages write below it."""
 
     record: str | None = None
-    """File that gets the figures of the stage with their circumstances, to be kept and put beside the paper's
-    claims.
+    """File for the metrics of the stage with their circumstances, to be compared with the paper's claims;
+    ``null`` for none.
     """
 
     needs: str = ""
-    """For an experiment that needs more than this package: what, and where it can be had."""
+    """Requirements of an experiment beyond this package, and their source."""
 
     corpus: CorpusConfig = MISSING
 
@@ -180,7 +204,7 @@ class Config:
 
 
 def register_schema() -> None:
-    """Register the schemas with Hydra.
+    """Register the schemas and the primary configurations of the stages with Hydra.
 
     A choice without a YAML file of its name, such as that of a plugin, consists of its class's defaults.
     """
@@ -188,6 +212,9 @@ def register_schema() -> None:
         plugin.load()
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
+    for stage in STAGES:
+        if not (CONF / f"{stage}.yaml").exists():
+            store.store(name=stage, node=_PRIMARY)
     for registry in REGISTRIES:
         for name, kind in registry.items():
             store.store(group=registry.group, name=f"{name}_schema", node=kind)

@@ -12,7 +12,7 @@ import yaml
 from bort.distillation.config import BudgetConfig, StudentConfig, TrainConfig
 from bort.distillation.terms import LossConfig
 from bort.errors import ConfigurationError
-from bort.runtime_config import ImplConfig, RayConfig
+from bort.runtime_config import ImplConfig
 from bort.settings import check_settings
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -21,16 +21,14 @@ FILES = [(group, path) for group in GROUPS for path in sorted((CONF / group).glo
 
 
 @pytest.mark.parametrize(("group", "path"), FILES, ids=lambda value: value.stem if isinstance(value, Path) else value)
-def test_every_file_is_whole_and_accepted(group: str, path: Path) -> None:
+def test_every_file_is_accepted(group: str, path: Path) -> None:
     text = path.read_text()
     assert text.startswith("# ")
-    values = yaml.safe_load(text)
-    if values.get("architecture") == "???":
-        values["architecture"] = "2-2-16-32"
+    values = yaml.safe_load(text) or {}
+    if group == "student":
+        values.setdefault("architecture", "2-2-16-32")
     if values.get("path") == "":
         values["path"] = "an/encoder"
-    if "ray" in values:
-        values["ray"] = RayConfig(**values["ray"])
     check_settings(GROUPS[group](**values), group)
 
 

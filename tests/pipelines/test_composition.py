@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
+import yaml
 from hydra import compose
+from omegaconf import OmegaConf
 
 from bort.settings import check_settings
 from pipelines.app.environment import CONF
 from pipelines.app.messages import sentence
-from pipelines.engine.schema import REGISTRIES, Config, chosen, plain, typed
+from pipelines.engine.schema import REGISTRIES, STAGES, Config, chosen, plain, typed
 from pipelines.engine.stage import load
 
-#: Every stage; each lives in the module of its name.
-STAGES = (
-    "corpus",
-    "teacher",
-    "search",
-    "distill",
-    "finetune",
-    "evaluate",
-    "export",
-    "benchmark",
-    "benchmark_distill",
-    "benchmark_objectives",
-    "benchmark_agora",
-    "benchmark_search",
-    "benchmark_collect",
-    "benchmark_cost",
-    "benchmark_workers",
-    "report",
-    "reproduce",
-)
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 CHOICES = [name for name in FILES if "/" in name and not name.startswith("experiment/")]
 #: What a choice leaves to the user.
@@ -106,6 +90,21 @@ def test_every_variant_has_a_file_of_its_name() -> None:
         assert set(registry) <= set(files)
         # A further file is a choice of settings for one of the classes.
         assert all(any(f"- {name}_schema" in text for name in registry) for text in files.values())
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_no_choice_repeats_a_default(name: str) -> None:
+    group = name.partition("/")[0]
+    stated = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+    if "@package" in (CONF / f"{name}.yaml").read_text(encoding="utf-8"):
+        return
+    kinds = {registry.group: registry for registry in REGISTRIES}
+    kind = (
+        kinds[group][re.findall(r"(\w+)_schema", str(stated["defaults"]))[0]] if group in kinds else get_type_hints(Config)[group]
+    )
+    defaults = OmegaConf.to_container(OmegaConf.structured(kind))
+    for key, value in stated.items():
+        assert key == "defaults" or value != defaults[key], f"{name}.yaml: {key}"
 
 
 def test_every_yaml_file_opens_with_what_it_is() -> None:

@@ -39,29 +39,32 @@ class LabelerConfig:
     """The model that labels new points."""
 
     kind: Annotated[str, OneOf(*LABELLERS)] = "features"
-    """``features``: a logistic regression on what the frozen encoder makes of a text; ``finetune``: the
-    encoder fine-tuned; ``directory``: a classifier that is fine-tuned already.
+    """``features``: a logistic regression on the frozen encoder's features; ``finetune``: the encoder
+    fine-tuned; ``directory``: an already fine-tuned classifier.
     """
 
     path: str | None = None
-    """Its directory, for ``directory``."""
+    """Directory of the classifier, for ``directory``."""
 
     encoder: str | None = None
-    """What the other kinds are made from; the pipelines put the teacher here."""
+    """Encoder of the other kinds; the pipelines set the teacher."""
 
     accuracy: Annotated[float, Interval(ge=0, le=1)] = 2 / 3
-    """It is refused unless its accuracy on steering examples is above this; the paper's 2/3."""
+    """The labeler is refused unless its accuracy on steering examples exceeds this; the paper's 2/3."""
 
     skill: Annotated[float, Interval(ge=0, le=1)] = 0.05
-    """It is refused, too, unless its Matthews correlation there (for any number of classes) is above this:
-    where 70 % of the labels are the same, an accuracy above 2/3 proves nothing. A constant answer has 0.
+    """The labeler is also refused unless its Matthews correlation on steering examples (for any number of
+    classes) exceeds this: if 70 % of the labels are equal, an accuracy above 2/3 proves nothing. A constant
+    answer has 0.
     """
 
     refused: Annotated[str, OneOf(*REFUSED)] = "raise"
-    """``raise`` ends the run; ``plain`` goes on without new points, which leaves plain fine-tuning."""
+    """With a refused labeler, ``raise`` ends the run; ``plain`` continues without new points, which is plain
+    fine-tuning.
+    """
 
     theta: dict[str, Any] = field(default_factory=lambda: {"learning_rate": 1e-4, "epochs": 3})
-    """Settings of fine-tuning that differ for it, for ``finetune``."""
+    """Fine-tuning settings of the labeler that differ, for ``finetune``."""
 
     def check(self, key: str) -> None:
         """Refuse a classifier without a directory, and a θ out of its ranges."""
@@ -79,70 +82,68 @@ class AgoraConfig:
     """Whether `bort finetune` runs Agora."""
 
     variant: Annotated[str, OneOf(*VARIANTS)] = "best"
-    """``paper``: as far as the algorithm is recovered; ``best``: what worked best here."""
+    """``paper``: the algorithm as far as it is recovered; ``best``: the best variant measured here."""
 
     prune: Annotated[str, OneOf(*PRUNING)] | None = None
-    """How hyperparameter sets leave Θ: ``lcs`` or ``halving``; see :mod:`bort.finetuning.agora.prune`."""
+    """Pruning of Θ: ``lcs`` or ``halving``; see :mod:`bort.finetuning.agora.prune`."""
 
     replay: Annotated[int, Ge(0)] = 0
-    """How often an iteration is done again before Θ is pruned."""
+    """Repetitions of an iteration before Θ is pruned."""
 
     labels: Annotated[str, OneOf(*LABELS)] | None = None
-    """``hard``: the labeller's most likely class; ``soft``: its probabilities."""
+    """``hard``: the labeler's most likely class; ``soft``: its probabilities."""
 
     distil: Annotated[float, Interval(ge=0, le=1)] | None = None
-    """Share of the labeller's probabilities in the targets of the train examples themselves, in [0, 1]."""
+    """Share of the labeler's probabilities in the targets of the train examples themselves."""
 
     mistakes: Annotated[list[Annotated[str, OneOf(*SOURCES)]], MinLen(1)] | None = None
-    """What points are made from: what the best model gets wrong in ``steering``, what it gets wrong in
-    ``train`` although it saw it, or, with no regard to mistakes, ``random`` train examples.
+    """Sources of points: the best model's mistakes in ``steering``, its mistakes in ``train`` although it was
+    trained on them, or, independent of mistakes, ``random`` train examples.
     """
 
     before: Annotated[int, Ge(0)] | None = None
     """Points made of random train examples before the first iteration, so that every training has some."""
 
     generators: Annotated[list[Annotated[str, _GENERATOR]], MinLen(1)] | None = None
-    """Which make the points, in turn; ``a+b`` applies one after the other."""
+    """Generators of the points, in turn; ``a+b`` applies one after the other."""
 
     per_mistake: Annotated[int, Ge(1)] | None = None
     """Points made of each mistake."""
 
     least: Annotated[int, Ge(0)] | None = None
-    """Points made in an iteration, at least: where mistakes are few, each makes more."""
+    """Smallest number of points of an iteration: with few mistakes, each yields more."""
 
     most: Annotated[int, Ge(1)] | None = None
-    """Points made in an iteration, at most, whatever the number of mistakes."""
+    """Largest number of points of an iteration."""
 
     similarity: Annotated[float, Interval(ge=0, le=1)] | None = None
-    """A point is dropped that shares this much or more with an example of train or steering or with another
+    """A point is dropped if it shares this much or more with an example of train or steering or with another
     point.
     """
 
     distinct: Annotated[float, Interval(ge=0, le=1)] | None = None
-    """A point is dropped that shares less than this with the mistake it was made from."""
+    """A point is dropped if it shares less than this with the mistake it was made from."""
 
     confidence: Annotated[float, Interval(ge=0, le=1)] | None = None
-    """A point is dropped of whose label the labeller is less sure than this."""
+    """A point is dropped if the labeler's probability of its label is below this."""
 
     balance: bool | None = None
-    """Whether points are dropped whose class would become too frequent, by the classes' shares of the prior.
-    """
+    """Whether points are dropped whose class would become more frequent than the prior."""
 
     prior: Annotated[str, OneOf(*PRIORS)] | None = None
-    """How frequent classes are for the targets of train and points: ``train``: as they are in train;
-    ``even``: equally frequent; ``metric``: as the task's first metric wants it: even where it weighs classes
-    alike, as Matthews' correlation does, and for F1 such that the likelier class is that which the best
-    threshold would choose.
+    """Class frequencies for the targets of train and points: ``train``: those of train; ``even``: equal;
+    ``metric``: those that suit the task's first metric: equal if it weighs classes alike, as Matthews'
+    correlation does, and for F1 such that the likelier class is the one that the best threshold would choose.
     """
 
     early: Annotated[float, Interval(gt=0, le=1)] | None = None
-    """Share of its steps that a training of the first iteration has, in (0, 1], where there are several θ;
-    what this saves is added to the trainings of the next, which have more points.
+    """Share of its steps that a training of the first iteration has, if Θ has several θ; the steps saved are
+    added to the trainings of the next, which have more points.
     """
 
     latest: bool | None = None
-    """Whether the latest iteration is returned that is within one standard error of the best steering score:
-    of few steering examples the very best score is mostly luck, and later iterations have more points.
+    """Whether the latest iteration within one standard error of the best steering score is returned: on few
+    steering examples the very best score is mostly luck, and later iterations have more points.
     """
 
     warm_start: bool | None = None
@@ -152,15 +153,15 @@ class AgoraConfig:
     """Sentences of the corpus that ``retrieve`` chooses from."""
 
     steps: Annotated[int, Ge(1)] | None = None
-    """Optimiser steps of one training, however many points there are; ``finetuning.epochs`` over train where
-    absent.
+    """Optimizer steps of one training, independent of the number of points; ``null`` for
+    ``finetuning.epochs`` over train.
     """
 
     judgements: Annotated[int, Ge(1)] = 3
-    """How often in a training the steering score is taken."""
+    """Number of evaluations of the steering score in a training."""
 
     symmetric: list[str] = field(default_factory=lambda: ["glue-mrpc", "glue-qqp", "glue-stsb"])
-    """Names of tasks whose pairs may change places without changing the label."""
+    """Names of tasks whose pairs may be swapped without changing the label."""
 
     labeller: LabelerConfig = field(default_factory=LabelerConfig)
     """The model that labels."""
@@ -284,37 +285,35 @@ class AgoraBenchmarkConfig:
     """Settings of `bort benchmark agora`."""
 
     tasks: dict[str, Any] = field(default_factory=dict)
-    """The tasks by the names that ``task=`` has, such as ``glue/cola``; for each the settings that differ."""
+    """The tasks by their names in ``task=``, such as ``glue/cola``, each with the settings that differ."""
 
     only: list[str] = field(default_factory=list)
-    """Those of them to compare on; all where empty."""
+    """The subset of tasks to compare on; all if empty."""
 
     glue: str | None = None
-    """The directory of GLUE's own layout, for the tasks below ``glue/``; as their recipes have it where
-    absent.
-    """
+    """Directory of GLUE's own layout, for the tasks below ``glue/``; ``null`` for that of their recipes."""
 
     sizes: Annotated[list[Annotated[int, Ge(4)]], MinLen(1), DISTINCT] = field(default_factory=lambda: [100, 500, 2000])
     """Train examples of each setting."""
 
     steering: Annotated[int, Ge(4)] = 500
-    """Steering examples, at most; a setting has as many as train examples, since who has few labels has few
-    of both.
+    """Largest number of steering examples; a setting has as many as train examples, since labels that are
+    scarce are scarce for both.
     """
 
     seeds: Annotated[list[int], MinLen(1), DISTINCT] = field(default_factory=lambda: [0, 1, 2, 3, 4])
-    """One draw of train and steering examples, and one run of each arm on it, for each."""
+    """Seeds, each with one draw of train and steering examples and one run of each arm on it."""
 
     arms: Annotated[list[Annotated[str, OneOf(*ARMS)]], MinLen(1), DISTINCT] = field(default_factory=lambda: list(ARMS))
-    """The methods compared; each has as many optimiser steps as the dearest variant of Agora."""
+    """The methods compared; each has as many optimizer steps as the most expensive variant of Agora."""
 
     steps: dict[int, Annotated[int, Ge(1)]] = field(default_factory=dict)
-    """Optimiser steps of one training by train examples; the entry of the largest size that is not above
-    counts.
+    """Optimizer steps of one training by train examples; the entry of the largest size not above a setting's
+    applies.
     """
 
     confidence: Annotated[float, Interval(gt=0, lt=1)] = 0.95
-    """Of the intervals over seeds."""
+    """Level of the intervals over seeds."""
 
     def check(self, key: str) -> None:
         """Refuse a comparison on no task, or on one that is not configured."""

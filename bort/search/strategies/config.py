@@ -78,7 +78,9 @@ class BoundConfig(StrategyConfig):
     """
 
     minimum_full: Annotated[int, Ge(1)] = 3
-    """Full trainings that are allowed even if they exceed ``budget``; for small spaces."""
+    """Full trainings that are allowed even if they exceed ``budget``: in a space of fewer than 30 candidates
+    the default budget is less than three trainings, too few to fit a learning curve.
+    """
 
     deterministic: ClassVar[bool] = True
 
@@ -151,7 +153,9 @@ class TpeConfig(StrategyConfig):
     """Distinct candidates to train; repeated proposals are answered from the cache and not counted."""
 
     startup: Annotated[int, Ge(0)] = 10
-    """Random candidates before the estimator starts."""
+    """Random candidates before the estimator starts: a third of the default ``trials``, as it needs
+    candidates to compare.
+    """
 
     def build(self, problem: Problem, seed: int) -> Strategy:
         """Build the strategy."""
@@ -177,7 +181,7 @@ class Nsga2Config(StrategyConfig):
     """Distinct candidates to train; repeated proposals are answered from the cache and not counted."""
 
     population: Annotated[int, Ge(2)] = 10
-    """Size of a generation."""
+    """Size of a generation: three generations of the default ``trials``; fewer would be random search."""
 
     def build(self, problem: Problem, seed: int) -> Strategy:
         """Build the strategy."""

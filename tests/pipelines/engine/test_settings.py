@@ -17,7 +17,7 @@ def test_every_setting_has_a_docstring() -> None:
 
 
 def test_conditions_are_those_of_the_snapshot() -> None:
-    text = "".join(f"{item.key}: {item.condition or 'anything'}\n" for item in every_setting())
+    text = "".join(sorted(f"{item.key}: {item.condition or 'anything'}\n" for item in every_setting()))
     if os.environ.get("BORT_UPDATE"):
         CONDITIONS.write_text(text, encoding="utf-8")
     assert text.splitlines() == CONDITIONS.read_text(encoding="utf-8").splitlines()
