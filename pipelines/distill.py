@@ -13,7 +13,7 @@ from bort.tracking.tracker import TrackedRun
 
 from . import tables
 from .app.main import entry
-from .engine.inputs import open_setup
+from .engine.inputs import open_setup, open_teacher
 from .engine.schema import Config
 from .engine.stage import Run, Stage
 
@@ -83,6 +83,27 @@ def _record(tracked: TrackedRun, result: dict[str, Any]) -> None:
     heldout = {f"heldout/{name}": value for name, value in result["heldout"].items() if value is not None}
     tracked.metrics(heldout, result["steps"])
     tracked.metrics({name: result[name] for name in _METRICS if result.get(name) is not None})
+
+
+def write_untrained(run: Run, role: str, initialisation: str | None) -> Path:
+    """Write the distilled student as it was before the first step, or with another initialization, and return its directory.
+
+    Args:
+        run: A stage that has the distillation among its inputs.
+        role: Names the directory.
+        initialisation: ``student.initialisation``; the configured one if ``None``.
+    """
+    from bort.distillation.student import build_student
+
+    config, directory = run.config, run.directory / "untrained" / role
+    if not directory.is_dir():
+        teacher = open_teacher(run)
+        architecture = Architecture.parse(run.inputs["distill"]["architecture"])
+        settings = replace(config.student, initialisation=initialisation or config.student.initialisation)
+        # A projection takes its share of the random numbers before the start is drawn.
+        student = build_student(architecture, teacher, settings, seed=config.seed, project=config.loss.projects)
+        student.save(directory, teacher.tokenizer)
+    return directory
 
 
 def work(run: Run) -> dict[str, Any]:

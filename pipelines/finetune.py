@@ -17,6 +17,7 @@ from . import tables
 from .agora import draw_ledgers, sentence_sources, sentences_of, with_teacher
 from .app.main import entry
 from .baselines import latency_of, score_baselines
+from .distill import write_untrained
 from .engine.inputs import model_sources, task_sources
 from .engine.schema import Config
 from .engine.stage import Run, Stage
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from bort.tasks.task import Task
 
 
-ROLES = ("student", "twin", "teacher")
+#: The student's controls that no step trained, with their initialization; ``None`` for the student's.
+UNTRAINED = {"start": None, "random": "random"}
+ROLES = ("student", "twin", "teacher", *UNTRAINED)
 
 
 def encoders(run: Run) -> dict[str, Path]:
@@ -38,11 +41,13 @@ def encoders(run: Run) -> dict[str, Path]:
     config, found = run.config, {}
     for role in config.finetune.models:
         if role not in ROLES:
-            raise ConfigurationError("finetune.models", role, f"any of {', '.join(ROLES)} are accepted")
+            raise ConfigurationError("finetune.models", role, f"must be any of {', '.join(ROLES)}")
         if role == "teacher":
             found[role] = Path(config.teacher.path)
         elif role == "student" and config.student.path is not None:
             found[role] = Path(config.student.path)
+        elif role in UNTRAINED:
+            found[role] = write_untrained(run, role, UNTRAINED[role])
         else:
             distilled = run.inputs["distill"] if role == "student" else run.inputs["distill"].get("twin")
             if distilled is None:
@@ -96,7 +101,7 @@ def tune(run: Run, task: Task, role: str, directory: Path, *, first: bool) -> di
 
 def work(run: Run) -> dict[str, Any]:
     """Fine-tune each encoder of ``finetune.models``; the model of the first becomes the stage's."""
-    from bort.baselines.comparison import compare
+    from bort.baselines.comparison import compare, gains
     from bort.tasks.load import load_task
 
     config, task = run.config, load_task(run.config.task)
@@ -110,8 +115,17 @@ def work(run: Run) -> dict[str, Any]:
     for model in models.values():
         model["latency_ms"] = latency_of(model["model"], task)
     baselines = score_baselines(run, task, found, models)
-    comparison = compare(task.primary, models, baselines)
-    return {**next(iter(models.values())), "models": models, "baselines": baselines, "comparison": comparison}
+    result = {
+        **next(iter(models.values())),
+        "models": models,
+        "gains": gains(models, config.finetuning.confidence),
+        "baselines": baselines,
+        "comparison": compare(task.primary, models, baselines),
+    }
+    run.tracked.metrics(
+        {f"gains/{name}/{metric}": gain["mean"] for name, found in result["gains"].items() for metric, gain in found.items()}
+    )
+    return result
 
 
 def check(config: Config) -> None:
@@ -129,7 +143,7 @@ def check(config: Config) -> None:
 
 def needs(config: Config) -> tuple[str, ...]:
     """The distillation, unless every encoder is at hand without it."""
-    made_here = {"student", "twin"} & set(config.finetune.models)
+    made_here = {"student", "twin", *UNTRAINED} & set(config.finetune.models)
     return ("distill",) if made_here and config.student.path is None else ()
 
 

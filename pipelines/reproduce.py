@@ -52,6 +52,7 @@ def summary(config: Config, results: Mapping[str, Mapping[str, Any]], manifests:
             **{role: model["metrics"] for role, model in tuned["models"].items()},
             "baselines": _baselines(tuned),
             "comparison": tuned.get("comparison"),
+            "gains": tuned.get("gains"),
         }
     if measured := results.get("benchmark"):
         whole["latency"] = {key: measured[key] for key in ("rows", "ratios", "environment", "busy")}

@@ -132,9 +132,31 @@ def finetune(result: dict[str, Any]) -> RenderableType:
     seeds = ", ".join(str(run["seed"]) for run in result["seeds"])
     title = f"Task {result['task']['name']}: held-out scores over seeds {seeds}"
     shown: list[RenderableType] = [table(title, ("encoder", *result["metrics"]), rows)]
+    if result.get("gains"):
+        shown.append(gains(result))
     if result.get("baselines"):
         shown.append(comparison(result["comparison"]))
     return Group(*shown)
+
+
+_GAINS = {
+    "start": "what the start gives (untrained start − random weights)",
+    "training": "what training adds (student − its untrained start)",
+    "teacher": "what the teacher adds (student − twin)",
+    "all": "student − random weights",
+}
+
+
+def gains(result: Mapping[str, Any]) -> RenderableType:
+    """Differences between the student and its controls, paired over seeds, in points."""
+    rows = [(_GAINS[name], *(points(gain) for gain in found.values())) for name, found in result["gains"].items()]
+    return table("\nWhere the student's score comes from, in points", ("", *result["metrics"]), rows)
+
+
+def points(found: Mapping[str, Any]) -> str:
+    """Return a difference in points with its interval."""
+    interval = "" if found["low"] is None else f" [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
+    return f"{100 * found['mean']:+.1f}{interval}"
 
 
 def comparison(compared: Mapping[str, Any]) -> RenderableType:

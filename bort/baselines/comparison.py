@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bort.baselines.names import TITLES
+from bort.statistics import t_interval
 
 
 def compare(metric: str, models: Mapping[str, Mapping[str, Any]], baselines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -38,6 +39,41 @@ def compare(metric: str, models: Mapping[str, Mapping[str, Any]], baselines: Map
     first = rows[0] if models else None
     rows.sort(key=lambda row: -row["mean"])
     return {"metric": metric, "rows": rows, "sentence": _sentence(first, rows) if first else ""}
+
+
+#: What each difference between two models, trained alike with the same seeds, is worth: the model and its control.
+GAINS = {
+    "start": ("start", "random"),
+    "training": ("student", "start"),
+    "teacher": ("student", "twin"),
+    "all": ("student", "random"),
+}
+
+
+def gains(models: Mapping[str, Mapping[str, Any]], confidence: float = 0.95) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what the student owes to its start, to its training and to its teacher, seed by seed.
+
+    Args:
+        models: Results of fine-tuning by role; ``start`` is the student's start and ``random`` random weights, both with no steps.
+        confidence: Of the intervals.
+
+    Returns:
+        For each key of :data:`GAINS` whose two models are there, and each metric, the paired difference over seeds as ``mean``,
+        ``low`` and ``high`` (Student's t-interval; ``None`` for a single seed). The start and the
+        weights themselves are of one seed.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, (role, control) in GAINS.items():
+        if role in models and control in models:
+            ours, theirs = models[role]["metrics"], models[control]["metrics"]
+            found[name] = {metric: _paired(ours[metric]["values"], theirs[metric]["values"], confidence) for metric in ours}
+    return found
+
+
+def _paired(ours: Sequence[float], theirs: Sequence[float], confidence: float) -> dict[str, Any]:
+    differences = [one - other for one, other in zip(ours, theirs, strict=True)]
+    low, high = t_interval(differences, confidence)
+    return {"mean": sum(differences) / len(differences), "low": low, "high": high}
 
 
 def dominates(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

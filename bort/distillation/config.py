@@ -154,8 +154,8 @@ class TrainConfig:
 class BudgetConfig:
     """The length of a training."""
 
-    steps: Annotated[int, Ge(1)] = 1000
-    """Steps in total, unless ``tokens`` or ``seconds`` is set."""
+    steps: Annotated[int, Ge(0)] = 1000
+    """Steps in total, unless ``tokens`` or ``seconds`` is set; 0 writes the student as it is initialized."""
 
     tokens: Annotated[int, Ge(1)] | None = None
     """Tokens read in total, rounded up to complete steps. Reproducible, as steps are."""

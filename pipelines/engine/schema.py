@@ -89,7 +89,9 @@ class FinetuneConfig:
     """The encoders of `bort finetune`."""
 
     models: list[str] = field(default_factory=lambda: ["student"])
-    """Any of ``student``, ``twin`` and ``teacher``; the first one's model is the stage's own."""
+    """Any of ``student``, ``twin``, ``teacher`` and the student's untrained controls ``start`` (its own start) and ``random``
+    (random weights); the first one's model is the stage's own.
+    """
 
 
 @dataclass

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from bort.baselines.comparison import compare, dominates
+import pytest
+from scipy import stats
+
+from bort.baselines.comparison import compare, dominates, gains
 
 
 def model(mean: float, parameters: int, latency: float) -> dict:
@@ -38,3 +41,16 @@ def test_equal_rows_do_not_dominate_each_other():
 
 def test_without_models_nothing_is_said():
     assert compare("accuracy", {}, {"majority": baseline(0.5, 0, None)})["sentence"] == ""
+
+
+def test_gains_are_paired_over_seeds():
+    def scored(*values: float) -> dict:
+        return {"metrics": {"accuracy": {"values": list(values)}}}
+
+    models = {"student": scored(0.8, 0.7), "start": scored(0.7, 0.65), "random": scored(0.5, 0.55), "teacher": scored(0.9, 0.9)}
+    found = gains(models)
+    assert set(found) == {"start", "training", "all"}
+    training = found["training"]["accuracy"]
+    assert training["mean"] == pytest.approx(0.075)
+    assert (training["low"], training["high"]) == pytest.approx(stats.t.interval(0.95, 1, 0.075, 0.025))
+    assert gains({"student": scored(0.8), "start": scored(0.7)})["training"]["accuracy"]["low"] is None

@@ -54,7 +54,7 @@ def test_every_file_is_accepted(group: str, path: Path) -> None:
         (TrainConfig(blocks=0), "train.blocks"),
         (TrainConfig(beta2=1.0), "train.beta2"),
         (TrainConfig(clip=-1.0), "train.clip"),
-        (BudgetConfig(steps=0), "budget.steps"),
+        (BudgetConfig(steps=-1), "budget.steps"),
         (BudgetConfig(tokens=0), "budget.tokens"),
         (BudgetConfig(seconds=0.0), "budget.seconds"),
         (BudgetConfig(tokens=5, seconds=1.0), "budget.seconds"),

@@ -16,6 +16,7 @@ from bort.curve import read_curve
 from bort.distillation.config import BudgetConfig, StudentConfig, TrainConfig
 from bort.distillation.distill import distill
 from bort.distillation.loop import DivergenceError
+from bort.distillation.student import build_student
 from bort.distillation.terms import LossConfig
 from bort.errors import BortError, ConfigurationError, RecordError
 from bort.runtime_config import ImplConfig
@@ -64,6 +65,19 @@ def test_each_loss_learns_and_reports_what_applies(world, listener, tmp_path: Pa
     assert result["parameters"] == SHAPE.parameters(60, 24, token_types=2)
     assert result["parameters_with_head"] == SHAPE.parameters(60, 24, token_types=2, head=True)
     json.dumps(result, allow_nan=False)
+
+
+def test_no_steps_leave_the_untrained_start(world, tmp_path: Path) -> None:
+    student = StudentConfig(initialisation="teacher")
+    arguments = world.arguments(REPRESENTATION, student=student)
+    result = distill(SHAPE, **arguments, budget=BudgetConfig(steps=0), directory=tmp_path)
+    setup = arguments["setup"]
+    started = build_student(SHAPE, world.teacher, student, seed=setup.seed, project=True).model
+    written = weights(tmp_path)
+    named = {name: value for name, value in started.state_dict().items() if name in written}
+    assert same(written, named)
+    assert (result["steps"], result["tokens"], result["epochs"]) == (0, 0, 0.0)
+    assert all(math.isfinite(value) for value in result["heldout"].values())
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bort.baselines.names import BASELINES
 from bort.files import read_json
 from pipelines.app.environment import CONF
 
@@ -60,7 +61,7 @@ def overrides(tiny_teacher_directory: Path, tiny_text_directory: Path, task_file
         "train.warmup_steps=1",
         "budget.steps=12",
         "budget.checkpoint_every=4",
-        "finetune.models=[student,twin,teacher]",
+        "finetune.models=[student,start,twin,random,teacher]",
         "task=custom",
         f"task.train={task_file}",
         "task.text=text",
@@ -132,7 +133,9 @@ def test_the_chain_gives_what_it_promises(undisturbed: tuple[Path, dict[str, Any
     assert {"winner", "candidates", "student", "task", "export", "latency", "seconds", "mlflow"} <= result.keys()
     assert len(result["candidates"]) == 4
     assert result["winner"]["w"] == max(item["w"] for item in result["candidates"])
-    assert set(result["task"]) >= {"student", "twin", "teacher", "majority", "seeds"}
+    assert set(result["task"]) >= {"student", "start", "twin", "random", "teacher", "majority", "seeds"}
+    assert set(result["task"]["gains"]) == {"start", "training", "teacher", "all"}
+    assert set(result["task"]["baselines"]) == {*BASELINES, "teacher"}
     for role in ("student", "twin", "teacher"):
         score = result["task"][role]["accuracy"]
         assert score["low"] <= score["mean"] <= score["high"]
