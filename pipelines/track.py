@@ -12,6 +12,7 @@ from bort.tracking.pending import deliver, waiting
 
 from .app.console import ConsoleObserver, console
 from .app.main import guarded
+from .app.output import redacted_output
 
 
 def main() -> None:
@@ -21,7 +22,8 @@ def main() -> None:
     parser.add_argument("outputs", nargs="?", default="outputs", type=Path, help="the folder of results (default: outputs)")
     parser.add_argument("--uri", help="the store's address with its password, which is kept nowhere; by default as recorded")
     options = parser.parse_args(sys.argv[1:])
-    guarded(lambda: _sync(options.outputs, options.uri))
+    with redacted_output():
+        guarded(lambda: _sync(options.outputs, options.uri))
 
 
 def _sync(outputs: Path, uri: str | None) -> None:

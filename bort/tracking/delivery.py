@@ -12,7 +12,7 @@ from bort.errors import RecordError
 from bort.files import digest, read_json, write_json
 from bort.locks import exclusive
 from bort.observer import Observer
-from bort.redaction import redact
+from bort.redaction import redact, redact_patterns
 from bort.tracking.config import TrackingConfig
 from bort.tracking.errors import StoreDownError, StoreReplacedError, StoreSilentError
 from bort.tracking.spool import Spool
@@ -179,7 +179,7 @@ class Delivery:
 
     def _store(self) -> str:
         # Of the address without its password: a changed password is still the same store.
-        return digest([redact(self._config.absolute_uri()), self._config.experiment])[:16]
+        return digest([redact_patterns(self._config.absolute_uri()), self._config.experiment])[:16]
 
     def _all_states(self) -> dict[str, Any]:
         try:
@@ -191,7 +191,7 @@ class Delivery:
 
     def _remember(self, state: dict[str, Any]) -> None:
         store = {name: getattr(self._config, name) for name in ("experiment", "artifacts")}
-        store["store"] = redact(self._config.absolute_uri())
+        store["store"] = redact_patterns(self._config.absolute_uri())
         states = {**self._all_states(), self._store(): {**store, **state}}
         write_json(self._cursor, {"schema": 1, "stores": states})
 

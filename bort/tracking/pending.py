@@ -12,7 +12,7 @@ from bort.errors import RecordError
 from bort.files import read_json
 from bort.locks import exclusive
 from bort.observer import Observer, Quiet
-from bort.redaction import redact
+from bort.redaction import redact_patterns
 from bort.tracking.config import TrackingConfig
 from bort.tracking.delivery import Delivery, SyncReport
 from bort.tracking.spool import Spool
@@ -62,7 +62,7 @@ def deliver(found: Waiting, observer: Observer, *, uri: str | None = None) -> Sy
         observer: Told of progress, and of a store that is down.
         uri: The store's address with its password, where it has one.
     """
-    config = found.config if uri is None or redact(uri) != found.config.uri else replace(found.config, uri=uri)
+    config = found.config if uri is None or redact_patterns(uri) != found.config.uri else replace(found.config, uri=uri)
     with held(found.spool) as free:
         return Delivery(config, Spool(found.spool), observer).run() if free else None
 

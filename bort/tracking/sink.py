@@ -336,12 +336,17 @@ def quiet_mlflow(config: TrackingConfig | None = None) -> Iterator[None]:
     It may not repeat a request by itself: where only the answer was lost, that would make a run twice. :class:`Delivery` tries
     again, and asks what is there first.
     """
-    settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    settings = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        # It holds the store's address, with the password.
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    }
     if config is not None:
         settings |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(config.timeout), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     before = {name: os.environ.get(name) for name in settings}
-    forced = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    os.environ.update({name: value for name, value in settings.items() if before[name] is None or name == forced})
+    forced = ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT")
+    os.environ.update({name: value for name, value in settings.items() if before[name] is None or name in forced})
     try:
         with quiet(everything=True):
             yield

@@ -14,7 +14,7 @@ from typing import Any
 from bort.errors import BortError
 from bort.files import digest, file_digest
 from bort.observer import Observer, Quiet
-from bort.redaction import redact
+from bort.redaction import redact, redact_patterns
 from bort.settings import check_settings
 from bort.tracking.config import TrackingConfig
 from bort.tracking.deduplication import Seen
@@ -162,7 +162,7 @@ class Tracker:
         report = self.delivery.state()
         return {
             "enabled": True,
-            "store": redact(self.config.absolute_uri()),
+            "store": redact_patterns(self.config.absolute_uri()),
             "experiment": self.config.experiment,
             "experiment_id": report.get("experiment_id"),
             "pending_bytes": self.spool.size() - int(report.get("offset", 0)),

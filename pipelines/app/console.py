@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +15,9 @@ from bort.observer import Observer, Quiet
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-#: What stands between colons, in a path or a name, is no name of a little picture.
-console = Console(stderr=True, highlight=False, emoji=False)
+#: A terminal remains one while its output passes through a filter (:mod:`pipelines.app.output`). Text between colons, in a path or
+#: a name, is not the name of an emoji.
+console = Console(stderr=True, highlight=False, emoji=False, force_terminal=sys.stderr.isatty() or None)
 if not console.is_terminal:
     # A log has no edge to fold lines at.
     console.width = max(console.width, 120)

@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 from bort.errors import ConfigurationError
+from bort.redaction import secrets_in
+
+from .output import know
 
 #: Hydra's configuration: it lies beside this package, in a clone and in an installation.
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -27,7 +30,9 @@ def from_environment(name: str, default: str = "") -> str:
     if not file:
         return default
     try:
-        return Path(file).read_text(encoding="utf-8").strip()
+        value = Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ConfigurationError(f"{name}_FILE", file, f"a file that can be read is needed ({reason})") from None
+    know(secrets_in(value))
+    return value

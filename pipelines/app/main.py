@@ -8,15 +8,17 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bort.files import disk_full
-from bort.redaction import redact
+from bort.redaction import redact, secrets_in
 
 from .environment import CONF
 from .guard import refuse_code
 from .messages import sentence
+from .output import know, redacted_output
 from .overrides import expand, register_resolvers
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ def entry(stage: str) -> Callable[[], None]:
     """
 
     def main() -> None:
+        with redacted_output():
+            run_stage()
+
+    def run_stage() -> None:
         import hydra
 
         from ..engine.schema import register_schema
@@ -67,7 +73,9 @@ def _run(stage: str, composed: DictConfig) -> None:
     from ..engine.chain import Chain
     from ..engine.schema import typed
 
-    Chain(typed(composed), stage, Path(HydraConfig.get().runtime.output_dir)).run()
+    config = typed(composed)
+    know(secrets_in(asdict(config)))
+    Chain(config, stage, Path(HydraConfig.get().runtime.output_dir)).run()
 
 
 def _redact_logs() -> None:

@@ -22,7 +22,7 @@ from bort.finetuning.agora.config import AgoraBenchmarkConfig, AgoraConfig
 from bort.finetuning.config import FinetuningConfig
 from bort.measure.config import BenchmarkConfig
 from bort.quantities import ERRORS, LATENCIES, ErrorConfig, LatencyConfig
-from bort.redaction import redact
+from bort.redaction import redact_patterns
 from bort.registry import Registry
 from bort.runtime_config import ImplConfig
 from bort.search import estimator_config as _errors  # noqa: F401
@@ -274,4 +274,4 @@ def _redacted(value: Any) -> Any:
         return {key: _redacted(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_redacted(item) for item in value]
-    return redact(value) if isinstance(value, str) else value
+    return redact_patterns(value) if isinstance(value, str) else value
