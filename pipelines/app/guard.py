@@ -1,4 +1,7 @@
-"""Keeps what a user says, and what files from elsewhere say, from naming code: Hydra would import and call it."""
+"""Refuse command lines and files that name code, before Hydra reads them.
+
+A spelling that this overlooks is refused by `pipelines.app.composition`, which compares what was composed.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,23 @@ from bort.errors import BortError, ConfigurationError
 _CALLABLE = re.compile(r"_target_|\(\)|\bclass\b")
 _LOGGING = re.compile(r"\+*hydra[./](job|hydra)_logging\b")
 _SEARCH_PATH = "hydra.searchpath"
+#: Hydra's options that read a pickle or replace Bort's configuration, and what serves instead.
+_REFUSED = {
+    "experimental_rerun": "re-run the same command to resume",
+    "config_path": "a folder of your own configurations is named with --config-dir FOLDER",
+    "config_name": "a configuration of your own is chosen with experiment=NAME",
+}
 _ACCEPTED = "no setting names a class or a function; choose among the files of conf/"
 
 
 def refuse_code(arguments: Sequence[str]) -> None:
-    """Refuses a command line that names code, or a folder of configurations that does.
+    """Refuse a command line that names code, or a folder of configurations that does.
 
     Args:
         arguments: The command line after the stage's name.
 
     Raises:
-        ConfigurationError: An override names a class or a function, or a file in a folder that the command line names does.
+        ConfigurationError: An override or a file of ``--config-dir`` names a class or a function, or an option is not offered.
         BortError: Such a file cannot be read.
     """
     for argument in arguments:
@@ -33,24 +42,31 @@ def refuse_code(arguments: Sequence[str]) -> None:
             raise ConfigurationError(key, value, _ACCEPTED)
         if key.lstrip("+~") == _SEARCH_PATH:
             raise ConfigurationError(key, value, "a folder of your own configurations is named with --config-dir FOLDER")
-    for folder in _folders(arguments):
+    folder = _folder(arguments)
+    if folder is not None:
         for file in sorted({*folder.rglob("*.yaml"), *folder.rglob("*.yml")}):
             _refuse_file(file)
 
 
-def _folders(arguments: Sequence[str]) -> Iterator[Path]:
-    """Yields the folders that Hydra's own options name."""
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    for option in ("dir", "path", "name"):
-        parser.add_argument(f"--config-{option}", f"-c{option[0]}")
+def _folder(arguments: Sequence[str]) -> Path | None:
+    """Return the folder of ``--config-dir``, read by Hydra's own parser, which takes abbreviations.
+
+    Raises:
+        ConfigurationError: An option of Hydra's is named that Bort does not offer.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    parser.exit_on_error = False
     try:
-        known, _ = parser.parse_known_args(list(arguments))
+        options, _ = parser.parse_known_args(list(arguments))
     except argparse.ArgumentError:
         # Hydra refuses it, too.
-        return
-    for name in (known.config_dir, known.config_path):
-        if name:
-            yield Path(name)
+        return None
+    for name, remedy in _REFUSED.items():
+        if (value := getattr(options, name)) is not None:
+            raise ConfigurationError(f"--{name.replace('_', '-')}", value, f"Bort does not offer this option of Hydra; {remedy}")
+    return Path(options.config_dir) if options.config_dir else None
 
 
 def _refuse_file(file: Path) -> None:

@@ -42,13 +42,14 @@ def entry(stage: str) -> Callable[[], None]:
         import hydra
 
         from ..engine.schema import register_schema
+        from .composition import guarded_composition
         from .sweeps import Job, tell_of_sweep
 
         # Hydra otherwise prints its own version of an error and leaves; with this it raises, and the sentence is ours.
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         _redact_logs()
-        guarded(lambda: refuse_code(sys.argv[1:]))
         sys.argv[1:] = expand(sys.argv[1:])
+        guarded(lambda: refuse_code(sys.argv[1:]))
         register_schema()
         register_resolvers()
         run = Job(stage, functools.partial(_run, stage), _tell)
@@ -58,7 +59,8 @@ def entry(stage: str) -> Callable[[], None]:
             run(composed)
 
         try:
-            guarded(job)
+            with guarded_composition():
+                guarded(job)
         finally:
             failed = tell_of_sweep() or run.failed
         if failed:

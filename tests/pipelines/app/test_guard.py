@@ -33,7 +33,7 @@ def test_an_override_that_names_code_is_refused(argument: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [["--config-dir", "{}"], ["--config-dir={}"], ["-cd", "{}"], ["--config-d", "{}"], ["-cp", "{}"]]
+    "option", [["--config-dir", "{}"], ["--config-dir={}"], ["-cd", "{}"], ["--config-d", "{}"], ["-cd={}", "-m", "seed=1"]]
 )
 @pytest.mark.parametrize(
     "content",
@@ -60,6 +60,16 @@ def test_other_configurations_and_overrides_pass(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("a: [\n", encoding="utf-8")
     with pytest.raises(BortError, match=r"broken\.yaml cannot be read as YAML"):
         refuse_code(["-cd", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--experimental-rerun", "x"], ["--exp=x"], ["-cp", "x"], ["--config-path=x"], ["-cn", "x"], ["seed=1", "--config-n=x"]],
+)
+def test_an_option_of_hydra_that_bort_does_not_offer_is_refused(option: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="Bort does not offer this option") as caught:
+        refuse_code(option)
+    assert caught.value.value == "x"
 
 
 @pytest.mark.slow
