@@ -8,17 +8,17 @@ class BortError(Exception):
 
 
 class ConfigurationError(BortError):
-    """A setting that cannot be used, named with its key, its value and what would be accepted.
+    """An invalid setting.
 
     Args:
         key: The dotted key as a user would override it, e.g. ``strategy.stride``.
-        value: The value that was refused.
-        accepted: What would be accepted, e.g. ``a whole number from 1 to 300``.
+        value: The refused value.
+        condition: Completes "must be …", e.g. ``an integer in [1, 300]``.
     """
 
-    def __init__(self, key: str, value: object, accepted: str) -> None:
-        self.key, self.value, self.accepted = key, value, accepted
-        super().__init__(f"{key}={value} cannot be used: {accepted}.")
+    def __init__(self, key: str, value: object, condition: str) -> None:
+        self.key, self.value, self.condition = key, value, condition
+        super().__init__(f"{key}={value} is invalid: must be {condition}.")
 
 
 class RecordError(BortError):

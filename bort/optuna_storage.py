@@ -41,7 +41,9 @@ def open_database(url: str, *, key: str, shown: object, **engine: Any) -> RDBSto
     storage.engine.dispose()
     mend = "`optuna storage upgrade` brings them up to date" if older else "a newer Optuna made them; choose another place"
     raise ConfigurationError(
-        key, shown, f"its tables have the schema {there}, and Optuna {optuna.__version__} reads {readable}: {mend}"
+        key,
+        shown,
+        f"a database of schema {readable}, which Optuna {optuna.__version__} reads; its tables have the schema {there}: {mend}",
     )
 
 
@@ -81,6 +83,6 @@ def newer_journal(path: Path) -> str | None:
 
 
 def stumbled(path: Path, error: Exception) -> str:
-    """Returns why Optuna could not play a journal back, in half a sentence: it fails at whatever a line says."""
+    """Return the condition that a journal breaks which Optuna could not play back."""
     why = newer_journal(path) if path.is_file() else None
-    return why or f"it is no Optuna journal, or a damaged one ({str(error) or type(error).__name__})"
+    return why or f"an intact Optuna journal ({str(error) or type(error).__name__})"

@@ -43,7 +43,7 @@ class Registry(Mapping[str, type[T]]):
 
     def unknown(self, name: str) -> ConfigurationError:
         """Return the error for a name without a class."""
-        return ConfigurationError(self.group, name, f"use one of {', '.join(self)}")
+        return ConfigurationError(self.group, name, f"one of {', '.join(self)}")
 
     def __getitem__(self, name: str) -> type[T]:
         kind: type[T] = self._kinds[name]

@@ -26,7 +26,7 @@ def resolve_device(impl: ImplConfig) -> str:
     if impl.device == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if there[name])
     if not there[impl.device]:
-        raise ConfigurationError("impl.device", impl.device, "this machine has none; use auto or cpu")
+        raise ConfigurationError("impl.device", impl.device, "auto or cpu, as this machine has none")
     return impl.device
 
 
@@ -78,7 +78,7 @@ def make_trainer(impl: ImplConfig, device: str, unused: bool = False) -> Any:
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise BortError(f"impl.devices={impl.devices} with impl.strategy={impl.strategy} cannot be used: {error}") from error
     if impl.devices * impl.nodes > 1 and not trainer.strategy.cluster_environment.creates_processes_externally:
-        accepted = "each device needs a process of its own: start them with torchrun, or use `bort distill`, which does"
+        accepted = "1, unless each device has its own process: start them with torchrun, or use `bort distill`, which does"
         raise ConfigurationError("impl.devices", impl.devices, accepted)
     return trainer
 

@@ -119,7 +119,7 @@ class _Type:
             return
         if is_dataclass(self.kind):
             if not is_dataclass(value) or isinstance(value, type):
-                raise ConfigurationError(key, value, "must be a group of settings")
+                raise ConfigurationError(key, value, "a group of settings")
             check_settings(value, key, rules=rules)
             return
         try:
@@ -127,7 +127,7 @@ class _Type:
         except ValueError as error:
             holds, reason = False, f" ({error})"
         if not holds:
-            raise ConfigurationError(key, value, f"must be {self.condition()}{reason}")
+            raise ConfigurationError(key, value, f"{self.condition()}{reason}")
         if self.entries is not None:
             for name, entry in value.items() if isinstance(value, dict) else enumerate(value):
                 named = isinstance(value, dict) or is_dataclass(self.entries.kind)

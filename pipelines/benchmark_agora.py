@@ -33,7 +33,7 @@ def tasks_of(config: Config) -> dict[str, TaskConfig]:
         changes = config.agora_benchmark.tasks[name]
         path = CONF / "task" / f"{name}.yaml"
         if not path.is_file():
-            raise ConfigurationError("agora_benchmark.tasks", name, "it needs the name of a recipe, such as glue/cola")
+            raise ConfigurationError("agora_benchmark.tasks", name, "the name of a recipe, such as glue/cola")
         glue = config.agora_benchmark.glue
         own = {"path": glue, **(changes or {})} if glue and name.startswith("glue/") else dict(changes or {})
         try:
@@ -42,7 +42,7 @@ def tasks_of(config: Config) -> dict[str, TaskConfig]:
             made = OmegaConf.merge(OmegaConf.structured(TaskConfig), OmegaConf.to_container(whole.task, resolve=True), own)
             task = OmegaConf.to_object(made)
         except OmegaConfBaseException as error:
-            raise ConfigurationError(f"agora_benchmark.tasks.{name}", own, first_line(error)) from error
+            raise ConfigurationError(f"agora_benchmark.tasks.{name}", own, f"settings of a task ({first_line(error)})") from error
         assert isinstance(task, TaskConfig)
         found[name] = task
     return found
@@ -90,7 +90,7 @@ def check(config: Config) -> None:
     theta_grid(config.finetuning)
     for name, task in tasks_of(config).items():
         if task.kind != "classification":
-            raise ConfigurationError("agora_benchmark.tasks", name, f"Agora is for classification, and this is a {task.kind}")
+            raise ConfigurationError("agora_benchmark.tasks", name, f"a classification, and this is a {task.kind}")
         load_task(task)
 
 

@@ -92,7 +92,7 @@ def check(config: Config) -> None:
     if config.collect.table:
         beside = Path(config.collect.table).with_name("manifest.json")
         if beside.exists() and "stage" in read_json(beside):
-            raise ConfigurationError("collect.table", config.collect.table, f"another folder is needed, as {beside} is a stage's")
+            raise ConfigurationError("collect.table", config.collect.table, f"in another folder, as {beside} is a stage's")
 
 
 STAGE = Stage(

@@ -70,16 +70,16 @@ def check(config: Config) -> None:
     check_settings(config.train, "train")
     check_settings(config.budget, "budget")
     if not isinstance(config.error, DistillErrorConfig):
-        raise ConfigurationError("error", config.error.name, "what a search costs is known for error=distill")
+        raise ConfigurationError("error", config.error.name, "distill, the only error whose cost can be estimated")
     check_settings(config.error, "error")
     if config.budget.seconds is not None:
         raise ConfigurationError(
-            "budget.seconds", config.budget.seconds, "the length of the distillation is needed in steps or tokens"
+            "budget.seconds", config.budget.seconds, "null, as the length of the distillation is needed in steps or tokens"
         )
     if config.fleet.teacher is None:
         check_settings(config.teacher, "teacher")
     if config.fleet.measured is not None and not Path(config.fleet.measured).is_file():
-        raise ConfigurationError("fleet.measured", config.fleet.measured, "name a result.json of `bort benchmark distill`")
+        raise ConfigurationError("fleet.measured", config.fleet.measured, "a result.json of `bort benchmark distill`")
     with_measured(config.fleet)
 
 

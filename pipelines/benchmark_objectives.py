@@ -42,13 +42,13 @@ def check(config: Config) -> None:
     manifests = [read_json(folder / MANIFEST) for folder in found(config)]
     settings = [manifest["settings"] for manifest in manifests]
     if len({digest(item["loss"]) for item in settings}) < 2:
-        accepted = "a folder with distillations by at least two losses is needed; run `bort distill -m` with several first"
+        accepted = "a folder with distillations by at least two losses; run `bort distill -m` with several first"
         raise ConfigurationError("report.source", source, accepted)
     corpora = {manifest["inputs"]["corpus"] for manifest in manifests}
     same = {key: {digest(item[key]) for item in settings} for key in settings[0] if key not in _VARIED}
     differing = [key for key, digests in same.items() if len(digests) > 1] + (["corpus"] if len(corpora) > 1 else [])
     if differing:
-        accepted = f"its distillations differ in {', '.join(differing)}, and may differ in loss and seed alone"
+        accepted = f"a folder of distillations that differ in loss and seed alone, and these differ in {', '.join(differing)}"
         raise ConfigurationError("report.source", source, accepted)
 
 

@@ -47,7 +47,7 @@ def work(run: Run) -> dict[str, Any]:
 def check(config: Config) -> None:
     """Refuses errors that are not in a table, and replays that cannot be run."""
     if config.latency.name != "operations":
-        raise ConfigurationError("latency", config.latency.name, "replays count operations: use latency=operations")
+        raise ConfigurationError("latency", config.latency.name, "operations, as replays count them")
     check_settings(config.replay, "replay")
     error_table(config)
     table_problem(config).check()
@@ -60,7 +60,7 @@ def error_table(config: Config) -> TableErrorConfig:
         ConfigurationError: The errors come from elsewhere.
     """
     if not isinstance(config.error, TableErrorConfig):
-        raise ConfigurationError("error", config.error.name, "replays need error=bortbench, or error=table with error.path=FILE")
+        raise ConfigurationError("error", config.error.name, "bortbench, or table with error.path=FILE, in a replay")
     return config.error
 
 

@@ -33,7 +33,7 @@ def check(config: Config) -> None:
         require_opset(config.export.opset)
     if config.evaluate.model is None and config.finetuning.pooling != "first":
         raise ConfigurationError(
-            "finetuning.pooling", config.finetuning.pooling, "no class of transformers has that head, so only first can be exported"
+            "finetuning.pooling", config.finetuning.pooling, "first, as no class of transformers has another head"
         )
     if judged(config):
         load_task(config.task, training=False)

@@ -23,7 +23,7 @@ def work(arguments: list[str]) -> None:
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key != "cache" or not value:
-            raise ConfigurationError(key, value, "bort fetch accepts cache=FOLDER and nothing else")
+            raise ConfigurationError(key, value, "left out: bort fetch accepts cache=FOLDER and nothing else")
         cache = value
     directory = Path(cache).expanduser() / "demo"
     lacking = missing(directory)

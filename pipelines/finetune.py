@@ -41,7 +41,7 @@ def encoders(run: Run) -> dict[str, Path]:
     config, found = run.config, {}
     for role in config.finetune.models:
         if role not in ROLES:
-            raise ConfigurationError("finetune.models", role, f"must be any of {', '.join(ROLES)}")
+            raise ConfigurationError("finetune.models", role, f"one of {', '.join(ROLES)}")
         if role == "teacher":
             found[role] = Path(config.teacher.path)
         elif role == "student" and config.student.path is not None:
@@ -51,7 +51,9 @@ def encoders(run: Run) -> dict[str, Path]:
         else:
             distilled = run.inputs["distill"] if role == "student" else run.inputs["distill"].get("twin")
             if distilled is None:
-                raise ConfigurationError("finetune.models", role, "the twin is trained only with distill.twin=true")
+                raise ConfigurationError(
+                    "finetune.models", role, "another model, as the twin is trained only with distill.twin=true"
+                )
             found[role] = Path(distilled["student"])
     return found
 

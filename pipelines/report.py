@@ -39,7 +39,7 @@ def work(run: Run) -> dict[str, Any]:
 def check(config: Config) -> None:
     """Refuses a folder without any result."""
     if not found(config):
-        accepted = f"a folder with the result of a stage is needed, one of {', '.join(SECTIONS)}; run a stage first"
+        accepted = f"a folder with the result of a stage, one of {', '.join(SECTIONS)}; run a stage first"
         raise ConfigurationError("report.source", config.report.source or config.root, accepted)
 
 

@@ -122,7 +122,7 @@ def _counts(config: Config) -> TeacherShape:
     if rows is None:
         return TeacherShape()
     if rows <= POSITIONS:
-        raise ConfigurationError("error.embedding_rows", rows, f"more than {POSITIONS} rows, those of the positions, are needed")
+        raise ConfigurationError("error.embedding_rows", rows, f"> {POSITIONS}, the rows of the positions")
     return TeacherShape(vocab_size=rows - POSITIONS)
 
 
@@ -169,7 +169,7 @@ def _reference(error: ErrorConfig) -> Mapping[Architecture, float]:
     try:
         return read_table(path).last_of_seed(None)
     except ConfigurationError as refused:
-        raise ConfigurationError("error.reference", path, refused.accepted) from refused
+        raise ConfigurationError("error.reference", path, refused.condition) from refused
 
 
 @contextmanager
@@ -235,7 +235,7 @@ def _check_error(config: Config) -> None:
         error.check_training(config.loss, targets.kind if targets else None, config.search_space.hidden, teacher)
     if error.only_default_theta and any(config.search.thetas):
         raise ConfigurationError(
-            "search.thetas", config.search.thetas, f"with error={error.name} only [{{}}] is accepted, as {error.only_default_theta}"
+            "search.thetas", config.search.thetas, f"[{{}}] with error={error.name}, as {error.only_default_theta}"
         )
     _reference(error)
 

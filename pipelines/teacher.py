@@ -66,7 +66,7 @@ def fitted_head(run: Run, corpus: Corpus) -> dict[str, Any]:
 
     config = run.config
     if config.teacher.head.missing == "refuse":
-        accepted = "it has no masked-LM head, which targets of kind logits need; teacher.head.missing=fit fits one"
+        accepted = "a teacher with a masked-LM head, which targets of kind logits need; teacher.head.missing=fit fits one"
         raise ConfigurationError("teacher.path", config.teacher.path, accepted)
     identity = digest(fit_identity(config.teacher, corpus, config.masking))
     folder = Path(config.cache) / "head" / identity[:16]

@@ -38,7 +38,7 @@ def main() -> None:
 
 def _serve(outputs: Path, port: int, study: Path | None) -> None:
     if not 1 <= port < _LAST_PORT:
-        raise ConfigurationError("--port", port, f"must be in [1, {_LAST_PORT - 1}], so that the dashboard has the next one")
+        raise ConfigurationError("--port", port, f"in [1, {_LAST_PORT - 1}], so that the dashboard has the next one")
     if not (outputs / "mlflow.db").is_file():
         raise BortError(f"Nothing is recorded yet in {outputs / 'mlflow.db'}: run `make demo`, or any stage, first.")
     if why := unreadable(outputs / "mlflow.db"):

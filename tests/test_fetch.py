@@ -210,7 +210,7 @@ def test_only_the_cache_can_be_named():
     command = [sys.executable, "-m", "pipelines.fetch", "seed=1"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == 1
-    assert done.stderr.strip() == "bort: seed=1 cannot be used: bort fetch accepts cache=FOLDER and nothing else."
+    assert done.stderr.strip() == "bort: seed=1 is invalid: must be left out: bort fetch accepts cache=FOLDER and nothing else."
 
 
 def test_the_table_of_the_demo_is_sound():

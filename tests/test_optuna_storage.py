@@ -55,7 +55,7 @@ def test_a_journal_with_an_operation_of_a_newer_optuna(use: Callable[[Path, Path
 def test_a_journal_that_is_none(use: Callable[[Path, Path], None], tmp_path: Path) -> None:
     path = journal(tmp_path / "study.journal", {"op_code": 0, "worker_id": "w"})
     assert newer_journal(path) is None
-    with pytest.raises(ConfigurationError, match="no Optuna journal, or a damaged one"):
+    with pytest.raises(ConfigurationError, match="an intact Optuna journal"):
         use(path, tmp_path)
 
 
@@ -63,7 +63,7 @@ def test_a_journal_that_is_none(use: Callable[[Path, Path], None], tmp_path: Pat
 def test_a_database_with_another_schema(schema: str, mend: str, tmp_path: Path) -> None:
     path = database(tmp_path / "study.db", schema)
     kept = path.read_bytes()
-    told = rf"{path} cannot be used: its tables have the schema {schema}, and Optuna {optuna.__version__} reads v.*{mend}"
+    told = rf"{path} is invalid: .* Optuna {optuna.__version__} reads; its tables have the schema {schema}: {mend}"
     with pytest.raises(ConfigurationError, match=rf"storage\.path={told}"):
         SqliteStorageConfig(path=str(path)).open(tmp_path)
     with pytest.raises(ConfigurationError, match=rf"storage=sqlite:///{told}"):
@@ -84,7 +84,7 @@ def test_a_server_with_a_newer_schema(postgres_url: str, tmp_path: Path) -> None
 
     readable = stamp(NEWER)
     try:
-        with pytest.raises(ConfigurationError, match=rf"storage\.url=.*schema {NEWER}, and Optuna .* reads {readable}"):
+        with pytest.raises(ConfigurationError, match=rf"storage\.url=.*schema {readable}, .* tables have the schema {NEWER}"):
             storage.open(tmp_path)
     finally:
         stamp(readable)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -10,6 +14,8 @@ from annotated_types import Ge, Gt, Interval, MinLen
 
 from bort.errors import ConfigurationError
 from bort.settings import DISTINCT, OneOf, Rule, check_settings, check_value, describe
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass
@@ -40,7 +46,7 @@ class Outer:
 
     def check(self, key: str) -> None:
         if not self.on and self.word:
-            raise ConfigurationError(f"{key}.word", self.word, "must be null with on=false")
+            raise ConfigurationError(f"{key}.word", self.word, "null with on=false")
 
 
 SOUND = Outer(inner=Inner(1 / 2, 3), free=[{"x": object}], weights={"x": 1}, word="A")
@@ -81,7 +87,7 @@ def test_settings_out_of_range_are_refused_by_key(change: dict[str, Any], key: s
     with pytest.raises(ConfigurationError) as caught:
         check_settings(replace(SOUND, **change), "outer")
     assert (caught.value.key, caught.value.value) == (f"outer.{key}", value)
-    assert caught.value.accepted == f"must be {condition}"
+    assert caught.value.condition == condition
 
 
 def test_a_value_is_checked_for_a_field_by_name():
@@ -98,3 +104,21 @@ def test_settings_are_listed_with_their_docstrings():
     assert limit.docstring == "A limit,\nor none."
     assert listed["outer.weights.*"].condition == "a number > 0"
     assert listed["outer.parts.*.share"].docstring == "A share."
+
+
+def conditions() -> Iterator[tuple[str, str]]:
+    """Yields the literal beginnings of conditions, with their places."""
+    for file in sorted([*(ROOT / "bort").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")]):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "ConfigurationError"
+            if named and len(node.args) == 3:
+                literal = node.args[2].values[0] if isinstance(node.args[2], ast.JoinedStr) else node.args[2]
+                if isinstance(literal, ast.Constant):
+                    yield f"{file.relative_to(ROOT)}:{node.lineno}", str(literal.value)
+
+
+def test_conditions_complete_must_be():
+    listed = list(conditions())
+    assert len(listed) > 50
+    for place, text in listed:
+        assert not re.match(r"(must|it|there|this|use|name|give|only|no|choose)\b|.*\b(needed|accepted)$", text), f"{place}: {text}"

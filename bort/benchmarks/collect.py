@@ -79,7 +79,7 @@ def collect(folders: Sequence[Path]) -> Collection:
             }
         )
     if len(points) > 1:
-        raise _refused(folders, "the searches must have one maximum point and one vocabulary")
+        raise _refused(folders, "searches with one maximum point and one vocabulary")
     point, embedding_rows = points.pop()
     ordered = [rows[key] for key in sorted(rows)]
     return Collection(ordered, searches, point, embedding_rows)
@@ -93,9 +93,9 @@ def _finished(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         manifest, result = read_json(folder / MANIFEST), read_json(folder / RESULT)
     except RecordError as error:
-        raise _refused(folder, f"the folder of a finished search is needed ({str(error).rstrip('.')})") from error
+        raise _refused(folder, f"the folder of a finished search ({str(error).rstrip('.')})") from error
     if manifest.get("stage") != "search" or manifest.get("state") != "done" or not (folder / TABLE).is_file():
-        raise _refused(folder, f"the folder of a finished search that trained, with its {TABLE}, is needed")
+        raise _refused(folder, f"the folder of a finished search that trained, with its {TABLE}")
     return manifest, result
 
 
@@ -104,7 +104,7 @@ def _check_alike(folder: Path, first: Mapping[str, Any], manifest: Mapping[str, 
     different = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
     if different:
         named = "; ".join(f"{key}: {there.get(key, 'unset')} before, {here.get(key, 'unset')} here" for key in different[:3])
-        raise _refused(folder, f"all searches must be made alike but for seed, strategy and space ({named})")
+        raise _refused(folder, f"searches that are equal but for seed, strategy and space ({named})")
 
 
 def _flat(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,10 +137,12 @@ def _read(folder: Path, rows: dict[tuple[Architecture, int, int], dict[str, str]
         added = 0
         for row in csv.DictReader(file):
             if any(name not in row for name in (*COLUMNS, SEED)):
-                raise _refused(folder, f"its {TABLE} must have the columns {', '.join((*COLUMNS, SEED))}")
+                raise _refused(folder, f"the folder of a search whose {TABLE} has the columns {', '.join((*COLUMNS, SEED))}")
             key = (_shape(row), int(row[SEED]), int(row["steps"]))
             if key in rows:
-                raise _refused(folder, f"{key[0]} with seed {key[1]} is in another of the searches already; each is needed once")
+                raise _refused(
+                    folder, f"searches without repeated candidates: {key[0]} with seed {key[1]} is in another of them already"
+                )
             rows[key] = row
             added += 1
     return added

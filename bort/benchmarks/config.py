@@ -56,7 +56,7 @@ class ReplayConfig:
     def check(self, key: str) -> None:
         """Refuse strategies that cannot be held to a budget."""
         if not set(self.strategies) <= set(replayable()):
-            accepted = f"must be a list of strings, each entry one of {', '.join(replayable())}"
+            accepted = f"a list of strings, each entry one of {', '.join(replayable())}"
             raise ConfigurationError(f"{key}.strategies", self.strategies, accepted)
 
 
@@ -85,7 +85,7 @@ class CollectConfig:
     def check(self, key: str) -> None:
         """Refuse a table of no searches."""
         if not self.searches:
-            raise ConfigurationError(f"{key}.searches", self.searches, "must be a list of folders of finished searches")
+            raise ConfigurationError(f"{key}.searches", self.searches, "a list of folders of finished searches")
 
 
 @dataclass
@@ -182,5 +182,5 @@ class ScalingConfig:
     def check(self, key: str) -> None:
         """Refuse fewer candidates than workers."""
         if self.candidates < max(self.workers):
-            accepted = f"must be an integer >= {max(self.workers)}, one candidate for each worker"
+            accepted = f"an integer >= {max(self.workers)}, one candidate for each worker"
             raise ConfigurationError(f"{key}.candidates", self.candidates, accepted)

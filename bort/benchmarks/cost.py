@@ -102,7 +102,7 @@ def with_measured(fleet: FleetConfig) -> FleetConfig:
     found = read_json(Path(fleet.measured))
     rows = [row for row in found.get("rows", []) if row.get("mfu")]
     if not rows:
-        accepted = "name a result.json of `bort benchmark distill` in which the device's use of its peak (mfu) is known"
+        accepted = "a result.json of `bort benchmark distill` with the device's utilization (mfu)"
         raise ConfigurationError("fleet.measured", fleet.measured, accepted)
     best = max(rows, key=lambda row: row["tokens_per_second"])
     peak = found["variants"][best["variant"]]["peak_flops"] / 1e12

@@ -186,7 +186,7 @@ class Bench:
     def __init__(self, problem: Problem, table: TableErrorConfig, config: ReplayConfig) -> None:
         estimator = problem.estimator
         if not isinstance(estimator, TableEstimator):
-            raise ConfigurationError("error", estimator.name, "replays need error=table")
+            raise ConfigurationError("error", estimator.name, "table in a replay")
         self.problem, self.config, self.seed, self._estimator = problem, config, table.seed, estimator
         self.table = table.read()
         shapes = list(problem.space)

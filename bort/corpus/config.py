@@ -140,14 +140,14 @@ class CorpusConfig(SourceConfig):
     def check(self, key: str) -> None:
         """Refuse a source without a path, and several sources without distinct names."""
         if self.sources and self.path and not Path(self.path).expanduser().is_dir():
-            accepted = f"must be a folder that holds a folder for each of {key}.sources"
+            accepted = f"a folder that holds a folder for each of {key}.sources"
             raise ConfigurationError(f"{key}.path", self.path, accepted)
         names = [source.name for source in self.sources]
         if "" in names or len(set(names)) < len(names):
-            raise ConfigurationError(f"{key}.sources", names, "must be sources with distinct, non-empty names")
+            raise ConfigurationError(f"{key}.sources", names, "sources with distinct, non-empty names")
         for at, source in self.all_sources():
             if not source.path:
-                accepted = "must be a file, a folder of text, or the hub id of a data set"
+                accepted = "a file, a folder of text, or the hub id of a data set"
                 raise ConfigurationError(f"{at}.path", source.path, accepted)
 
     @property
@@ -191,7 +191,7 @@ class MaskingConfig:
     def check(self, key: str) -> None:
         """Refuse shares that exceed 1 together."""
         if self.random + self.keep > 1.0:
-            raise ConfigurationError(f"{key}.random", self.random, f"must be <= 1 - {key}.keep={self.keep}")
+            raise ConfigurationError(f"{key}.random", self.random, f"<= 1 - {key}.keep={self.keep}")
 
     def positions(self, block_length: int) -> int:
         """Returns K, the masked positions of every block: the share of its inner positions, at least 1."""

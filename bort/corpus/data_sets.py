@@ -125,7 +125,7 @@ class DatasetRows:
             saved = datasets.load_from_disk(str(folder))
             if isinstance(saved, datasets.DatasetDict):
                 if source.split not in saved:
-                    raise ConfigurationError(f"{self._key}.split", source.split, f"{folder} has these: {', '.join(saved)}")
+                    raise ConfigurationError(f"{self._key}.split", source.split, f"one of {', '.join(saved)} in {folder}")
                 saved = saved[source.split]
             return saved
         return datasets.load_dataset(

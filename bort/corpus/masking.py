@@ -77,7 +77,7 @@ def mask_blocks(
     rank += handicaps[blocks]
     if rows and int(np.count_nonzero(rank < _NEVER, axis=1).min()) < count:
         raise ConfigurationError(
-            "masking.probability", config.probability, f"a block has fewer than {count} tokens to mask: choose a smaller share"
+            "masking.probability", config.probability, f"smaller, as a block has fewer than {count} tokens to mask"
         )
     # The tokens of a word are equal in rank, and a stable order keeps them together; otherwise any partition will do.
     nearest = np.argsort(rank, axis=1, kind="stable") if config.whole_words else np.argpartition(rank, count - 1, axis=1)
@@ -97,7 +97,9 @@ def mask_blocks(
 def _first_of_word(blocks: Integers, words: NDArray[np.uint8] | None) -> NDArray[np.intp]:
     """Returns for every position that of the first token of its word, [B, S]."""
     if words is None:
-        raise ConfigurationError("masking.whole_words", True, "the corpus does not say where words begin; build it again")
+        raise ConfigurationError(
+            "masking.whole_words", True, "false, unless the corpus is built again: it does not record the starts of words"
+        )
     marks = words[blocks]
     begins = np.ones(blocks.shape, dtype=bool)
     begins[:, 1:] = (marks[:, 1:] & CONTINUES == 0) | (marks[:, :-1] & CONTINUED == 0)

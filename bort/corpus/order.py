@@ -26,7 +26,7 @@ class BlockOrder:
 
     def __init__(self, count: int, batch_size: int, seed: int) -> None:
         if not 1 <= batch_size <= count:
-            accepted = f"1 to {count} blocks are accepted, for the corpus has {count}" if count else "the corpus has no blocks"
+            accepted = f"an integer in [1, {count}], as the corpus has {count} blocks" if count else "for a corpus that has blocks"
             raise ConfigurationError("train.batch_size", batch_size, accepted)
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self._permutations: dict[int, NDArray[np.int64]] = {}

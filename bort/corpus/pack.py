@@ -59,8 +59,9 @@ def pack(
         blocks[split], dropped[split] = divmod(tokens[split] + max(0, len(chosen) - 1), inner)
         if not blocks[split] and (split == "train" or config.heldout):
             key, value = ("block_length", config.block_length) if split == "train" else ("heldout", config.heldout)
+            smaller = "smaller" if split == "train" else "larger, or 0"
             reason = f"the {split} documents have only {tokens[split]} tokens, which fill no block"
-            raise ConfigurationError(f"corpus.{key}", value, f"{reason} of {config.block_length}")
+            raise ConfigurationError(f"corpus.{key}", value, f"{smaller}: {reason} of {config.block_length}")
     _check_space(directory, sum(blocks.values()) * config.block_length * dtype.itemsize)
     digests = {}
     for number, split in enumerate(SPLITS, 1):
@@ -126,7 +127,7 @@ def _by_source(config: CorpusConfig, parts: Parts, members: dict[str, NDArray[np
 
 
 def _nothing(config: CorpusConfig, parts: Parts) -> tuple[str, object, str]:
-    """Returns what a refusal of a corpus without documents says."""
+    """Return key, value and condition for a corpus without documents."""
     left_out = {
         "corpus.cleaning.language": ("language", config.cleaning.language),
         "corpus.cleaning.min_words": ("short", config.cleaning.min_words),
@@ -134,8 +135,8 @@ def _nothing(config: CorpusConfig, parts: Parts) -> tuple[str, object, str]:
     }
     for key, (step, value) in left_out.items():
         if parts.counts[f"{step}_documents"]:
-            return key, value, f"it leaves none of the {parts.seen} documents"
-    return "corpus.path", config.where, "it holds no text"
+            return key, value, f"a value that leaves any of the {parts.seen} documents"
+    return "corpus.path", config.where, "a source of text, and this one has none"
 
 
 def _boundary(config: CorpusConfig, keys: NDArray[np.uint64]) -> int:
@@ -149,7 +150,7 @@ def _boundary(config: CorpusConfig, keys: NDArray[np.uint64]) -> int:
         raise ConfigurationError(
             "corpus.heldout",
             config.heldout,
-            f"the {len(keys)} document(s) cannot be split; tell them apart with corpus.document, or use 0",
+            f"0, as the {len(keys)} document(s) cannot be split; corpus.document separates them",
         )
     return boundary
 

@@ -51,7 +51,7 @@ def text_of(row: Mapping[str, Any], source: SourceConfig, key: str, place: str) 
     """
     if source.text_column not in row:
         names = ", ".join(str(name) for name in row if name is not None)
-        raise ConfigurationError(f"{key}.text_column", source.text_column, f"{place} has these columns: {names}")
+        raise ConfigurationError(f"{key}.text_column", source.text_column, f"a column of {place}, which has these columns: {names}")
     value = row[source.text_column]
     if value is None:
         return ""
@@ -59,7 +59,7 @@ def text_of(row: Mapping[str, Any], source: SourceConfig, key: str, place: str) 
         return value.decode("utf-8", errors="surrogateescape")
     if not isinstance(value, str):
         raise ConfigurationError(
-            f"{key}.text_column", source.text_column, f"{place} holds a {type(value).__name__} there, and text is needed"
+            f"{key}.text_column", source.text_column, f"a column of text: {place} has a {type(value).__name__} there"
         )
     return value
 
@@ -86,10 +86,10 @@ def files_of(source: SourceConfig, key: str = "corpus") -> list[Path]:
     path = Path(source.path).expanduser()
     if path.is_file():
         if _format(path) not in FORMATS:
-            raise ConfigurationError(f"{key}.path", source.path, f"files ending in {', '.join(FORMATS)} (also .gz) can be read")
+            raise ConfigurationError(f"{key}.path", source.path, f"a file ending in {', '.join(FORMATS)} (also .gz)")
         return [path]
     if not path.is_dir():
-        raise ConfigurationError(f"{key}.path", source.path, "it does not exist; name a file or a folder of text")
+        raise ConfigurationError(f"{key}.path", source.path, "an existing file or folder of text")
     for part in (source.folder, source.subset):
         if part and (path / part).is_dir():
             path = path / part
@@ -99,10 +99,10 @@ def files_of(source: SourceConfig, key: str = "corpus") -> list[Path]:
     if source.pattern:
         # A pattern may name a file that ends in none of the known ways: it is then read as plain text.
         found = [file for file in found if any(_matches(file, path, pattern) for pattern in source.pattern)]
-        accepted = f"no file in it matches {key}.pattern=[{','.join(source.pattern)}]"
+        accepted = f"a folder with a file that matches {key}.pattern=[{','.join(source.pattern)}]"
     else:
         found = [file for file in found if _format(file) in FORMATS]
-        accepted = f"it holds no file ending in {', '.join(FORMATS)} (also .gz)"
+        accepted = f"a folder with a file ending in {', '.join(FORMATS)} (also .gz)"
     if not found:
         raise ConfigurationError(f"{key}.path", source.path, accepted)
     return _of_split(found, source, key)
@@ -166,7 +166,7 @@ def _of_split(found: list[Path], source: SourceConfig, key: str) -> list[Path]:
         return found
     chosen = [file for file, split in zip(found, splits, strict=True) if split == source.split]
     if not chosen:
-        raise ConfigurationError(f"{key}.split", source.split, f"{source.path} holds files of {', '.join(named)}")
+        raise ConfigurationError(f"{key}.split", source.split, f"one of {', '.join(named)} in {source.path}")
     return chosen
 
 

@@ -113,7 +113,7 @@ class TrainConfig:
         """
         if self.batch_size % (self.accumulate * devices):
             shared = f" on each of {devices} devices" if devices > 1 else ""
-            accepted = f"must be a divisor of {key}.batch_size={self.batch_size}{shared}"
+            accepted = f"a divisor of {key}.batch_size={self.batch_size}{shared}"
             raise ConfigurationError(f"{key}.accumulate", self.accumulate, accepted)
 
     def rate(self, step: int, steps: float) -> float:
@@ -144,7 +144,7 @@ class TrainConfig:
         known = {field.name for field in fields(self)}
         for name in theta:
             if name not in known:
-                raise ConfigurationError(f"search.thetas.{name}", theta[name], f"θ may set {', '.join(sorted(known))}")
+                raise ConfigurationError(f"search.thetas.{name}", theta[name], f"the value of one of {', '.join(sorted(known))}")
         changed = replace(self, **dict(theta))
         check_settings(changed, "train")
         return changed
@@ -171,7 +171,7 @@ class BudgetConfig:
     def check(self, key: str) -> None:
         """Refuse two budgets."""
         if self.tokens is not None and self.seconds is not None:
-            raise ConfigurationError(f"{key}.seconds", self.seconds, f"must be null with {key}.tokens={self.tokens}")
+            raise ConfigurationError(f"{key}.seconds", self.seconds, f"null with {key}.tokens={self.tokens}")
 
     def length(self, tokens_per_step: int) -> int | None:
         """Return the steps in all; ``None`` with a budget in seconds.

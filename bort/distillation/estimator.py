@@ -84,7 +84,7 @@ class DistillEstimator:
     def __init__(self, setup: DistillationSetup, rungs: Sequence[int], measure: str, impl: ImplConfig) -> None:
         self.rungs: Sequence[int] = tuple(sorted(set(rungs)))
         if not self.rungs or self.rungs[0] < 1:
-            raise ConfigurationError("error.rungs", list(rungs), "whole numbers of at least 1 are needed")
+            raise ConfigurationError("error.rungs", list(rungs), "a list of integers >= 1")
         self.setup = replace(setup, train=replace(setup.train, schedule="constant", evaluate_every=0))
         self.measure, self.impl = measure, impl
         self._memory: RelationMemory | None = None

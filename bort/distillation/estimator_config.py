@@ -87,10 +87,10 @@ class DistillErrorConfig(TrainedErrorConfig):
         """Refuse rungs that do not lead up to ``steps``."""
         if self.curve:
             if self.curve != sorted(set(self.curve)) or self.curve[-1] != self.steps:
-                accepted = f"must be an ascending list of integers >= 1 that ends in {key}.steps={self.steps}"
+                accepted = f"an ascending list of integers >= 1 that ends in {key}.steps={self.steps}"
                 raise ConfigurationError(f"{key}.curve", self.curve, accepted)
         elif self.steps >> (self.rungs - 1) < 1:
-            accepted = f"must be an integer in [1, {self.steps.bit_length()}], as each rung halves {key}.steps"
+            accepted = f"an integer in [1, {self.steps.bit_length()}], as each rung halves {key}.steps"
             raise ConfigurationError(f"{key}.rungs", self.rungs, accepted)
 
     def rung_steps(self) -> list[int]:
@@ -135,7 +135,7 @@ class SupernetErrorConfig(TrainedErrorConfig):
     def check(self, key: str) -> None:
         """Refuse steps without any slice."""
         if self.samples == 0 and not self.sandwich:
-            raise ConfigurationError(f"{key}.samples", 0, f"must be an integer >= 1 with {key}.sandwich=false")
+            raise ConfigurationError(f"{key}.samples", 0, f"an integer >= 1 with {key}.sandwich=false")
 
     def build(self, inputs: ErrorInputs) -> Estimator:
         """Build the estimator; the shared training begins with the first evaluation."""

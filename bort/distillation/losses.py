@@ -237,7 +237,7 @@ def _split_heads(vectors: Tensor, heads: int) -> Tensor:
     """Return [B·R, S, H/R], scaled so that inner products come out divided by √(H/R)."""
     blocks, length, hidden = vectors.shape
     if heads < 1 or hidden % heads:
-        raise BortError(f"loss.relation_heads={heads} cannot be used: it must divide the hidden sizes, one of which is {hidden}.")
+        raise BortError(f"loss.relation_heads={heads} is invalid: must be a divisor of the hidden sizes, one of which is {hidden}.")
     width = hidden // heads
     split = (vectors * width**-0.25).reshape(blocks, length, heads, width)
     return split.transpose(1, 2).reshape(blocks * heads, length, width)
@@ -260,4 +260,4 @@ def _check_pair(student_logits: Tensor, teacher_logits: Tensor, temperature: flo
             "cannot be compared: the two need one vocabulary."
         )
     if not temperature > 0:
-        raise BortError(f"loss.temperature={temperature} cannot be used: a number above 0 is needed.")
+        raise BortError(f"loss.temperature={temperature} is invalid: must be a number > 0.")

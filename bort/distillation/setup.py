@@ -102,11 +102,11 @@ class DistillationSetup:
                 "build it again."
             )
         if self.corpus.block_length > self.teacher.positions:
-            accepted = f"teacher and student read at most {self.teacher.positions} tokens"
+            accepted = f"<= {self.teacher.positions}, the most tokens that teacher and student read"
             raise ConfigurationError("corpus.block_length", self.corpus.block_length, accepted)
         for name, term in self.loss.active.items():
             if term.targets == "logits" and not self.teacher.has_head:
-                accepted = f"the teacher {self.teacher.path} has no masked-LM head; use loss=representation"
+                accepted = f"0, as the teacher {self.teacher.path} has no masked-LM head; use loss=representation"
                 raise ConfigurationError(f"loss.{name}", getattr(self.loss, name), accepted)
         self.loss.check_widths(architecture.hidden, self.teacher.architecture.hidden)
         self._check_targets()
@@ -115,7 +115,7 @@ class DistillationSetup:
         needed = self.loss.targets
         if needed is not None and not provides(self.kind, needed):
             available = f"the targets at hand are of kind {self.kind}" if self.kind else "there are none"
-            raise ConfigurationError("loss", "+".join(self.loss.terms), f"it needs targets of kind {needed}, and {available}")
+            raise ConfigurationError("loss", "+".join(self.loss.terms), f"a loss without targets of kind {needed}, as {available}")
         if "logits" in self.loss.kinds and self.targets is not None:
             check_temperature(self.targets.record["identity"], self.loss.temperature)
 

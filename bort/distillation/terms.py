@@ -233,7 +233,7 @@ class Relations(Term):
         """Check that the relation heads divide both widths."""
         for whose, width in (("student", student), ("teacher", teacher)):
             if width % config.relation_heads:
-                accepted = f"it must divide the {whose}'s hidden size {width} (and student's and teacher's alike)"
+                accepted = f"a divisor of the {whose}'s hidden size {width} (and of student's and teacher's alike)"
                 raise ConfigurationError("loss.relation_heads", config.relation_heads, accepted)
 
 
@@ -320,7 +320,7 @@ class LossConfig:
     def check(self, key: str) -> None:
         """Refuse a loss without any term."""
         if not self.terms:
-            raise ConfigurationError(key, "0", f"must have a weight > 0 for at least one of {', '.join(self.known())}")
+            raise ConfigurationError(key, "0", f"a loss with a weight > 0 for at least one of {', '.join(self.known())}")
 
     def changed(self, settings: Mapping[str, Any], key: str) -> LossConfig:
         """Return this loss with other settings in place of some of its own.
@@ -335,7 +335,7 @@ class LossConfig:
         known = {item.name for item in fields(self)}
         for name, value in settings.items():
             if name not in known:
-                raise ConfigurationError(f"{key}.{name}", value, f"use one of {', '.join(sorted(known))}")
+                raise ConfigurationError(f"{key}.{name}", value, f"the value of one of {', '.join(sorted(known))}")
         changed = replace(self, **dict(settings))
         check_settings(changed, "loss")
         return changed
@@ -362,7 +362,7 @@ class LossConfig:
         terms = self.known()
         errors = {error.name: (own, error) for own, term in terms.items() for error in term.errors}
         if name not in errors:
-            raise ConfigurationError("error.measure", name, f"use one of {', '.join(errors)}")
+            raise ConfigurationError("error.measure", name, f"one of {', '.join(errors)}")
         own, error = errors[name]
         needed = []
         if error.trained_by:
@@ -372,4 +372,4 @@ class LossConfig:
         if error.targets and not provides(kind, error.targets):
             needed.append(f"targets of kind {error.targets} or both")
         if needed:
-            raise ConfigurationError("error.measure", name, f"it needs {', and '.join(needed)}")
+            raise ConfigurationError("error.measure", name, f"another metric: this one needs {', and '.join(needed)}")

@@ -80,4 +80,4 @@ class ExportConfig:
         """Refuse a file made from ONNX without ONNX."""
         for name in ("optimised", "int8"):
             if getattr(self, name) and not self.onnx:
-                raise ConfigurationError(f"{key}.{name}", True, f"must be false with {key}.onnx=false")
+                raise ConfigurationError(f"{key}.{name}", True, f"false with {key}.onnx=false")

@@ -91,7 +91,7 @@ def onnx_file(
             raise BortError(f"{type(model).__name__} cannot be exported to ONNX.")
         written = program.model.opset_imports.get("", opset)
         if written != opset:
-            raise ConfigurationError("export.opset", opset, f"this exporter wrote operator set {written} instead; use that or 20")
+            raise ConfigurationError("export.opset", opset, f"{written} or 20: this exporter wrote operator set {written} instead")
         # The exporter notes where each operation stood in the source, with the paths of the machine it ran on.
         for node in program.model.graph.all_nodes():
             node.metadata_props.clear()

@@ -138,7 +138,7 @@ class Runtime:
     ) -> list[NDArray[np.float32]]:
         for request in requests:
             if not 0 < len(request) <= self.positions:
-                raise ConfigurationError("requests", len(request), f"each has 1 to {self.positions} tokens")
+                raise ConfigurationError("requests", len(request), f"requests of 1 to {self.positions} tokens")
         answers: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(requests)
         for call in calls:
             longest = max(len(requests[place]) for place in call)

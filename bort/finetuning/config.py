@@ -114,7 +114,7 @@ class FinetuningConfig:
     def check(self, key: str) -> None:
         """Refuse trials without a search, and a search or settings of single models out of their ranges."""
         if self.trials > 1 and not self.search:
-            accepted = f"must be 0 or 1 with an empty {key}.search"
+            accepted = f"0 or 1 with an empty {key}.search"
             raise ConfigurationError(f"{key}.trials", self.trials, accepted)
         for name, wanted in self.search.items():
             _check_range(name, wanted)
@@ -132,7 +132,7 @@ class FinetuningConfig:
         for name in changes:
             if name not in known:
                 raise ConfigurationError(
-                    f"finetuning.models.{role}.{name}", changes[name], f"must be the value of one of {', '.join(sorted(known))}"
+                    f"finetuning.models.{role}.{name}", changes[name], f"the value of one of {', '.join(sorted(known))}"
                 )
         config = replace(self, **changes, models={})
         check_settings(config, "finetuning")
@@ -150,7 +150,7 @@ class FinetuningConfig:
         """
         for name, value in theta.items():
             if name not in THETA:
-                raise ConfigurationError(f"finetuning.{name}", value, f"must be the value of one of {', '.join(THETA)}")
+                raise ConfigurationError(f"finetuning.{name}", value, f"the value of one of {', '.join(THETA)}")
             check_value(FinetuningConfig, name, value, f"finetuning.{name}")
         return replace(self, **theta)
 
@@ -158,18 +158,18 @@ class FinetuningConfig:
 def _check_range(name: str, wanted: Any) -> None:
     key = f"finetuning.search.{name}"
     if name not in THETA:
-        raise ConfigurationError(key, wanted, f"must be the range of one of {', '.join(THETA)}")
+        raise ConfigurationError(key, wanted, f"the range of one of {', '.join(THETA)}")
     if isinstance(wanted, (list, tuple)):
         if not wanted:
-            raise ConfigurationError(key, wanted, "must be a non-empty list")
+            raise ConfigurationError(key, wanted, "a non-empty list")
         for value in wanted:
             check_value(FinetuningConfig, name, value, key)
         return
     if not isinstance(wanted, Mapping) or not {"low", "high"} <= set(wanted) or set(wanted) - {"low", "high", "log"}:
-        raise ConfigurationError(key, wanted, "must be a list, or low, high and optionally log")
+        raise ConfigurationError(key, wanted, "a list, or low, high and optionally log")
     for end in ("low", "high"):
         if wanted[end] is None:
-            raise ConfigurationError(f"{key}.{end}", None, "must be a number")
+            raise ConfigurationError(f"{key}.{end}", None, "a number")
         check_value(FinetuningConfig, name, wanted[end], f"{key}.{end}")
     if wanted["low"] > wanted["high"] or (wanted.get("log") and wanted["low"] <= 0):
-        raise ConfigurationError(key, wanted, "must be low <= high, and low > 0 on a logarithmic scale")
+        raise ConfigurationError(key, wanted, "low <= high, and low > 0 on a logarithmic scale")

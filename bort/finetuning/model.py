@@ -203,11 +203,9 @@ class FrozenBottom:
         base = model.base_model
         stack = getattr(getattr(base, "encoder", None), "layer", None)
         if stack is None or not isinstance(getattr(base, "embeddings", None), nn.Module):
-            raise ConfigurationError(
-                "finetuning.freeze", layers, f"{type(base).__name__} has no known stack of layers, so only 0 will do"
-            )
+            raise ConfigurationError("finetuning.freeze", layers, f"0, as {type(base).__name__} has no known stack of layers")
         if layers > len(stack):
-            raise ConfigurationError("finetuning.freeze", layers, f"the model has {len(stack)} layers")
+            raise ConfigurationError("finetuning.freeze", layers, f"<= {len(stack)}, as the model has {len(stack)} layers")
         self._base, self._layers = base, layers
         self._embeddings, self._stack = base.embeddings, stack
         self._given = _CachedStates()

@@ -149,7 +149,9 @@ class Torch(Backend):
                 import torch
 
             if not torch.cuda.is_available():
-                raise ConfigurationError("benchmark.backends", self.name, "this machine has no GPU that PyTorch can use")
+                raise ConfigurationError(
+                    "benchmark.backends", self.name, "another backend: this machine has no GPU that PyTorch can use"
+                )
 
     def prepare(self, forms: Forms, threads: int) -> Forward:
         """Returns the model's own forward pass; on a GPU, of a copy there."""
@@ -191,7 +193,9 @@ class Compiled(Torch):
             try:
                 cpp_builder.get_cpp_compiler()
             except exc.InvalidCxxCompiler as error:
-                accepted = "torch.compile needs a C++ compiler, and none was found; install g++ or clang, or leave compile out"
+                accepted = (
+                    "another backend, unless g++ or clang is installed: torch.compile needs a C++ compiler, and none was found"
+                )
                 raise ConfigurationError("benchmark.backends", self.name, accepted) from error
 
     def prepare(self, forms: Forms, threads: int) -> Forward:

@@ -63,7 +63,7 @@ def measure(
     reference = config.reference or next(iter(found))
     for key, name in (("reference", reference), *(("over", name) for name in config.over)):
         if name not in found:
-            raise ConfigurationError(f"benchmark.{key}", name, f"one of the measured models, {', '.join(found)}, is accepted")
+            raise ConfigurationError(f"benchmark.{key}", name, f"one of the measured models, {', '.join(found)}")
     for backend in config.backends:
         BACKENDS[backend].require()
     anchor = (reference, backends_of(found[reference], config)[0])
@@ -88,7 +88,7 @@ def _subjects(models: Mapping[str, Spec], config: BenchmarkConfig) -> dict[str, 
         if not backends_of(subject, config):
             raise BortError(f"{name}={subject} is an ONNX file: add onnx to benchmark.backends, or give a model directory.")
         if (most := positions(subject)) < longest:
-            raise ConfigurationError("benchmark.sequence_length", longest, f"{name} takes sequences of at most {most} tokens")
+            raise ConfigurationError("benchmark.sequence_length", longest, f"<= {most}, the most tokens that {name} reads")
     return found
 
 

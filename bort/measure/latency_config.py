@@ -46,7 +46,7 @@ class MeasuredLatencyConfig(LatencyConfig):
     def check_machine(self, positions: int) -> None:
         """Refuse a sequence that is longer than the candidates' positions."""
         if self.sequence_length > positions:
-            accepted = f"the students take at most {positions} tokens"
+            accepted = f"<= {positions}, the most tokens that the students read"
             raise ConfigurationError("latency.sequence_length", self.sequence_length, accepted)
 
     def converter(self) -> Converter | None:
@@ -115,4 +115,4 @@ class GpuLatencyConfig(MeasuredLatencyConfig):
 
         super().check_machine(positions)
         if not torch.cuda.is_available():
-            raise ConfigurationError("latency", "gpu", "this machine has no GPU that PyTorch can use; take cpu, onnx or operations")
+            raise ConfigurationError("latency", "gpu", "one of cpu, onnx, operations: this machine has no GPU that PyTorch can use")

@@ -47,7 +47,9 @@ def require_opset(opset: int, key: str = "export.opset") -> None:
         import onnxruntime
 
         newest = next(older for older in range(opset - 1, 0, -1) if _reads(older))
-        raise ConfigurationError(key, opset, f"ONNX Runtime {onnxruntime.__version__} reads operator sets up to {newest}")
+        raise ConfigurationError(
+            key, opset, f"<= {newest}, the newest operator set that ONNX Runtime {onnxruntime.__version__} reads"
+        )
 
 
 def _reads(opset: int) -> bool:

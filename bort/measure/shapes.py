@@ -83,7 +83,7 @@ def measure_shapes(
     path = Path(path)
     longest, taken = max(config.sequence_length), (counts or {}).get("positions", POSITIONS)
     if longest > taken:
-        raise ConfigurationError("benchmark.sequence_length", longest, f"the shapes take sequences of at most {taken} tokens")
+        raise ConfigurationError("benchmark.sequence_length", longest, f"<= {taken}, the most tokens that the shapes read")
     wanted = list(dict.fromkeys(shapes))
     lock = f".{path.name}.lock"
     with exclusive(path.parent, wait=False, name=lock) as mine:

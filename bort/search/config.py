@@ -62,5 +62,5 @@ class SearchConfig:
     def check(self, key: str) -> None:
         """Refuse a relative scale without its e(T)."""
         if self.error_scale == "relative" and self.maximum_point_error is None:
-            accepted = f"must be a number > 0 with {key}.error_scale=relative"
+            accepted = f"a number > 0 with {key}.error_scale=relative"
             raise ConfigurationError(f"{key}.maximum_point_error", None, accepted)

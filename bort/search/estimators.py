@@ -46,7 +46,7 @@ class TableEstimator:
             where = f"{shape} at {steps} steps" if self._rungs else str(shape)
             raise refused(
                 self._path,
-                f"it must hold every architecture of the search space at every step, and lacks {len(missing)}: first {where}",
+                f"a table with every architecture of the search space at every step, and it lacks {len(missing)}: first {where}",
             )
 
     @property
@@ -99,7 +99,7 @@ class ProxyEstimator:
     def __init__(self, scale: float, exponent: float) -> None:
         for key, value in (("scale", scale), ("exponent", exponent)):
             if not (math.isfinite(value) and value > 0):
-                raise ConfigurationError(f"error.{key}", value, "a positive number is needed")
+                raise ConfigurationError(f"error.{key}", value, "a number > 0")
         self._scale, self._exponent = scale, exponent
         self.fingerprint = f"{scale!r} {exponent!r}"
 

@@ -156,7 +156,7 @@ def _check_reachable(address: str) -> None:
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise ConfigurationError("impl.ray.address", redact(address), "use auto, local, or the host:port of a cluster's head")
+        raise ConfigurationError("impl.ray.address", redact(address), "auto, local, or the host:port of a cluster's head")
     try:
         socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
     except OSError as error:
@@ -168,7 +168,8 @@ def _unreachable(address: str, reason: str) -> ConfigurationError:
     return ConfigurationError(
         "impl.ray.address",
         address,
-        f"no Ray cluster answers there ({told}); start one with `ray start --head`, join this machine to one with "
+        f"the address of a Ray cluster, and none answers there ({told}); start one with `ray start --head`, join this machine to "
+        "one with "
         "`ray start --address=HEAD:6379`, or use impl.ray.address=local for this machine alone",
     )
 

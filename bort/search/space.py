@@ -52,7 +52,9 @@ class SearchSpace:
         valid = [Architecture(*shape) for shape in combinations if shape[2] % shape[1] == 0]
         if not valid:
             raise ConfigurationError(
-                "search_space.heads", self.values["heads"], f"at least one must divide a hidden size of {self.values['hidden']}"
+                "search_space.heads",
+                self.values["heads"],
+                f"a list with a divisor of one of search_space.hidden={self.values['hidden']}",
             )
         p = parameters or Architecture.parameters
         i = latency or Architecture.operations
@@ -109,7 +111,7 @@ def maximum_point(setting: str, space: SearchSpace, teacher: Architecture | None
         return Architecture.parse(setting)
     except BortError as error:
         raise ConfigurationError(
-            "search_space.maximum_point", setting, "use teacher, largest, or a shape such as 24-16-1024-4096"
+            "search_space.maximum_point", setting, "teacher, largest, or a shape such as 24-16-1024-4096"
         ) from error
 
 
@@ -133,5 +135,5 @@ def check_dominates(point: Architecture, space: SearchSpace, parameters: Count, 
                 raise ConfigurationError(
                     "search_space.maximum_point",
                     point,
-                    f"it must be at least as large as every candidate, but {shape} has {what} {value:,.6g} against {limit:,.6g}",
+                    f"at least as large as every candidate, but {shape} has {what} {value:,.6g} against {limit:,.6g}",
                 )

@@ -65,7 +65,7 @@ class ErrorTable:
         """
         if seed is not None and seed not in self.seeds:
             held = f"its seeds are {', '.join(map(str, self.seeds))}" if self.seeds else f"it has no column {SEED}"
-            raise ConfigurationError("error.seed", seed, f"{self.path} holds no such errors; {held}, and null takes the lowest")
+            raise ConfigurationError("error.seed", seed, f"null or a seed of {self.path}: {held}")
         wanted = self.seeds[0] if seed is None and self.seeds else seed
         return {
             (shape, steps): error for (shape, own), curve in self.curves.items() if own == wanted for steps, error in curve.items()
@@ -98,18 +98,20 @@ def read_table(name: str, column: str = "error") -> ErrorTable:
         reader = csv.DictReader(content.decode("utf-8-sig").splitlines(), skipinitialspace=True)
         absent = [column for column in needed if column not in (reader.fieldnames or [])]
         if absent:
-            raise refused(path, f"a CSV file with the columns {', '.join(needed)} is needed, and it lacks {', '.join(absent)}")
+            raise refused(path, f"a CSV file with the columns {', '.join(needed)}, and it lacks {', '.join(absent)}")
         for row in reader:
             shape, steps, seed, error = _parse(path, reader.line_num, row, column)
             curve = curves.setdefault((shape, seed), {})
             if steps in curve:
                 of_seed = "" if seed is None else f" with seed {seed}"
-                raise refused(path, f"line {reader.line_num} repeats {shape} at {steps} steps{of_seed}; each may stand there once")
+                raise refused(
+                    path, f"a table without repeated rows: line {reader.line_num} repeats {shape} at {steps} steps{of_seed}"
+                )
             curve[steps] = error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise refused(path, f"a readable CSV file is needed ({error})") from error
+        raise refused(path, f"a readable CSV file ({error})") from error
     if not curves:
-        raise refused(path, "the table holds no rows")
+        raise refused(path, "a table with rows")
     named = "" if column == "error" else f" {column}"
     return ErrorTable(path, curves, hashlib.sha256(content).hexdigest() + named)
 
@@ -126,13 +128,13 @@ def _parse(path: Path, line: int, row: Mapping[str, str], column: str) -> tuple[
         error = float(row[column])
         shape = Architecture(depth, heads, hidden, intermediate)
     except (TypeError, ValueError) as problem:
-        raise refused(path, f"line {line} must hold whole numbers and an error ({problem})") from problem
+        raise refused(path, f"a table of integers and an error in line {line} ({problem})") from problem
     except BortError as problem:
-        raise refused(path, f"line {line} holds no architecture ({problem})") from problem
+        raise refused(path, f"a table of architectures: line {line} has none ({problem})") from problem
     if steps < 1:
-        raise refused(path, f"line {line} has steps={steps}; at least 1 is needed")
+        raise refused(path, f"a table with steps >= 1: line {line} has steps={steps}")
     if math.isnan(error) or error < 0:
-        raise refused(path, f"line {line} has {column}={row[column]}; a number of at least 0 is needed (inf where training failed)")
+        raise refused(path, f"a table with {column} >= 0 (inf if training failed): line {line} has {column}={row[column]}")
     return shape, steps, seed, error
 
 

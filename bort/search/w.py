@@ -164,8 +164,7 @@ def check_winner(best: float, errors: Iterable[float], scale: ErrorScale) -> Non
         raise ConfigurationError(
             "search.error_scale",
             scale.name,
-            "must be reciprocal or relative if no candidate that saves anything has an error < 1; "
-            f"the smallest is {min(known):.4g}",
+            f"reciprocal or relative if no candidate that saves anything has an error < 1; the smallest is {min(known):.4g}",
         )
 
 

@@ -200,10 +200,10 @@ class TaskConfig:
     def check(self, key: str) -> None:
         """Refuse files, columns, labels and metrics that do not go together, without reading a file."""
         if all(name is None for name in (self.path, self.train, self.test, self.unlabelled)):
-            accepted = f"must be a CSV, TSV or JSONL file of labelled examples: {key}.train=FILE"
+            accepted = f"a CSV, TSV or JSONL file of labelled examples: {key}.train=FILE"
             raise ConfigurationError(f"{key}.train", None, accepted)
         if self.path == HUB and not self.hub.repository:
-            raise ConfigurationError(f"{key}.path", HUB, f"must be a directory, as there is no {key}.hub.repository")
+            raise ConfigurationError(f"{key}.path", HUB, f"a directory, as there is no {key}.hub.repository")
         self.text_columns()
         self.text_columns("unlabelled")
         self.label_names()
@@ -213,31 +213,31 @@ class TaskConfig:
 
     def _check_windows(self, key: str) -> None:
         if self.keep == "end" and (self.truncate == "longest" or self.windows > 1):
-            accepted = f"must be start, unless {key}.truncate is first or second and {key}.windows=1"
+            accepted = f"start, unless {key}.truncate is first or second and {key}.windows=1"
             raise ConfigurationError(f"{key}.keep", self.keep, accepted)
         if self.windows == 1:
             return
         if not 0 <= self.overlap < self.max_length - 3:
-            accepted = f"must be an integer in [0, {self.max_length - 3}), as {key}.max_length={self.max_length}"
+            accepted = f"an integer in [0, {self.max_length - 3}), as {key}.max_length={self.max_length}"
             raise ConfigurationError(f"{key}.overlap", self.overlap, accepted)
         if self.truncate == "longest" and self.format == "table" and len(self.text_columns()) == 2:
-            accepted = f"must be first or second, as {key}.windows={self.windows} reads one text of a pair in windows"
+            accepted = f"first or second, as {key}.windows={self.windows} reads one text of a pair in windows"
             raise ConfigurationError(f"{key}.truncate", self.truncate, accepted)
 
     def _check_choice(self, key: str) -> None:
         if self.kind == "choice" and self.format == "table" and not self.option_columns():
-            accepted = "must be the columns of the options: COLUMN,COLUMN2"
+            accepted = "the columns of the options: COLUMN,COLUMN2"
             raise ConfigurationError(f"{key}.options", self.options, accepted)
         if self.kind != "choice" and self.options is not None:
-            raise ConfigurationError(f"{key}.options", self.options, f"must be null unless {key}.kind=choice")
+            raise ConfigurationError(f"{key}.options", self.options, f"null unless {key}.kind=choice")
 
     def _check_metrics(self, key: str) -> None:
         for metric in self.metrics:
             if metric not in METRICS[self.kind]:
-                accepted = f"must be one of {', '.join(METRICS[self.kind])} for {key}.kind={self.kind}"
+                accepted = f"one of {', '.join(METRICS[self.kind])} for {key}.kind={self.kind}"
                 raise ConfigurationError(f"{key}.metrics", metric, accepted)
             if metric in GROUPED and self.format == "table" and self.group is None:
-                accepted = f"must be a metric of single examples, unless {key}.group names a column"
+                accepted = f"a metric of single examples, unless {key}.group names a column"
                 raise ConfigurationError(f"{key}.metrics", metric, accepted)
 
     def text_columns(self, key: str = "train") -> list[str]:
@@ -259,7 +259,7 @@ class TaskConfig:
             columns = [str(text)] if isinstance(text, int) else []
         if len(columns) not in (1, 2) or not all(columns) or len(set(columns)) != len(columns):
             name = "task.unlabelled_text" if apart else "task.text"
-            raise ConfigurationError(name, text, "must be one column, or two different ones for a pair: COLUMN,COLUMN2")
+            raise ConfigurationError(name, text, "one column, or two different ones for a pair: COLUMN,COLUMN2")
         return columns
 
     def label_names(self) -> dict[str, str] | None:
@@ -271,16 +271,14 @@ class TaskConfig:
         if self.labels is None:
             return None
         if self.kind == "regression":
-            raise ConfigurationError("task.labels", self.labels, "must be null with task.kind=regression")
+            raise ConfigurationError("task.labels", self.labels, "null with task.kind=regression")
         labels = self.labels
         if isinstance(labels, str):
             labels = [name.strip() for name in labels.split(",")]
         values = labels if isinstance(labels, dict) else {str(value): str(value) for value in labels}
         names = {str(value): str(name) for value, name in values.items()}
         if len(names) < 2 or len(names) != len(labels) or len(set(names.values())) != len(names):
-            raise ConfigurationError(
-                "task.labels", self.labels, "must be at least two different labels, as a list or as value: name"
-            )
+            raise ConfigurationError("task.labels", self.labels, "at least two different labels, as a list or as value: name")
         return names
 
     def option_columns(self) -> list[str]:
@@ -294,7 +292,5 @@ class TaskConfig:
         given = self.options.split(",") if isinstance(self.options, str) else list(self.options)
         columns = [str(name).strip() for name in given]
         if not columns or not all(columns) or len(set(columns)) != len(columns):
-            raise ConfigurationError(
-                "task.options", self.options, "must be different columns, separated by a comma: COLUMN,COLUMN2"
-            )
+            raise ConfigurationError("task.options", self.options, "different columns, separated by a comma: COLUMN,COLUMN2")
         return columns

@@ -41,7 +41,11 @@ def load_task(config: TaskConfig, observer: Observer | None = None, *, training:
     observer = observer or Quiet()
     there = [key for key in (config.hub.splits if config.path == HUB else task_files(config)) if key in FILES]
     if training and "train" not in there:
-        raise ConfigurationError("task.train", config.train, f"{config.name} has nothing to train on; it can only be evaluated")
+        raise ConfigurationError(
+            "task.train",
+            config.train,
+            f"a file of labeled examples: {config.name} has nothing to train on and can only be evaluated",
+        )
     parts: dict[str, list[Placed]] = {}
     malformed = 0
     for key in there:
@@ -140,7 +144,7 @@ def _read_table(config: TaskConfig, key: str, path: Path) -> tuple[list[Placed],
     kept = [row for row in rows if all(row.values[name] == str(value) for name, value in config.filter.items())]
     if not kept:
         wanted = f" with {', '.join(f'{name}={value}' for name, value in config.filter.items())}" if config.filter else ""
-        raise ConfigurationError(f"task.{key}", path, f"it has no rows{wanted}")
+        raise ConfigurationError(f"task.{key}", path, f"a file with rows{wanted}")
     placed = []
     for number, row in enumerate(kept):
         index = str(row.values.get(config.id or "", number)).strip()
@@ -204,7 +208,7 @@ def _check(task: Task, config: TaskConfig, training: bool) -> None:
     if task.kind != "classification":
         return
     if "f1" in task.metrics and len(task.labels) != 2:
-        raise ConfigurationError("task.metrics", "f1", f"it is for two labels and there are {len(task.labels)}; use macro_f1")
+        raise ConfigurationError("task.metrics", "f1", f"macro_f1 for more than two labels, and there are {len(task.labels)}")
     if not training:
         return
     trained = {int(example.label) for example in task.train}

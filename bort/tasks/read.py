@@ -87,9 +87,9 @@ def _opened(path: Path, key: str, layout: Layout) -> Iterator[tuple[IO[str], str
     compressed = suffixes[-1:] == [".gz"]
     suffix = (suffixes[:-1] if compressed else suffixes)[-1:] or [""]
     if suffix[0] not in _FORMATS:
-        raise ConfigurationError(key, path, f"a file that ends in {', '.join(_FORMATS)} or one of these with .gz is needed")
+        raise ConfigurationError(key, path, f"a file that ends in {', '.join(_FORMATS)} or one of these with .gz")
     if not path.is_file():
-        raise ConfigurationError(key, path, "there is no such file")
+        raise ConfigurationError(key, path, "an existing file")
     delimiter = _FORMATS[suffix[0]] and (layout.delimiter or _FORMATS[suffix[0]])
     quoted = delimiter != "\t" if layout.quoted is None else layout.quoted
     # Where nothing is quoted, a carriage return inside a field is text: some of GLUE's files have them.
@@ -210,7 +210,7 @@ def _positions(path: Path, columns: Mapping[str, Sequence[str]], names: Sequence
         for name in wanted:
             if name not in names:
                 shown = ", ".join(f"'{one}'" for one in names[:20])
-                raise ConfigurationError(key, name, f"{path} has no such column, it has {shown}")
+                raise ConfigurationError(key, name, f"a column of {path}, which has {shown}")
             positions[name] = names.index(name)
     return positions
 

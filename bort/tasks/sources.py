@@ -23,7 +23,7 @@ class LayoutError(ConfigurationError):
     """
 
     def __init__(self, folder: object, missing: str, tree: str) -> None:
-        super().__init__("task.path", folder, f"there is no {missing}; this layout is expected")
+        super().__init__("task.path", folder, f"a folder of this layout, and it has no {missing}")
         # The tree is the end of the message: a full stop after it would be read as part of a name.
         self.args = (f"{str(self).removesuffix('.')}:\n{tree}",)
 
@@ -49,7 +49,7 @@ def task_files(config: TaskConfig) -> dict[str, Path]:
     root = Path(config.path).expanduser() if config.path is not None else None
     if root is not None and config.train is None and "test" not in named and "unlabelled" not in named:
         if root.is_dir():
-            raise ConfigurationError("task.train", None, f"{root} is a directory, so task.train has to name a file in it")
+            raise ConfigurationError("task.train", None, f"a file in task.path={root}, which is a directory")
         return {"train": root} | {key: root.parent / Path(name).expanduser() for key, name in named.items()}
     if root is not None and root.is_file():
         files = {key: root.parent / Path(name).expanduser() for key, name in named.items()}
@@ -136,7 +136,9 @@ def hub_rows(config: TaskConfig, key: str, columns: Sequence[str] | None) -> lis
     theirs = {name: hub.columns.get(name, name) for name in (columns if columns is not None else data.column_names)}
     for name, column in theirs.items():
         if column not in data.column_names:
-            raise ConfigurationError("task.hub.columns", name, f"{hub.repository} has {', '.join(data.column_names)}")
+            raise ConfigurationError(
+                "task.hub.columns", name, f"a column of {hub.repository}, which has {', '.join(data.column_names)}"
+            )
     named = {column: feature for column, feature in data.features.items() if isinstance(feature, ClassLabel)}
     rows = []
     for number, record in enumerate(data):

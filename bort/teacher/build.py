@@ -202,7 +202,7 @@ class _Builder:
         with np.errstate(over="ignore"):
             stored: NDArray[Any] = value.cpu().numpy().astype(dtype)
         if not np.issubdtype(stored.dtype, np.integer) and not np.isfinite(stored).all():
-            raise ConfigurationError("targets.dtype", dtype, f"the teacher's {key} exceeds its range; use float32")
+            raise ConfigurationError("targets.dtype", dtype, f"float32, as the teacher's {key} exceeds its range")
         return stored
 
     def _what_is_left(self) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class TeacherConfig:
     def check(self, key: str) -> None:
         """Refuse a teacher without a path."""
         if not self.path:
-            accepted = "must be a directory in the layout of transformers, or a hub id"
+            accepted = "a directory in the layout of transformers, or a hub id"
             raise ConfigurationError(f"{key}.path", self.path, accepted)
 
     def check_family(self, model_type: str) -> None:
@@ -143,7 +143,7 @@ class TeacherConfig:
             ConfigurationError: It is no encoder with a masked-LM class.
         """
         if model_type not in FAMILIES:
-            accepted = f"it is a '{model_type}' model, and encoders of these types can teach: {', '.join(sorted(FAMILIES))}"
+            accepted = f"an encoder of one of these types, not a '{model_type}' model: {', '.join(sorted(FAMILIES))}"
             raise ConfigurationError("teacher.path", self.path, accepted)
 
 

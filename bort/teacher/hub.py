@@ -46,7 +46,7 @@ def reading(config: TeacherConfig, what: str) -> Iterator[dict[str, Any]]:
     path = Path(config.path).expanduser()
     source: dict[str, Any]
     if not path.is_dir() and not _HUB_ID.fullmatch(config.path):
-        accepted = "there is no such directory; 'bort fetch' gets the demo's teacher, and a hub id has the form owner/name"
+        accepted = "an existing directory ('bort fetch' downloads the demo's teacher) or a hub id of the form owner/name"
         raise ConfigurationError("teacher.path", config.path, accepted)
     if path.is_dir():
         source = {"pretrained_model_name_or_path": str(path), "local_files_only": True}

@@ -335,8 +335,9 @@ class Teacher:
             raise ConfigurationError(
                 "teacher.path",
                 self.path,
-                "it has no masked-LM head, which a loss on logits needs; let 'bort teacher' fit one (teacher.head.missing=fit), "
-                "choose a loss on representations (loss=representation, hidden or relations), or a teacher with such a head",
+                "a teacher with a masked-LM head, which a loss on logits needs; "
+                "let 'bort teacher' fit one (teacher.head.missing=fit), "
+                "or choose a loss on representations (loss=representation, hidden or relations)",
             )
         return self._head
 
@@ -344,7 +345,8 @@ class Teacher:
         return ConfigurationError(
             "teacher.path",
             self.path,
-            f"queries, keys and values of a '{self.config.model_type}' model cannot be told apart; choose a loss without relations "
+            f"another teacher, as queries, keys and values of a '{self.config.model_type}' model cannot be told apart; "
+            "or choose a loss without relations "
             "(loss=hidden)",
         )
 

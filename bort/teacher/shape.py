@@ -67,7 +67,7 @@ def shape_of(values: Mapping[str, Any], config: TeacherConfig) -> TeacherShape:
     for part, names in (_NAMES | {name: (name,) for name in ("vocab_size", "max_position_embeddings")}).items():
         found = next((values[name] for name in names if isinstance(values.get(name), int)), None)
         if found is None:
-            accepted = f"its configuration lacks '{names[0]}', so it is no encoder of a family that can teach"
+            accepted = f"an encoder of a family that can teach: its configuration lacks '{names[0]}'"
             raise ConfigurationError("teacher.path", config.path, accepted)
         numbers[part] = found
     return TeacherShape(
@@ -82,7 +82,7 @@ def _local(config: TeacherConfig, folder: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = read_json(folder / "config.json")
     except RecordError as error:
-        accepted = f"a model directory in the layout of transformers is needed, and its config.json is missing or broken ({error})"
+        accepted = f"a model directory in the layout of transformers, and its config.json is missing or broken ({error})"
         raise ConfigurationError("teacher.path", config.path, accepted.rstrip(".")) from error
     return values
 

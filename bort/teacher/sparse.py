@@ -74,7 +74,7 @@ def check_temperature(identity: Mapping[str, Any], temperature: float) -> None:
     """
     own = identity.get("temperature", temperature)
     if temperature not in (own, 1.0):
-        accepted = f"the topk targets at hand were drawn for {own:g} (targets.temperature); that and 1 can be used"
+        accepted = f"1 or {own:g}: the cached topk targets were drawn for {own:g} (targets.temperature)"
         raise ConfigurationError("loss.temperature", temperature, accepted)
 
 

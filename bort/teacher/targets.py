@@ -42,7 +42,9 @@ def targets_identity(teacher: Teacher, corpus: Corpus, masking: MaskingConfig, c
     check_vocabulary(teacher, corpus.vocab_size, corpus.tokenizer_digest)
     if corpus.block_length > teacher.positions:
         raise ConfigurationError(
-            "corpus.block_length", corpus.block_length, f"the teacher {teacher.path} reads at most {teacher.positions} tokens"
+            "corpus.block_length",
+            corpus.block_length,
+            f"<= {teacher.positions}, the most tokens that the teacher {teacher.path} reads",
         )
     identity: dict[str, Any] = {
         "teacher": teacher.digest,
@@ -61,7 +63,7 @@ def targets_identity(teacher: Teacher, corpus: Corpus, masking: MaskingConfig, c
             temperature = 1.0 if config.temperature is None else config.temperature
             identity |= {"top_k": config.top_k, "tail_samples": config.tail_samples, "temperature": temperature}
             if config.top_k >= teacher.vocab_size:
-                accepted = f"fewer than the vocabulary's {teacher.vocab_size} entries are accepted"
+                accepted = f"< {teacher.vocab_size}, the size of the vocabulary"
                 raise ConfigurationError("targets.top_k", config.top_k, accepted)
     return identity
 
@@ -168,5 +170,5 @@ def check_schema(directory: Path, record: Mapping[str, Any]) -> None:
 
 def _wanted(count: int | None, blocks: Blocks, key: str, split: str) -> int:
     if count is not None and count > len(blocks):
-        raise ConfigurationError(key, count, f"the corpus has {len(blocks)} {split} blocks")
+        raise ConfigurationError(key, count, f"<= {len(blocks)}, as the corpus has {len(blocks)} {split} blocks")
     return len(blocks) if count is None else count

@@ -44,10 +44,10 @@ class TrackingConfig:
             return
         scheme = self._scheme()
         if scheme not in _SCHEMES or (scheme == "sqlite" and self.sqlite_file() is None):
-            accepted = "must be a database or a server, e.g. sqlite:///outputs/mlflow.db or http://localhost:5000"
+            accepted = "a database or a server, e.g. sqlite:///outputs/mlflow.db or http://localhost:5000"
             raise ConfigurationError(f"{key}.uri", redact(self.uri), accepted)
         if not self.experiment.strip():
-            raise ConfigurationError(f"{key}.experiment", repr(self.experiment), "must be a name")
+            raise ConfigurationError(f"{key}.experiment", repr(self.experiment), "a name")
 
     def _scheme(self) -> str:
         """Returns what the address begins with; nothing where host and port cannot be read."""

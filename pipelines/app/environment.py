@@ -33,6 +33,6 @@ def from_environment(name: str, default: str = "") -> str:
         value = Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise ConfigurationError(f"{name}_FILE", file, f"a file that can be read is needed ({reason})") from None
+        raise ConfigurationError(f"{name}_FILE", file, f"a file that can be read ({reason})") from None
     know(secrets_in(value))
     return value

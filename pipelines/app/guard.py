@@ -19,11 +19,11 @@ _LOGGING = re.compile(r"\+*hydra[./](job|hydra)_logging\b")
 _SEARCH_PATH = "hydra.searchpath"
 #: Hydra's options that read a pickle or replace Bort's configuration, and what serves instead.
 _REFUSED = {
-    "experimental_rerun": "re-run the same command to resume",
-    "config_path": "a folder of your own configurations is named with --config-dir FOLDER",
-    "config_name": "a configuration of your own is chosen with experiment=NAME",
+    "experimental_rerun": "left out: re-run the same command to resume",
+    "config_path": "left out: --config-dir FOLDER adds a folder of your own configurations",
+    "config_name": "left out: experiment=NAME chooses a configuration of your own",
 }
-_ACCEPTED = "no setting names a class or a function; choose among the files of conf/"
+_ACCEPTED = "a setting that names no class and no function; choose among the files of conf/"
 
 
 def refuse_code(arguments: Sequence[str]) -> None:
@@ -41,7 +41,7 @@ def refuse_code(arguments: Sequence[str]) -> None:
         if "_target_" in argument or (_LOGGING.match(key) and _CALLABLE.search(argument)):
             raise ConfigurationError(key, value, _ACCEPTED)
         if key.lstrip("+~") == _SEARCH_PATH:
-            raise ConfigurationError(key, value, "a folder of your own configurations is named with --config-dir FOLDER")
+            raise ConfigurationError(key, value, "left out: --config-dir FOLDER adds a folder of your own configurations")
     folder = _folder(arguments)
     if folder is not None:
         for file in sorted({*folder.rglob("*.yaml"), *folder.rglob("*.yml")}):

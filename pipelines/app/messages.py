@@ -85,12 +85,12 @@ def _unknown_group(match: re.Match[str], text: str) -> str:
 
 def _wrong_type(match: re.Match[str], text: str) -> str:
     key = re.search(r"full_key: ([\w.\[\]]+)", text)
-    wanted = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}.get(match.group(2), match.group(2))
-    return f"{key.group(1) if key else 'a setting'}={match.group(1)} cannot be used: {wanted} is accepted."
+    wanted = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false"}.get(match.group(2), match.group(2))
+    return f"{key.group(1) if key else 'a setting'}={match.group(1)} is invalid: must be {wanted}."
 
 
 def _missing(match: re.Match[str], text: str) -> str:
-    return f"{match.group(1)} has no value: give it one with {match.group(1)}=…."
+    return f"{match.group(1)}= is invalid: must be set, as it has no default: {match.group(1)}=…."
 
 
 _PATTERNS = (

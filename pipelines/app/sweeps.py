@@ -138,7 +138,7 @@ def _require_writable(folder: Path, outputs: str) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         key, value = ("outputs", outputs) if folder.is_relative_to(outputs) else ("hydra.run.dir", str(folder))
-        refused = ConfigurationError(key, value, f"must be a folder that can be written ({error.strerror})")
+        refused = ConfigurationError(key, value, f"a folder that can be written ({error.strerror})")
         print(f"bort: {sentence(error if disk_full(error) else refused)}", file=sys.stderr)
         sys.exit(1)
 

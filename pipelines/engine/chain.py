@@ -151,9 +151,9 @@ def _check_record(stage: str, file: str) -> None:
     from bort.report.evidence import KEPT
 
     if stage not in KEPT:
-        raise ConfigurationError("record", file, f"records are kept of {', '.join(KEPT)}, not of {stage}")
+        raise ConfigurationError("record", file, f"null for {stage}: records are kept of {', '.join(KEPT)}")
     if Path(file).suffix != ".json" or Path(file).is_dir():
-        raise ConfigurationError("record", file, "it needs the name of a .json file")
+        raise ConfigurationError("record", file, "the name of a .json file")
 
 
 def _record(folder: Path, file: str) -> None:

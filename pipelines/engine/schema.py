@@ -242,7 +242,7 @@ def typed(composed: DictConfig) -> Config:
         ConfigurationError: A required value is missing, or a value is not of its setting's type or out of its range.
     """
     for key in sorted(OmegaConf.missing_keys(composed)):
-        raise ConfigurationError(key, "", f"it has no value of its own; give it one with {key}=…")
+        raise ConfigurationError(key, "", f"set, as it has no default: {key}=…")
     config = OmegaConf.to_object(composed)
     if not isinstance(config, Config):
         raise TypeError(f"The configuration was composed without its schema, as {type(config).__name__}.")

@@ -58,7 +58,7 @@ def test_searches_with_other_seeds_and_spaces_make_one_table(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("second", "sentence"),
     [
-        ({"seed": 0, "shapes": SHAPES}, "with seed 0 is in another of the searches already"),
+        ({"seed": 0, "shapes": SHAPES}, "with seed 0 is in another of them already"),
         ({"seed": 1, "shapes": SHAPES, "error": {"name": "distill", "steps": 40}}, "error.steps: 20 before, 40 here"),
         ({"seed": 1, "shapes": SHAPES, "state": "running"}, "the folder of a finished search that trained"),
     ],
@@ -70,7 +70,7 @@ def test_searches_that_do_not_fit_together_are_refused(tmp_path: Path, second: d
 
 
 def test_a_folder_without_a_search_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"collect\.searches=.*the folder of a finished search is needed"):
+    with pytest.raises(ConfigurationError, match=r"collect\.searches=.*the folder of a finished search"):
         collect([tmp_path])
 
 

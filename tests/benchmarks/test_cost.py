@@ -102,7 +102,7 @@ def test_without_a_measurement_a_fleet_is_what_was_assumed(tmp_path: Path) -> No
 @pytest.mark.parametrize("content", [{"rows": [{"mfu": None, "tokens_per_second": 2000.0}]}, {"rows": []}, {"figures": {}}])
 def test_a_measurement_that_does_not_know_the_devices_peak_is_refused(tmp_path: Path, content: dict[str, Any]) -> None:
     write_json(tmp_path / "result.json", content)
-    with pytest.raises(ConfigurationError, match=r"fleet\.measured=.*peak"):
+    with pytest.raises(ConfigurationError, match=r"fleet\.measured=.*mfu"):
         with_measured(replace(FLEET, measured=str(tmp_path / "result.json")))
 
 

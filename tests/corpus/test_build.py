@@ -278,9 +278,9 @@ def test_broken_utf8_is_refused_or_skipped_and_counted(tiny_text_directory: Path
 @pytest.mark.parametrize(
     ("text", "change", "sentence"),
     [
-        ("", {}, r"corpus\.path=.*holds no text"),
-        (" \n\n \n", {}, r"corpus\.path=.*holds no text"),
-        ("one document alone", {}, r"corpus\.heldout=0\.05.*the 1 document\(s\).*use 0"),
+        ("", {}, r"corpus\.path=.*a source of text, and this one has none"),
+        (" \n\n \n", {}, r"corpus\.path=.*a source of text, and this one has none"),
+        ("one document alone", {}, r"corpus\.heldout=0\.05.*must be 0, as the 1 document\(s\)"),
         ("one document alone", {"heldout": 0.0}, r"corpus\.block_length=128.*which fill no block of 128"),
         ("the cat\n\n" + "the river watches the city " * 100, {"seed": 1}, r"corpus\.(heldout|block_length)=.*which fill no block"),
     ],

@@ -225,6 +225,6 @@ def test_counts_of_every_step_stand_in_the_record(tiny_documents: list[str], tin
 def test_a_step_that_leaves_nothing_is_named(
     cleaning: CleaningConfig, key: str, tiny_text_directory: Path, tiny_tokenizer: Any, tmp_path: Path
 ):
-    with pytest.raises(ConfigurationError, match="leaves none of the 80 documents") as refused:
+    with pytest.raises(ConfigurationError, match="leaves any of the 80 documents") as refused:
         build_corpus(CorpusConfig(path=str(tiny_text_directory), cleaning=cleaning), tiny_tokenizer, tmp_path / "corpus")
     assert refused.value.key == key

@@ -167,7 +167,7 @@ def test_words_are_chosen_evenly():
 
 
 def test_whole_words_without_marks_are_refused():
-    with pytest.raises(ConfigurationError, match=r"masking\.whole_words=True.*build it again"):
+    with pytest.raises(ConfigurationError, match=r"masking\.whole_words=True.*the corpus is built again"):
         mask_blocks(make_blocks(1, 16), np.arange(1), 0, MaskingConfig(whole_words=True), SPECIAL, VOCABULARY)
 
 

@@ -31,9 +31,9 @@ def test_seeds_give_different_orders():
 
 
 def test_a_corpus_smaller_than_a_batch_is_refused():
-    with pytest.raises(ConfigurationError, match=r"train\.batch_size=8.*1 to 5 blocks"):
+    with pytest.raises(ConfigurationError, match=r"train\.batch_size=8.*in \[1, 5\]"):
         BlockOrder(5, 8, 0)
-    with pytest.raises(ConfigurationError, match="no blocks"):
+    with pytest.raises(ConfigurationError, match="a corpus that has blocks"):
         BlockOrder(0, 1, 0)
 
 

@@ -114,7 +114,7 @@ def test_a_loss_is_changed_by_name() -> None:
     assert loss.changed({}, "error.loss") == loss
     with pytest.raises(ConfigurationError, match=r"error\.loss\.kd=1 .*one of hidden, masked_lm, relation_heads"):
         loss.changed({"kd": 1}, "error.loss")
-    with pytest.raises(ConfigurationError, match="at least one of"):
+    with pytest.raises(ConfigurationError, match="for at least one of"):
         loss.changed({"masked_lm": 0.0, "hidden": 0.0}, "error.loss")
 
 

@@ -197,7 +197,7 @@ def test_frozen_layers_keep_their_weights_and_caching_them_changes_nothing(encod
 
 
 def test_freezing_more_than_there_is_is_refused(encoder):
-    with pytest.raises(ConfigurationError, match=r"finetuning\.freeze=3 cannot be used: the model has 2 layers"):
+    with pytest.raises(ConfigurationError, match=r"finetuning\.freeze=3 is invalid: must be <= 2, as the model has 2 layers"):
         once(encoder, toy(), {"freeze": 3}, seed=0, config=FinetuningConfig())
 
 

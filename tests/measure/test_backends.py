@@ -91,10 +91,12 @@ def test_what_this_machine_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
         raise exc.InvalidCxxCompiler
 
     monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
-    with pytest.raises(ConfigurationError, match=r"install g\+\+ or clang, or leave compile out"):
+    with pytest.raises(ConfigurationError, match=r"unless g\+\+ or clang is installed"):
         BACKENDS["compile"].require()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigurationError, match="cuda_bf16 cannot be used: this machine has no GPU that PyTorch can use"):
+    with pytest.raises(
+        ConfigurationError, match="cuda_bf16 is invalid: must be another backend: this machine has no GPU that PyTorch can use"
+    ):
         BACKENDS["cuda_bf16"].require()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BortError, match="pip install 'bort"):

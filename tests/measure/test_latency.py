@@ -245,7 +245,7 @@ def test_onnx_stands_beside_eager(tmp_path):
     assert [(row["model"], row["backend"]) for row in both["rows"]] == [("file", "onnx"), ("small", "eager"), ("small", "onnx")]
     assert both["anchor"] == {"model": "file", "backend": "onnx"}
     assert both["models"]["file"]["bytes"] == file.stat().st_size
-    with pytest.raises(ConfigurationError, match="file takes sequences of at most 16 tokens"):
+    with pytest.raises(ConfigurationError, match=r"must be <= 16, the most tokens that .*file reads"):
         measure({"file": file}, config=settings(backends=["onnx"], sequence_length=[17]))
 
 
@@ -282,9 +282,11 @@ def test_models_are_refused_in_a_sentence(tmp_path):
         measure({}, config=settings())
     with pytest.raises(BortError, match=r"student=nothing cannot be measured: a model directory"):
         measure({"student": "nothing"}, config=settings())
-    with pytest.raises(ConfigurationError, match=r"benchmark\.reference=other cannot be used: one of the measured models, small"):
+    with pytest.raises(
+        ConfigurationError, match=r"benchmark\.reference=other is invalid: must be one of the measured models, small"
+    ):
         measure({"small": SMALL}, config=settings(reference="other"))
-    with pytest.raises(ConfigurationError, match="small takes sequences of at most 16 tokens"):
+    with pytest.raises(ConfigurationError, match="must be <= 16, the most tokens that small reads"):
         measure({"small": SMALL}, config=settings(sequence_length=[17]))
     with pytest.raises(BortError, match=r"has no config\.json"):
         measure({"student": tmp_path}, config=settings())

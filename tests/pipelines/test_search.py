@@ -73,7 +73,7 @@ def test_a_latency_that_this_machine_cannot_measure_is_refused(search: Any, monk
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     status, told, folder = search("error=proxy", "latency=gpu")
     assert (status, list(folder.rglob("*.json"))) == (1, [])
-    assert "latency=gpu cannot be used: this machine has no GPU" in told
+    assert "latency=gpu is invalid: must be one of cpu, onnx, operations: this machine has no GPU" in told
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "onnxruntime" else found(name, *rest))
     status, told, folder = search("error=proxy", "latency=onnx")
@@ -85,19 +85,22 @@ def test_a_latency_that_this_machine_cannot_measure_is_refused(search: Any, monk
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["search_space.depth=[]"], "search_space.depth=[] cannot be used: must be a non-empty list"),
-        (["search_space.heads=[3]"], "search_space.heads=[3] cannot be used: at least one must divide"),
-        (["error=supernet", "error.steps=0"], "error.steps=0 cannot be used"),
-        (["error=supernet", "error.samples=0", "error.sandwich=false"], "error.samples=0 cannot be used"),
+        (["search_space.depth=[]"], "search_space.depth=[] is invalid: must be a non-empty list"),
+        (["search_space.heads=[3]"], "search_space.heads=[3] is invalid: must be a list with a divisor"),
+        (["error=supernet", "error.steps=0"], "error.steps=0 is invalid: must be an integer >= 1"),
+        (
+            ["error=supernet", "error.samples=0", "error.sandwich=false"],
+            "error.samples=0 is invalid: must be an integer >= 1 with error.sandwich=false",
+        ),
         (["error=supernet", "search.thetas=[{learning_rate:0.1}]"], "one training serves all candidates"),
-        (["error=distill", "error.steps=-1"], "error.steps=-1 cannot be used"),
-        (["error=distill", "loss=relations", "loss.relation_heads=16"], "loss.relation_heads=16 cannot be used: it must divide"),
-        (["error=distill", "error.measure=kl"], "error.measure=kl cannot be used: it needs"),
-        (["error=proxy", "error.reference=nowhere.csv"], "error.reference=nowhere.csv cannot be used"),
+        (["error=distill", "error.steps=-1"], "error.steps=-1 is invalid: must be an integer >= 1"),
+        (["error=distill", "loss=relations", "loss.relation_heads=16"], "loss.relation_heads=16 is invalid: must be a divisor"),
+        (["error=distill", "error.measure=kl"], "error.measure=kl is invalid: must be another metric: this one needs"),
+        (["error=proxy", "error.reference=nowhere.csv"], "error.reference=nowhere.csv is invalid"),
         (["error=proxy", "search.max_parameters=10"], "None of the 8 candidates keeps within the limits; the nearest, D1-"),
         (["error=proxy", "search.max_latency_ms=1"], "search.max_latency_ms needs a measured latency"),
-        (["error=proxy", "strategy.stride=9"], "strategy.stride=9 cannot be used: a whole number from 1 to 8"),
-        (["error=proxy", "search_space.maximum_point=1-2-8-16"], "search_space.maximum_point=D1-A2-H8-I16 cannot be used"),
+        (["error=proxy", "strategy.stride=9"], "strategy.stride=9 is invalid: must be an integer in [1, 8]"),
+        (["error=proxy", "search_space.maximum_point=1-2-8-16"], "search_space.maximum_point=D1-A2-H8-I16 is invalid"),
     ],
 )
 def test_what_cannot_be_searched_is_one_sentence(

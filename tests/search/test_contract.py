@@ -285,7 +285,7 @@ def test_the_public_numbers_of_a_table_search(tmp_path: Path) -> None:
     ("config", "sentence"),
     [
         (OseConfig(stride=0), r"strategy\.stride=0"),
-        (OseConfig(stride=25), r"strategy\.stride=25 .*from 1 to 24"),
+        (OseConfig(stride=25), r"strategy\.stride=25 .*in \[1, 24\]"),
         (RandomConfig(trials=0), r"strategy\.trials=0"),
         (TpeConfig(trials=-1), r"strategy\.trials=-1"),
         (Nsga2Config(population=1), r"strategy\.population=1"),

@@ -40,4 +40,4 @@ def test_unknown_latencies_are_refused() -> None:
     with pytest.raises(ConfigurationError) as caught:
         LatencyConfig(name="guess").build(LatencyInputs())
     assert (caught.value.key, caught.value.value) == ("latency", "guess")
-    assert "operations" in caught.value.accepted
+    assert "operations" in caught.value.condition

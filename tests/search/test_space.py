@@ -43,7 +43,7 @@ def test_lists_that_hold_something_else_are_refused(name: str, values: list[int]
 
 
 def test_a_space_without_a_valid_tuple_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"search_space\.heads=\[5\].*divide"):
+    with pytest.raises(ConfigurationError, match=r"search_space\.heads=\[5\].*divisor"):
         SearchSpace([2], [5], [512], [256])
 
 

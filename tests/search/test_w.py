@@ -151,5 +151,5 @@ def test_no_winner_where_no_w_is_above_zero() -> None:
     with pytest.raises(ConfigurationError) as refusal:
         check_winner(0.0, [5.0, 4.0], COMPLEMENT)
     assert (refusal.value.key, refusal.value.value) == ("search.error_scale", "complement")
-    assert "reciprocal or relative" in refusal.value.accepted
-    assert "smallest is 4" in refusal.value.accepted
+    assert "reciprocal or relative" in refusal.value.condition
+    assert "smallest is 4" in refusal.value.condition

@@ -93,7 +93,7 @@ def test_a_right_option_that_is_none_is_refused(right, labels, said, tmp_path):
 
 
 def test_missing_options_are_refused(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"task\.options=d .* it has 'context', 'ask', 'a', 'b', 'c', 'right'"):
+    with pytest.raises(ConfigurationError, match=r"task\.options=d .* which has 'context', 'ask', 'a', 'b', 'c', 'right'"):
         choice(choice_table(tmp_path, choice_rows()), options="a,b,d")
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"q": "which", "options": "x", "answer": 0}) + "\n", encoding="utf-8")

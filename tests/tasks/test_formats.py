@@ -164,7 +164,7 @@ def test_pairs_of_the_hubs_winogender_follow_each_other(hub):
 
 def test_what_the_hub_lacks_is_named(hub, monkeypatch):
     hub["nyu-mll/glue", "rte", "train"] = labelled([{"sentence1": "a", "label": 0}], ["entailment", "not_entailment"])
-    with pytest.raises(ConfigurationError, match="nyu-mll/glue has sentence1, label"):
+    with pytest.raises(ConfigurationError, match="nyu-mll/glue, which has sentence1, label"):
         load_task(recipe("glue/rte", "nowhere", path="hub"))
 
     def unreachable(*_, **__):

@@ -147,10 +147,10 @@ def test_a_declared_label_that_train_never_has_is_refused(tmp_path):
 def test_empty_splits_and_files_are_refused(tmp_path):
     with pytest.raises(BortError, match=r"the steering split is empty \(train 4, steering 0, held-out 1\)"):
         load_task(TaskConfig(train=write(tmp_path / "a.csv", rows(5))))
-    with pytest.raises(ConfigurationError, match="it has no rows"):
+    with pytest.raises(ConfigurationError, match="must be a file with rows"):
         load_task(TaskConfig(train=write(tmp_path / "b.csv", [])))
     path = write(tmp_path / "c.csv", [(*row, "there") for row in rows()], ("text", "label", "source"))
-    with pytest.raises(ConfigurationError, match="it has no rows with source=here"):
+    with pytest.raises(ConfigurationError, match="must be a file with rows with source=here"):
         load_task(TaskConfig(train=path, filter={"source": "here"}))
     for content in ("", "\n\n \n\n".replace(" ", "")):
         (tmp_path / "d.csv").write_text(content)
@@ -168,14 +168,14 @@ def test_one_label_is_not_a_classification(tmp_path):
 def test_a_wrong_layout_shows_the_expected_one(tmp_path):
     (tmp_path / "data").mkdir()
     with pytest.raises(
-        ConfigurationError, match=r"there is no train\.tsv; this layout is expected:\n.*data/\n  train\.tsv\n  dev\.tsv"
+        ConfigurationError, match=r"must be a folder of this layout, and it has no train\.tsv:\n.*data/\n  train\.tsv\n  dev\.tsv"
     ):
         load_task(TaskConfig(path=str(tmp_path / "data"), train="train.tsv", test="dev.tsv"))
 
 
 def test_f1_needs_two_labels(tmp_path):
     path = write(tmp_path / "a.csv", [(f"sentence {i}", i % 3) for i in range(60)])
-    with pytest.raises(ConfigurationError, match="use macro_f1"):
+    with pytest.raises(ConfigurationError, match="must be macro_f1"):
         load_task(TaskConfig(train=path, metrics=["f1"]))
 
 

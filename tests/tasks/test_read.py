@@ -71,7 +71,7 @@ def test_malformed_rows_are_refused_or_skipped(tmp_path):
 
 def test_an_absent_column_is_named_with_those_at_hand(tmp_path):
     path = write(tmp_path / "a.csv", rows())
-    with pytest.raises(ConfigurationError, match=r"task\.text=sentence .* has no such column, it has 'text', 'label'"):
+    with pytest.raises(ConfigurationError, match=r"task\.text=sentence .* a column of .*, which has 'text', 'label'"):
         load_task(TaskConfig(train=path, text="sentence"))
     with pytest.raises(ConfigurationError, match=r"task\.label=class"):
         load_task(TaskConfig(train=path, label="class"))

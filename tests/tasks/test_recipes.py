@@ -134,7 +134,7 @@ def test_diagnostic_sets_are_for_scores_and_submissions_alone(name, official):
     assert len(task.unlabelled) == TEST
     # AX of GLUE comes without its labels, the two of SuperGLUE with them.
     assert len(task.heldout) == (0 if name == "glue/ax" else TEST)
-    with pytest.raises(ConfigurationError, match="nothing to train on; it can only be evaluated"):
+    with pytest.raises(ConfigurationError, match="nothing to train on and can only be evaluated"):
         load_task(recipe(name, official))
 
 

@@ -180,7 +180,7 @@ def test_a_head_that_cannot_be_cut_is_kept_as_topk(
     live = teacher.targets_of(torch.zeros(1, 32, dtype=torch.long), torch.tensor([[1, 2]]))
     assert batch.kept is not None
     assert live.logits.shape == (1, 2, teacher.vocab_size)
-    with pytest.raises(BortError, match="no masked-LM head"):
+    with pytest.raises(BortError, match="a masked-LM head"):
         load_teacher_without_head(teacher).targets_of(torch.zeros(1, 32, dtype=torch.long), torch.tensor([[1]]))
 
 

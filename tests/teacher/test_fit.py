@@ -218,7 +218,7 @@ def test_a_fit_that_diverges_says_where(config: TeacherConfig, corpus: Corpus, t
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(name: str, value: Any):
-    with pytest.raises(ConfigurationError, match=rf"teacher\.head\.{name}={value} cannot be used"):
+    with pytest.raises(ConfigurationError, match=rf"teacher\.head\.{name}={value} is invalid"):
         check_settings(replace(HEAD, **{name: value}), "teacher.head")
 
 

@@ -90,5 +90,5 @@ def test_a_teacher_that_is_sure_has_no_tail():
 
 def test_another_temperature_than_the_draws_is_refused():
     kept = drawn(some_logits(), torch.zeros(4, dtype=torch.float64), 3, 3)
-    with pytest.raises(ConfigurationError, match=r"loss\.temperature=3.0 cannot be used.*drawn for 2.*targets\.temperature"):
+    with pytest.raises(ConfigurationError, match=r"loss\.temperature=3.0 is invalid.*drawn for 2.*targets\.temperature"):
         kept.weights(3.0)

@@ -69,7 +69,7 @@ class LabelerConfig:
     def check(self, key: str) -> None:
         """Refuse a classifier without a directory, and a θ out of its ranges."""
         if self.kind == "directory" and not self.path:
-            accepted = f"must be the directory of a fine-tuned classifier with {key}.kind=directory"
+            accepted = f"the directory of a fine-tuned classifier with {key}.kind=directory"
             raise ConfigurationError(f"{key}.path", self.path, accepted)
         FinetuningConfig().with_theta(self.theta)
 
@@ -197,7 +197,7 @@ class AgoraConfig:
         """Refuse points that would have to be more distinct than they are similar."""
         settled = self.settled()
         if settled.distinct >= settled.similarity:  # type: ignore[operator]
-            accepted = f"must be < {key}.similarity={settled.similarity}"
+            accepted = f"< {key}.similarity={settled.similarity}"
             raise ConfigurationError(f"{key}.distinct", settled.distinct, accepted)
 
 
@@ -252,13 +252,11 @@ def theta_grid(config: FinetuningConfig) -> list[dict[str, Any]]:
     """
     for name, wanted in config.search.items():
         if isinstance(wanted, Mapping):
-            raise ConfigurationError(
-                f"finetuning.search.{name}", dict(wanted), "Agora goes through all of Θ, so give a list of choices"
-            )
+            raise ConfigurationError(f"finetuning.search.{name}", dict(wanted), "a list of choices, as Agora goes through all of Θ")
     size = math.prod(len(wanted) for wanted in config.search.values())
     if size > MOST_SETS:
         trainings = size * (size + 1) // 2
-        accepted = f"Agora trains up to {trainings:,} models for {size} sets; give at most {MOST_SETS} combinations"
+        accepted = f"a search of at most {MOST_SETS} combinations: Agora trains up to {trainings:,} models for {size} sets"
         raise ConfigurationError("finetuning.search", sorted(config.search), accepted)
     return [dict(zip(config.search, values, strict=True)) for values in itertools.product(*config.search.values())]
 
@@ -272,11 +270,13 @@ def check_agora(task: Task, config: AgoraConfig, finetuning: FinetuningConfig) -
     check_settings(config, "agora")
     theta_grid(finetuning)
     if task.kind != "classification":
-        accepted = f"Agora is for classification, and {task.name} is a {task.kind}"
+        accepted = f"another choice, as {task.name} is a {task.kind}, and Agora is for classification"
         raise ConfigurationError("finetuning", "agora", accepted)
     if config.settled().warm_start and finetuning.freeze:
         raise ConfigurationError(
-            "agora.warm_start", True, "a model whose lower layers are frozen starts from the encoder every time"
+            "agora.warm_start",
+            True,
+            "false with finetuning.freeze > 0: a model with frozen layers starts from the encoder every time",
         )
 
 
@@ -318,13 +318,13 @@ class AgoraBenchmarkConfig:
     def check(self, key: str) -> None:
         """Refuse a comparison on no task, or on one that is not configured."""
         if not self.tasks:
-            accepted = f"must be a non-empty mapping: {key}.tasks.NAME={{}}"
+            accepted = f"a non-empty mapping: {key}.tasks.NAME={{}}"
             raise ConfigurationError(f"{key}.tasks", self.tasks, accepted)
         for name in self.only:
             if name not in self.tasks:
-                raise ConfigurationError(f"{key}.only", name, f"must be one of {', '.join(self.tasks)}")
+                raise ConfigurationError(f"{key}.only", name, f"one of {', '.join(self.tasks)}")
         if any(size < 1 for size in self.steps):
-            raise ConfigurationError(f"{key}.steps", self.steps, "must be a mapping from train examples >= 1 to steps")
+            raise ConfigurationError(f"{key}.steps", self.steps, "a mapping from train examples >= 1 to steps")
 
     def steps_of(self, size: int, default: int | None) -> int | None:
         """Return the optimiser steps of one training on ``size`` examples."""

@@ -118,7 +118,9 @@ class Contextual:
     def __init__(self, encoder: Encoder) -> None:
         if not encoder.teacher.has_head:
             raise ConfigurationError(
-                "agora.generators", self.name, f"{encoder.teacher.path} has no masked-LM head to fill the gaps; leave it out"
+                "agora.generators",
+                self.name,
+                f"another generator, as {encoder.teacher.path} has no masked-LM head to fill the gaps",
             )
         self._encoder = encoder
         special = set(encoder.tokenizer.all_special_ids)

@@ -207,20 +207,24 @@ def build_generators(
         if "retrieve" in links and not single:
             continue
         if "retrieve" in links and pool is None:
-            raise ConfigurationError("agora.generators", name, "there is no corpus whose sentences it could take")
+            raise ConfigurationError("agora.generators", name, "another generator, as there is no corpus to take sentences from")
         if "pair_swap" in links and not (symmetric and all(len(one.texts) == 2 for one in task.train)):
-            accepted = f"the pairs of {task.name} may not change places; agora.symmetric names the tasks whose may"
+            accepted = (
+                f"another generator, as the pairs of {task.name} may not be swapped; agora.symmetric lists the tasks whose may"
+            )
             raise ConfigurationError("agora.generators", name, accepted)
         if "contextual" in links and contextual is None:
-            raise ConfigurationError("agora.generators", name, "there is no teacher with a masked-LM head to fill the gaps")
+            raise ConfigurationError(
+                "agora.generators", name, "another generator, as there is no teacher with a masked-LM head to fill the gaps"
+            )
         if neighbours is None and {"substitute", "insert"} & set(links):
             raise ConfigurationError(
-                "agora.generators", name, "it takes words from an encoder's embeddings, and there is no encoder"
+                "agora.generators", name, "another generator, as there is no encoder whose embeddings could supply words"
             )
         made_links = [made[link]() for link in links]
         found.append(made_links[0] if len(links) == 1 else Chain(made_links))
     if not found:
-        accepted = f"no corpus holds pairs such as those of {task.name}; name another generator as well"
+        accepted = f"more generators, as no corpus has pairs such as those of {task.name}"
         raise ConfigurationError("agora.generators", list(names), accepted)
     return found
 

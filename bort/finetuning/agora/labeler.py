@@ -199,7 +199,7 @@ def build_labeler(
     if config.kind == "directory":
         labeler = ClassifierLabeler(str(config.path), task, impl)
     elif config.encoder is None:
-        raise ConfigurationError("agora.labeller.encoder", None, "name the encoder that the labeler is made from")
+        raise ConfigurationError("agora.labeller.encoder", None, "the encoder of the labeler")
     elif config.kind == "finetune":
         settings = FinetuningConfig().with_theta(config.theta)
         finetune_once(FinetuningSetup(config.encoder, task, settings, seed, impl or ImplConfig()), directory)

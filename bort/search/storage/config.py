@@ -71,7 +71,7 @@ class FileStorageConfig(StorageConfig):
         path = Path(self.path)
         existing = next(place for place in (path, *path.absolute().parents) if place.exists())
         if not os.access(existing, os.W_OK) or existing.is_dir() == (existing == path):
-            raise ConfigurationError("storage.path", path, f"a file that can be written is needed, and {existing} is in the way")
+            raise ConfigurationError("storage.path", path, f"a file that can be written, and {existing} is in the way")
 
 
 @STORAGES.register

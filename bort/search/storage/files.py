@@ -150,7 +150,7 @@ class SqliteCoordination(FileLocks):
         except OSError as error:
             raise _unwritable(path, error) from error
         except (SQLAlchemyError, StorageInternalError) as error:
-            raise ConfigurationError("storage.path", path, f"it is no database, or a damaged one ({_reason(error)})") from error
+            raise ConfigurationError("storage.path", path, f"an intact database ({_reason(error)})") from error
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -176,7 +176,7 @@ def _opening(path: Path) -> Iterator[None]:
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigurationError:
-    return ConfigurationError("storage.path", path, f"a file that can be written is needed ({error})")
+    return ConfigurationError("storage.path", path, f"a file that can be written ({error})")
 
 
 def _reason(error: BaseException) -> str:

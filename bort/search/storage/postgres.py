@@ -157,7 +157,7 @@ def _driver(url: str) -> Any:
     """
     if not _SCHEME.match(url):
         raise ConfigurationError(
-            "storage.url", redact(url), "postgresql://user:password@host:port/database is needed, here or in BORT_STORAGE_URL"
+            "storage.url", redact(url), "postgresql://user:password@host:port/database, here or in BORT_STORAGE_URL"
         )
     try:
         return import_module("psycopg")
@@ -195,4 +195,4 @@ def _reason(error: BaseException) -> str:
 
 
 def _unreachable(url: str, error: Exception) -> ConfigurationError:
-    return ConfigurationError("storage.url", redact(url), f"the database cannot be used ({_reason(error)})")
+    return ConfigurationError("storage.url", redact(url), f"the address of a database that accepts connections ({_reason(error)})")

@@ -22,12 +22,12 @@ class OseStrategy:
     def __init__(self, problem: Problem, stride: int) -> None:
         shapes = len(problem.space)
         if stride > shapes:
-            raise ConfigurationError("strategy.stride", stride, f"a whole number from 1 to {shapes}, the size of the space")
+            raise ConfigurationError("strategy.stride", stride, f"an integer in [1, {shapes}], the size of the space")
         thetas = len(problem.search.thetas)
         # The stride runs over architectures: each one that is kept is tried with every θ.
         self._pool = [candidate for candidate in problem.feasible if (candidate.index // thetas) % stride == 0]
         if not self._pool:
-            raise ConfigurationError("strategy.stride", stride, "no architecture that it reaches keeps within the limits")
+            raise ConfigurationError("strategy.stride", stride, "a stride that reaches an architecture within the limits")
         self._stride, self._position = stride, 0
         self.budget: float = len(self._pool) * problem.estimator.rungs[-1]
 

@@ -41,7 +41,7 @@ def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, monkeypatch:
     if content:
         file.write_bytes(content)
     monkeypatch.setenv("BORT_X_FILE", str(file))
-    with pytest.raises(ConfigurationError, match=r"BORT_X_FILE=.*a file that can be read is needed"):
+    with pytest.raises(ConfigurationError, match=r"BORT_X_FILE=.*a file that can be read"):
         from_environment("BORT_X")
 
 
@@ -77,7 +77,7 @@ def test_a_database_that_is_not_there_is_named_without_its_password(tmp_path: Pa
     ]
     (tmp_path / "url").unlink()
     assert [run.returncode for run in told] == [1, 1]
-    assert "storage.url=postgresql://bort:***@127.0.0.1:1/optuna cannot be used" in told[0].stderr
+    assert "storage.url=postgresql://bort:***@127.0.0.1:1/optuna is invalid" in told[0].stderr
     assert "here or in BORT_STORAGE_URL" in told[1].stderr
     written = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(SECRET in text for text in (told[0].stdout, told[0].stderr, *written))

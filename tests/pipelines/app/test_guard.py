@@ -50,7 +50,7 @@ def test_an_override_that_names_code_is_refused(argument: str) -> None:
 def test_a_configuration_from_elsewhere_that_names_code_is_refused(option: list[str], content: str, tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "theirs.yaml").write_text(content, encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=r"theirs\.yaml cannot be used: no setting names a class"):
+    with pytest.raises(ConfigurationError, match=r"theirs\.yaml is invalid: must be a setting that names no class"):
         refuse_code([word.format(tmp_path) for word in option])
 
 

@@ -78,7 +78,7 @@ def test_one_failed_job_neither_ends_nor_hides_the_others(
     assert [line.split()[1] for line in lines] == ["0", "2"], "numbered in the order of the sweep"
     for seed, line in zip("12", lines, strict=True):
         assert f"seed={seed} strategy.stride=99" in line
-        assert "strategy.stride=99 cannot be used: a whole number from 1 to 32" in line
+        assert "strategy.stride=99 is invalid: must be an integer in [1, 32]" in line
     done = [folder(tmp_path, f"seed-{seed}", "stride-16") for seed in "12"]
     assert [read_json(path / "result.json")["winner"]["name"] is not None for path in done] == [True, True]
     # Given again, only what is missing is done.
@@ -98,7 +98,7 @@ def test_joblib_runs_jobs_side_by_side_and_tracks_each(tmp_path: Path) -> None:
     done = sweep(tmp_path, *overrides)
     assert done.returncode == 1, done.stderr
     assert "1 of the 3 jobs of the sweep failed" in done.stderr
-    assert re.search(r"^  job 2.*strategy.stride=99 cannot be used", done.stderr, flags=re.MULTILINE)
+    assert re.search(r"^  job 2.*strategy.stride=99 is invalid", done.stderr, flags=re.MULTILINE)
     results = [read_json(folder(tmp_path, f"stride-{stride}") / "result.json") for stride in (16, 20)]
     assert {len(result["candidates"]) for result in results} == {2}
     # Each search is one tracked run with its two candidates below it.
@@ -115,7 +115,7 @@ def test_joblib_runs_jobs_side_by_side_and_tracks_each(tmp_path: Path) -> None:
 def test_submitit_local_runs_each_job_in_its_folder(tmp_path: Path) -> None:
     done = sweep(tmp_path, "hydra/launcher=submitit_local", "tracking=off", "strategy.stride=16,99")
     assert done.returncode == 1, done.stderr
-    assert re.search(r"^  job 1 .*strategy.stride=99 cannot be used", done.stderr, flags=re.MULTILINE), done.stderr
+    assert re.search(r"^  job 1 .*strategy.stride=99 is invalid", done.stderr, flags=re.MULTILINE), done.stderr
     assert len(read_json(folder(tmp_path, "stride-16") / "result.json")["candidates"]) == 2
 
 
@@ -159,7 +159,7 @@ def test_slurm_gets_an_array_of_what_was_asked_for(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert f"#SBATCH {line}\n" in script, script
     assert done.returncode == 1, done.stderr
-    assert re.search(r"^  job 1 .*strategy.stride=99 cannot be used", done.stderr, flags=re.MULTILINE), done.stderr
+    assert re.search(r"^  job 1 .*strategy.stride=99 is invalid", done.stderr, flags=re.MULTILINE), done.stderr
     assert len(read_json(folder(tmp_path, "stride-16") / "result.json")["candidates"]) == 2
 
 

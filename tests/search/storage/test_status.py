@@ -193,7 +193,7 @@ def test_a_damaged_journal_is_told_by_key_and_value(line: bytes, tmp_path: Path)
     journal = tmp_path / "study.journal"
     kept = journal.read_bytes()
     journal.write_bytes(kept + line + b"\n")
-    with pytest.raises(ConfigurationError, match="damaged one") as caught:
+    with pytest.raises(ConfigurationError, match="an intact Optuna journal") as caught:
         study_status(storage, tmp_path)
     assert (caught.value.key, caught.value.value) == ("storage.path", journal)
 
@@ -206,7 +206,7 @@ def test_a_journal_of_a_newer_optuna_is_told(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_bytes(b"not a database " * 99)
-    with pytest.raises(ConfigurationError, match=rf"storage\.path={tmp_path}/study\.db .*no database, or a damaged one"):
+    with pytest.raises(ConfigurationError, match=rf"storage\.path={tmp_path}/study\.db .*an intact database"):
         study_status(SqliteStorageConfig(), tmp_path)
 
 

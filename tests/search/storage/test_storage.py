@@ -137,7 +137,7 @@ def test_claims_exclude_each_other_and_end_with_their_owner(tmp_path: Path) -> N
 @pytest.mark.parametrize("text", [b"not a journal\n", b'{"op_code": 0}\n', b"\x00\xff\n"])
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "study.journal").write_bytes(text)
-    with pytest.raises(ConfigurationError, match=r"storage\.path=.*no Optuna journal"):
+    with pytest.raises(ConfigurationError, match=r"storage\.path=.*an intact Optuna journal"):
         run_search(table_problem(tmp_path, TINY), OseConfig(), storage=JournalStorageConfig(), directory=tmp_path)
 
 
@@ -158,7 +158,7 @@ def test_a_storage_is_looked_at_before_anything_costly_is_begun(tmp_path: Path) 
     JournalStorageConfig().check_usable()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     pytest.importorskip("psycopg")
-    with pytest.raises(ConfigurationError, match=r"storage\.url=postgresql://me:\*\*\*@127\.0\.0\.1:1/none .*cannot be used"):
+    with pytest.raises(ConfigurationError, match=r"storage\.url=postgresql://me:\*\*\*@127\.0\.0\.1:1/none is invalid"):
         PostgresStorageConfig(url="postgresql://me:topsecret@127.0.0.1:1/none").check_usable()
 
 
