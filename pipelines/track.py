@@ -39,9 +39,12 @@ def _sync(outputs: Path, uri: str | None) -> None:
             console.print(f"{one.spool}: a worker is writing it, and delivers it when it ends.", soft_wrap=True)
         elif report.error:
             left += 1
-            console.print(f"{one.spool}: kept, as {redact(one.config.uri)} cannot be reached ({report.error}).", soft_wrap=True)
+            problem = "refuses delivery" if report.reached else "cannot be reached"
+            console.print(f"{one.spool}: kept, as {redact(one.config.uri)} {problem} ({report.error}).", soft_wrap=True)
         else:
             console.print(f"{one.spool}: {report.delivered} events delivered to {redact(one.config.uri)}.", soft_wrap=True)
+            for refused in report.refused:
+                console.print(f"  refused and set aside: {refused}", soft_wrap=True, markup=False)
     if left:
         raise BortError(f"{left} of {len(found)} spools wait on: the same command delivers them once the store can be reached.")
 

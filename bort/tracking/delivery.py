@@ -14,7 +14,7 @@ from bort.locks import exclusive
 from bort.observer import Observer
 from bort.redaction import redact, redact_patterns
 from bort.tracking.config import TrackingConfig
-from bort.tracking.errors import StoreDownError, StoreReplacedError, StoreSilentError
+from bort.tracking.errors import StoreDownError, StoreRefusesError, StoreReplacedError, StoreSilentError
 from bort.tracking.spool import Spool
 
 #: Events between two writings of the cursor: what is sent again, without effect, after a kill in mid-delivery.
@@ -38,11 +38,13 @@ class SyncReport:
         delivered: Events delivered now.
         refused: What the store would not take, a sentence each; it is not tried again.
         error: Why the delivery stopped early, without passwords; None where everything was delivered.
+        reached: Whether the store answered, and refuses everything.
     """
 
     delivered: int = 0
     refused: tuple[str, ...] = ()
     error: str | None = None
+    reached: bool = False
 
 
 class Sink(Protocol):
@@ -112,7 +114,7 @@ class Delivery:
                     trouble = error
                 except StoreDownError as error:
                     trouble = error
-                    if isinstance(error, StoreSilentError):
+                    if isinstance(error, StoreSilentError | StoreRefusesError):
                         break
                 # What the store did before it failed is asked of it again.
                 self._sink = None
@@ -125,14 +127,19 @@ class Delivery:
         sink = self._sink or self._connect(state)
         total = self._spool.size()
         delivered, refused = 0, list[str]()
+        aside = [str(one) for one in state.get("refused", [])]
         for end, events in self._batches(offset):
             refused += sink.deliver(events)
             delivered += len(events)
-            self._remember({"offset": end, "experiment_id": sink.experiment_id, "runs": sink.runs})
+            progress = {"offset": end, "experiment_id": sink.experiment_id, "runs": sink.runs}
+            self._remember({**progress, **({"refused": aside + refused} if aside or refused else {})})
             self._observer.progress("tracking", end - offset, total - offset)
         if refused:
             more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-            self._observer.warn(f"MLflow did not take all that was recorded: {refused[0]}{more}")
+            self._observer.warn(
+                f"MLflow did not take all that was recorded: {refused[0]}{more}. "
+                f"Refused events are set aside and listed in {self._cursor}."
+            )
         return SyncReport(delivered, tuple(refused))
 
     def _batches(self, offset: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
@@ -168,14 +175,14 @@ class Delivery:
             raise StoreSilentError(f"{host[0]}:{host[1]} does not answer ({error})") from error
 
     def _down(self, error: Exception) -> SyncReport:
-        reason = redact(str(error))
+        reason, reached = redact(str(error)), isinstance(error, StoreRefusesError)
         if not self._warned:
             self._warned = True
             self._observer.warn(
-                f"MLflow at {redact(self._config.uri)} could not be reached ({reason}); "
+                f"MLflow at {redact(self._config.uri)} {'refuses delivery' if reached else 'could not be reached'} ({reason}); "
                 f"everything is kept in {self._spool.path} and will be delivered when it can be."
             )
-        return SyncReport(error=reason)
+        return SyncReport(error=reason, reached=reached)
 
     def _store(self) -> str:
         # Of the address without its password: a changed password is still the same store.

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bort.errors import first_line
 from bort.locks import exclusive
 from bort.quiet import quiet
 from bort.redaction import redact
 from bort.tracking.config import TrackingConfig
 from bort.tracking.errors import StoreDownError, StoreReplacedError
+from bort.tracking.failures import declines, forbids, short, store_error
 from bort.tracking.registry import Registry
 from bort.tracking.schema import unreadable
 from bort.tracking.views import experiment_tags
@@ -27,8 +27,6 @@ METRICS, FIELDS = 1_000, 100
 #: MLflow's limit for the digest of a dataset.
 DIGEST_LENGTH = 36
 
-#: What MLflow says when it understood and declines: trying again cannot help.
-_REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_LIMIT_EXCEEDED"}
 _FORBIDDEN = re.compile(r"[^\w\-. :/]")
 #: A run's results lie so many folders above its spool: experiment, run, stage.
 _HOMES = 3
@@ -100,7 +98,13 @@ class MlflowSink:
                 by_run.setdefault(event["run"], []).append(event)
         with quiet_mlflow(self._config), self._errors():
             for key, own in by_run.items():
-                self._deliver_run(key, own, refused)
+                try:
+                    self._deliver_run(key, own, refused)
+                except Exception as error:
+                    # A run that was deleted, or that the store does not create, does not hold up the others.
+                    if not declines(error) or forbids(error):
+                        raise
+                    refused.append(f"run {key} with {len(own)} events: {short(error)}")
         return refused
 
     def _deliver_run(self, key: str, events: list[dict[str, Any]], refused: list[str]) -> None:
@@ -128,7 +132,8 @@ class MlflowSink:
             elif kind == "finish":
                 self._flush(run_id, pending, refused)
                 pending = _Pending()
-                self._client.set_terminated(run_id, status=event["status"], end_time=_milliseconds(event["time"]))
+                ended = event["status"], _milliseconds(event["time"])
+                self._attempt(refused, f"status {event['status']}", self._client.set_terminated, run_id, *ended)
         self._flush(self._run_id(key), pending, refused)
 
     def _start(self, key: str, event: dict[str, Any], pending: _Pending) -> None:
@@ -214,13 +219,11 @@ class MlflowSink:
             self._attempt(refused, "dataset", self._client.log_inputs, run_id, pending.datasets)
 
     def _batch(self, run_id: str, batch: tuple[list[Any], list[Any], list[Any]], refused: list[str]) -> None:
-        from mlflow import MlflowException
-
         metrics, params, tags = batch
         try:
             self._client.log_batch(run_id, metrics, params, tags)
-        except MlflowException as error:
-            if error.error_code not in _REFUSED:
+        except Exception as error:
+            if not declines(error) or forbids(error):
                 raise
             # Something in it is not acceptable, e.g. a parameter that has another value already: the rest goes one by one.
             for metric in metrics:
@@ -231,18 +234,16 @@ class MlflowSink:
                 self._attempt(refused, f"tag {tag.key}", self._client.log_batch, run_id, [], [], [tag])
 
     def _attempt(self, refused: list[str], what: str, call: Callable[..., object], *arguments: object) -> None:
-        from mlflow import MlflowException
-
         try:
             call(*arguments)
         except FileNotFoundError:
             refused.append(f"{what} is gone")
         except _OutsideError:
             refused.append(f"{what} lies outside the results")
-        except MlflowException as error:
-            if error.error_code not in _REFUSED:
+        except Exception as error:
+            if not declines(error):
                 raise
-            refused.append(redact(f"{what}: {error.message.splitlines()[0][:300]}"))
+            refused.append(redact(f"{what}: {short(error)}"))
 
     def _model(self, run_id: str, event: dict[str, Any]) -> None:
         path = self._existing(event)
@@ -311,9 +312,9 @@ class MlflowSink:
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST" and self.runs:
                 raise StoreReplacedError(str(error)) from error
-            raise StoreDownError(_short(error)) from error
+            raise store_error(error) from error
         except (SQLAlchemyError, requests.RequestException, OSError) as error:
-            raise StoreDownError(_short(error)) from error
+            raise store_error(error) from error
 
 
 def _dataset_input(event: dict[str, Any]) -> Any:
@@ -360,10 +361,6 @@ def quiet_mlflow(config: TrackingConfig | None = None) -> Iterator[None]:
 
 def _milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _short(error: Exception) -> str:
-    return redact(first_line(error)[:300])
 
 
 def _user() -> str:
