@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -47,7 +47,7 @@ def _serve(outputs: Path, port: int, study: Path | None) -> None:
         raise BortError(f"There is no study in {study}: name the study.journal of a search.")
     commands = {f"MLflow: http://{_HOST}:{port}/#/experiments/1/runs?workflowType=machine_learning": _mlflow(outputs, port)}
     study = study or max(outputs.rglob("search/study.journal"), key=lambda path: path.stat().st_mtime, default=None)
-    dashboard = shutil.which("optuna-dashboard", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    dashboard = importlib.util.find_spec("optuna_dashboard")
     if study is None or dashboard is None:
         print(f"Optuna's dashboard is left out: {'there is no study' if dashboard else 'pip install bort[ui] adds it'}.")
     elif why := newer_journal(study):
@@ -55,12 +55,11 @@ def _serve(outputs: Path, port: int, study: Path | None) -> None:
     else:
         address = ["--host", _HOST, "--port", str(port + 1)]
         commands[f"Optuna: http://{_HOST}:{port + 1}/ shows {study}"] = [
-            dashboard,
+            sys.executable,
+            "-m",
+            f"{__package__}.dashboard",
             str(study),
-            "--storage-class",
-            "JournalFileStorage",
             *address,
-            "--quiet",
         ]
     for number in range(port, port + len(commands)):
         _check_free(number)

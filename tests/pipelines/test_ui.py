@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
-import shutil
 import signal
 import socket
 import sqlite3
@@ -98,8 +98,8 @@ def test_a_request_to_end_ends_the_servers(tmp_path: Path) -> None:
     journal.parent.mkdir(parents=True)
     journal.write_text(json.dumps({"op_code": 0, "worker_id": "w", "study_name": "search", "directions": [2]}) + "\n")
     wanted = ["mlflow server"]
-    if shutil.which("optuna-dashboard", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"):
-        wanted.append("optuna-dashboard")
+    if importlib.util.find_spec("optuna_dashboard"):
+        wanted.append("pipelines.dashboard")
     command = [sys.executable, "-m", "pipelines.ui", str(tmp_path), "--port", str(free_port())]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=Path(__file__).parents[2], start_new_session=True, stdout=log, stderr=log)
