@@ -39,7 +39,7 @@ _ENTRY = re.compile(
 _LINE = re.compile(rf"(?i)(?<![\w'\"-])(?P<name>{_SECRET_NAME})(?P<colon>:\s+)(?P<secret>[^\s,;}}][^\r\n,;}}]*)")
 #: ``Authorization: Bearer …`` and the scheme alone.
 _HEADER = re.compile(r"(?i)(?P<before>\bauthorization['\"]?\s*[:=]\s*['\"]?(?:[a-z]+\s+)?)(?P<secret>[^\s'\",]+)")
-_SCHEME = re.compile(r"(?i)(?P<before>\b(?:bearer|basic)\s+)(?P<secret>(?=[\w.~+/=-]*\d)[\w.~+/-]{8,}=*)")
+_SCHEME = re.compile(r"(?i)(?P<before>\bbearer\s+)(?P<secret>(?=[\w.~+/=-]*\d)[\w.~+/-]{8,}=*)")
 #: Environment variables that hold a secret.
 _VARIABLE = re.compile(r"(?i)(?:password|passwd|passphrase|secret|(?:^|_)pass|(?:^|_)token|(?:api|access|private)_?key)$")
 

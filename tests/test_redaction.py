@@ -42,6 +42,7 @@ from bort.redaction import redact, redact_patterns, remember, secrets_in, secret
         ("http://a:hunt er2@x/y", "http://a:***@x/y"),
         ("http://a:54321@x/y", "http://a:***@x/y"),
         ("http://127.0.0.1:5000, written by a@b", "http://127.0.0.1:5000, written by a@b"),
+        ("a basic wikitext-103 run", "a basic wikitext-103 run"),
         ("a basic example of bearer tokens: 12", "a basic example of bearer tokens: 12"),
         ("tokens=4096 pad_token=[PAD] max_tokens: 3", "tokens=4096 pad_token=[PAD] max_tokens: 3"),
     ],

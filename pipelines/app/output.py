@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -16,12 +17,16 @@ from bort.redaction import known, redact, remember, secrets_in, secrets_of_envir
 
 _ROOT = Path(__file__).resolve().parents[2]
 #: The filter runs in a process of its own: it outlives a crash of this one, whose last words pass through it.
-_PROGRAM = f"import sys; sys.path.append({str(_ROOT)!r}); from pipelines.app.output import pump; pump(*map(int, sys.argv[1:]))"
+_PROGRAM = (
+    f"import sys; sys.path.append({str(_ROOT)!r}); from pipelines.app.output import pump; sys.exit(pump(*map(int, sys.argv[1:])))"
+)
 _CHUNK = 65_536
 #: Seconds after which the beginning of a line is shown, e.g. a progress bar.
 _IDLE_SECONDS = 0.1
 #: Seconds that the end of the process waits for the filter; children that live on may still be printing.
 _END_SECONDS = 5.0
+#: The filter's exit status if a reader left early.
+_BROKEN_PIPE = 3
 
 _control: int | None = None
 
@@ -70,7 +75,8 @@ def redacted_output() -> Iterator[None]:
         os.close(_control)
         _control = None
         with suppress(subprocess.TimeoutExpired):
-            filter_.wait(_END_SECONDS)
+            if filter_.wait(_END_SECONDS) == _BROKEN_PIPE:
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def _flush() -> None:
@@ -79,8 +85,9 @@ def _flush() -> None:
             stream.flush()
 
 
-def pump(control: int, out: int, to_out: int, err: int, to_err: int) -> None:
-    """Copy two streams line by line, redacted, until all their writers have ended; for :data:`_PROGRAM`."""
+def pump(control: int, out: int, to_out: int, err: int, to_err: int) -> int:
+    """Copy two streams line by line, redacted, until all writers have ended; return the exit status of :data:`_PROGRAM`."""
+    status = 0
     targets = {out: to_out, err: to_err}
     held = {out: b"", err: b""}
     orders = b""
@@ -107,10 +114,13 @@ def pump(control: int, out: int, to_out: int, err: int, to_err: int) -> None:
                 chunk, whole, held[source] = b"-", held[source], b""
             else:
                 continue
-            if not _shown(targets[source], whole) or not chunk:
+            shown = _shown(targets[source], whole)
+            if not shown or not chunk:
                 # The reader has gone: the writer gets a broken pipe, as it would without the filter.
+                status = status if shown else _BROKEN_PIPE
                 os.close(source)
                 del targets[source], held[source]
+    return status
 
 
 def _shown(target: int, text: bytes) -> bool:
