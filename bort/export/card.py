@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,10 +29,12 @@ def model_card(facts: Mapping[str, Any]) -> str:
             ``latency`` (sentences); ``forms`` (those of :func:`bort.export.export_model`);
             ``commands`` (that reproduce it); ``versions`` {package: version}; ``limits`` (sentences).
     """
-    name = str(facts.get("name") or "Bort student")
+    metadata = _metadata(facts, str(facts.get("name") or "Bort student"))
+    # Names and labels come from files and models of others.
+    facts = {key: value if key == "commands" else _escaped(value) for key, value in facts.items()}
     sections = [
-        _metadata(facts, name),
-        f"# {name}\n",
+        metadata,
+        f"# {facts.get('name') or 'Bort student'}\n",
         _introduction(facts),
         _model(facts),
         _training(facts),
@@ -44,6 +47,28 @@ def model_card(facts: Mapping[str, Any]) -> str:
         _commands(facts),
     ]
     return "\n".join(section for section in sections if section)
+
+
+def _escaped(value: Any) -> Any:
+    """Escape texts for one line of Markdown: no markup, link, image, table cell or block of theirs is rendered.
+
+    Args:
+        value: A text, or mappings and sequences that hold texts, keys included; other values are returned as they are.
+    """
+    if isinstance(value, Mapping):
+        return {_escaped(key): _escaped(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_escaped(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    # An underscore between letters is no markup, and fields are named with it.
+    text = re.sub(r"[\\`*\[\]<>|~&]|:(?=//)|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", _line(value))
+    # At the start of a line these open a heading or a list.
+    return re.sub(r"^(\d+(?=[.)]( |$))|(?=[-+#]))", r"\g<0>\\", text)
+
+
+def _line(text: str) -> str:
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
 def _metadata(facts: Mapping[str, Any], name: str) -> str:
@@ -67,8 +92,8 @@ def _metadata(facts: Mapping[str, Any], name: str) -> str:
         task_fields = {"type": "text-classification"}
         dataset = {"name": task.get("name", "task"), "type": task.get("name", "task")}
         fields["model-index"] = [{"name": name, "results": [{"task": task_fields, "dataset": dataset, "metrics": results}]}]
-    # JSON is YAML: quoting is then right whatever a name holds.
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items() if value is not None]
+    # JSON is YAML: quoting is then right whatever a name holds, other than line breaks that only YAML knows.
+    lines = [f"{key}: {_line(json.dumps(value, ensure_ascii=False))}" for key, value in fields.items() if value is not None]
     return "\n".join(["---", *lines, "---", ""])
 
 
@@ -208,7 +233,9 @@ def _unknown(facts: Mapping[str, Any]) -> list[str]:
 def _commands(facts: Mapping[str, Any]) -> str:
     parts = []
     if facts.get("commands"):
-        parts += ["## How to make it again", "", "```sh", *(str(command) for command in facts["commands"]), "```", ""]
+        commands = [str(command) for command in facts["commands"]]
+        fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", "\n".join(commands)))])
+        parts += ["## How to make it again", "", f"{fence}sh", *commands, fence, ""]
     if facts.get("versions"):
         parts += ["Versions: " + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()) + ".", ""]
     return "\n".join(parts)
@@ -221,7 +248,7 @@ def _list(title: str, sentences: Iterable[Any] | None) -> str:
 
 def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     lines = [f"## {title}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(str(cell or "").replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(str(cell or "") for cell in row) + " |" for row in rows]
     return "\n".join([*lines, ""])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as draw
 
@@ -277,6 +278,58 @@ def test_a_card_tells_the_run():
     assert "| search | 100 | 190 |" in card
     assert "bort reproduce experiment=demo" in card
     assert "## Limits" not in card
+
+
+HOSTILE = (
+    "[click](javascript:alert(1))",
+    "![x](https://attacker.example/pixel.png)",
+    "<img src=x onerror=alert(1)><script>alert(1)</script>",
+    "x\n\n# Owned\n\n- item\n\n```\ncode\n```\n",
+    "x\u2028---\x85license: owned\r\n---",
+    "a | b | c",
+    "<https://attacker.example> https://attacker.example",
+    "[x]: https://attacker.example\n[x]",
+    "**bold** _em_ ~~gone~~ `code` &lt;b&gt; \\[x](y)",
+    "__a__ _b_ a__b__c (_d_) *_e_* _f",
+    "- [x](y)",
+    "12. # x",
+    "$x$",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_names_in_a_card_are_text_and_no_markup(text: str) -> None:
+    from markdown_it import MarkdownIt
+
+    def facts(text: str) -> dict[str, object]:
+        return {
+            "name": text,
+            "licence": text,
+            "class": text,
+            "teacher": {"name": text, "architecture": text, "licence": text, "digest": text},
+            "corpus": {"name": text, "licence": text},
+            "search": {"winner": text, "space": text, "strategy": text, "candidates": text},
+            "distillation": {"objective": text, "heldout": {text: 1.0}},
+            "task": {"name": text, "seeds": [0], "metrics": {text: {"mean": 1.0}}, "baselines": {text: {text: 0.5}}},
+            "cost": {text: 1.0},
+            "latency": [text],
+            "limits": [text],
+            "commands": [f"bort export name={text}"],
+            "versions": {text: text},
+        }
+
+    def shape(card: str) -> list[str]:
+        tokens = MarkdownIt("gfm-like", {"linkify": False, "html": True}).parse(card.partition("\n---\n")[2])
+        return [token.type for token in tokens] + [child.type for token in tokens for child in token.children or []]
+
+    card = model_card(facts(text))
+    metadata, _, body = card.removeprefix("---\n").partition("\n---\n")
+    assert yaml.safe_load(metadata).keys() == yaml.safe_load(model_card(facts("plain")).split("---\n")[1]).keys()
+    assert shape(card) == shape(model_card(facts("plain")))
+    rendered = MarkdownIt("gfm-like", {"linkify": False, "html": True}).parse(body)
+    heading = next(token for token in rendered if token.type == "inline")
+    shown = "".join("".join(child.content for child in heading.children or []).split())
+    assert shown == "".join("".join(c if c.isprintable() else " " for c in text).split()), "a reader sees the name as it is"
 
 
 LOADER = """
