@@ -8,6 +8,7 @@ pydantic, whose import alone costs a quarter of a second before any command answ
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
@@ -46,6 +47,19 @@ class Rule:
 
     condition: str
     holds: Callable[[Any], bool]
+
+
+_FILE_NAME = re.compile(r"(?![.\s])[^/\\:\x00-\x1f\x7f]{1,120}", re.ASCII)
+_NAME = re.compile(r"(?![.\s])[^/\\\x00-\x1f\x7f]{1,120}", re.ASCII)
+#: A name that is also the name of a file, on any system.
+FILE_NAME = Rule("a file name without / and without a dot in front", lambda name: bool(_FILE_NAME.fullmatch(name)))
+#: A name that is also that of a folder, and never a path.
+NAME = Rule("a name of 1 to 120 characters without / or \\ and without a dot in front", lambda name: bool(_NAME.fullmatch(name)))
+
+
+def or_empty(rule: Rule) -> Rule:
+    """Return the rule of a setting that may also be empty."""
+    return Rule(f"empty or {rule.condition}", lambda name: not name or rule.holds(name))
 
 
 #: No entry of a list repeats another.

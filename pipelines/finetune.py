@@ -29,19 +29,16 @@ if TYPE_CHECKING:
 
 #: The student's controls that no step trained, with their initialization; ``None`` for the student's.
 UNTRAINED = {"start": None, "random": "random"}
-ROLES = ("student", "twin", "teacher", *UNTRAINED)
 
 
 def encoders(run: Run) -> dict[str, Path]:
     """Return the directories of the encoders that ``finetune.models`` names, by role and in that order.
 
     Raises:
-        ConfigurationError: A role is not known, or the distillation made no such model.
+        ConfigurationError: The distillation made no such model.
     """
     config, found = run.config, {}
     for role in config.finetune.models:
-        if role not in ROLES:
-            raise ConfigurationError("finetune.models", role, f"one of {', '.join(ROLES)}")
         if role == "teacher":
             found[role] = Path(config.teacher.path)
         elif role == "student" and config.student.path is not None:

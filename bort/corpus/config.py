@@ -10,7 +10,7 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 
 from bort.errors import ConfigurationError
-from bort.settings import OneOf, Rule
+from bort.settings import NAME, OneOf, Rule, or_empty
 
 #: Treatment of text that is not valid UTF-8, or no text at all.
 INVALID_UTF8 = ("refuse", "skip")
@@ -31,7 +31,7 @@ def _compiles(pattern: str) -> bool:
 class SourceConfig:
     """A source of unlabelled text."""
 
-    name: str = ""
+    name: Annotated[str, or_empty(NAME)] = ""
     """Name of the source in records; in a corpus of several sources also the name of its folder below
     ``corpus.path``.
     """

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from annotated_types import Ge
 
 from bort.errors import ConfigurationError
-from bort.settings import OneOf, Rule
+from bort.settings import FILE_NAME, OneOf, Rule, or_empty
 
 KINDS = ("classification", "regression", "choice")
 #: Metrics of each kind; the first decides if a task names none.
@@ -26,13 +25,8 @@ MALFORMED = ("refuse", "skip")
 TRUNCATE = ("longest", "first", "second")
 KEEP = ("start", "end")
 WINDOW_POOLINGS = ("mean", "max")
-#: A file name: no separator of folders, no dot in front, no control character.
-_PLAIN = re.compile(r"(?![.\s])[^/\\:\x00-\x1f\x7f]{1,120}", re.ASCII)
 #: The value of ``path`` for data from the hub.
 HUB = "hub"
-_FILE_NAME = "a file name without / and without a dot in front"
-_FILE = Rule(_FILE_NAME, lambda name: bool(_PLAIN.fullmatch(name)))
-_FILE_OR_NONE = Rule(f"empty or {_FILE_NAME}", lambda name: not name or bool(_PLAIN.fullmatch(name)))
 _CHARACTER = Rule("one character", lambda sign: len(sign) == 1)
 _SIZE = Rule("in (0, 1), or a whole number >= 1", lambda size: 0 < size <= 1 or (size > 1 and size == int(size)))
 
@@ -65,7 +59,7 @@ class TaskConfig:
     ``steering_file`` the steering share. Choices are made on steering examples only, scores computed on held-out ones only.
     """
 
-    name: Annotated[str, _FILE] = "custom"
+    name: Annotated[str, FILE_NAME] = "custom"
     """Name in records and reports."""
 
     kind: Annotated[str, OneOf(*KINDS)] = "classification"
@@ -188,7 +182,7 @@ class TaskConfig:
     for all.
     """
 
-    submission: Annotated[str, _FILE_OR_NONE] = ""
+    submission: Annotated[str, or_empty(FILE_NAME)] = ""
     """File name of a submission that a site accepts, such as ``CoLA.tsv``; empty for none."""
 
     submission_labels: dict[str, str] = field(default_factory=dict)

@@ -22,9 +22,11 @@ def sentence(error: BaseException) -> str:
 
 
 def _sentence(error: BaseException) -> str:
-    if isinstance(error, BortError):
-        # A list of expected files keeps its lines.
-        return str(error) if "\n  " in str(error) else _one_line(str(error))
+    for part in _chain(error):
+        # OmegaConf wraps what a resolver raises.
+        if isinstance(part, BortError):
+            # A list of expected files keeps its lines.
+            return str(part) if "\n  " in str(part) else _one_line(str(part))
     if disk_full(error):
         return _one_line(disk_full_message(getattr(error, "filename", None)))
     override = getattr(error, "override", None)

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from bort.errors import ConfigurationError
 from bort.redaction import redact
+from bort.settings import NAME
 
 from .environment import CONF, from_environment
 
@@ -161,12 +163,20 @@ def _branch() -> str:
     return f"/{name}" if name else ""
 
 
+def _name(name: object) -> str:
+    if not NAME.holds(str(name)):
+        raise ConfigurationError("name", name, f"must be {NAME.condition}")
+    return str(name)
+
+
 def register_resolvers() -> None:
     """Register the resolvers of ``conf/``.
 
-    ``${bort.branch:}`` is the folder below a run's name that its overrides give it, ``${bort.environment:NAME}`` a variable of the
-    environment, and ``${bort.module:NAME}`` the full name of a module of this package, which an installation holds within ``bort``.
+    ``${bort.name:${name}}`` is the run's name, refused if it is a path, as folders are created before settings are checked;
+    ``${bort.branch:}`` is the folder below it that its overrides give it, ``${bort.environment:NAME}`` an environment variable,
+    and ``${bort.module:NAME}`` the full name of a module of this package, which an installation holds within ``bort``.
     """
     OmegaConf.register_new_resolver("bort.branch", _branch, replace=True, use_cache=False)
+    OmegaConf.register_new_resolver("bort.name", _name, replace=True)
     OmegaConf.register_new_resolver("bort.environment", from_environment, replace=True, use_cache=False)
     OmegaConf.register_new_resolver("bort.module", lambda name: resolve_name(f"..{name}", __package__), replace=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
 
 from bort.errors import BortError, ConfigurationError
 from bort.files import disk_full, read_json, write_json, write_text
@@ -116,18 +117,28 @@ class Watch(Callback):
         # Hydra does the same to resolve the folder, only later.
         composed.set_config(config)
         try:
-            folder = Path(config.hydra.run.dir)
+            folder = _folder(config.hydra.run)
         finally:
             composed.cfg = before
         _require_writable(folder, config.outputs)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Name the folder of the sweep to the processes that the launcher is about to start."""
-        _require_writable(Path(config.hydra.sweep.dir), config.outputs)
-        folder = Path(config.hydra.sweep.dir).absolute() / ".sweeps" / f"{time.time():.0f}-{os.getpid()}"
+        folder = _folder(config.hydra.sweep)
+        _require_writable(folder, config.outputs)
+        folder = folder.absolute() / ".sweeps" / f"{time.time():.0f}-{os.getpid()}"
         folder.mkdir(parents=True)
         os.environ[FOLDER] = str(folder)
         os.environ[FIXED] = " ".join(fixed())
+
+
+def _folder(config: DictConfig) -> Path:
+    """Return the folder of a run or a sweep, or leave with one sentence if it cannot be resolved, as with a name that is a path."""
+    try:
+        return Path(config.dir)
+    except OmegaConfBaseException as error:
+        print(f"bort: {sentence(error)}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _require_writable(folder: Path, outputs: str) -> None:

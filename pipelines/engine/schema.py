@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Annotated, Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -29,7 +29,7 @@ from bort.search import estimator_config as _errors  # noqa: F401
 from bort.search.config import SearchConfig, SearchSpaceConfig
 from bort.search.storage.config import STORAGES, StorageConfig
 from bort.search.strategies.config import STRATEGIES, StrategyConfig
-from bort.settings import Setting, check_settings, describe, identity
+from bort.settings import NAME, OneOf, Setting, check_settings, describe, identity
 from bort.tasks.config import TaskConfig
 from bort.teacher.config import TargetConfig, TeacherConfig
 from bort.tracking.config import TrackingConfig
@@ -56,6 +56,8 @@ STAGES = (
     "report",
     "reproduce",
 )
+#: The encoders of `bort finetune` by role, which is also the name of their folder.
+ROLES = ("student", "twin", "teacher", "start", "random")
 #: The primary configuration of a stage without a file of its name in ``conf/``.
 _PRIMARY: dict[str, Any] = {"defaults": ["base", "_self_", {"override hydra/job_logging": "none"}]}
 #: The groups whose choices have settings of their own; importing this module registers those that come with Bort.
@@ -88,7 +90,7 @@ class DistillConfig:
 class FinetuneConfig:
     """The encoders of `bort finetune`."""
 
-    models: list[str] = field(default_factory=lambda: ["student"])
+    models: list[Annotated[str, OneOf(*ROLES)]] = field(default_factory=lambda: ["student"])
     """Any of ``student``, ``twin``, ``teacher`` and the student's untrained controls ``start`` (its own start) and ``random``
     (random weights); the first one's model is the stage's own.
     """
@@ -119,7 +121,7 @@ class ReportConfig:
 class Config:
     """One experiment."""
 
-    name: str = "default"
+    name: Annotated[str, NAME] = "default"
     """Name of the run's folder."""
 
     seed: int = 0

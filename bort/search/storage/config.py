@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from bort.errors import ConfigurationError
 from bort.registry import REQUIRED, Registry
+from bort.settings import NAME
 
 if TYPE_CHECKING:
     from bort.search.storage.base import Coordination
@@ -53,6 +54,9 @@ STORAGES: Registry[StorageConfig] = Registry("storage")
 @dataclass
 class FileStorageConfig(StorageConfig):
     """A storage in one file. Workers on several machines need a shared file system with locks."""
+
+    study: Annotated[str, NAME] = "search"
+    """The study's name within the file, which also names the folder of its locks."""
 
     path: str | None = None
     """The file; by default ``study.journal`` or ``study.db`` in the search's directory."""
