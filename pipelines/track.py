@@ -11,8 +11,14 @@ from bort.redaction import redact
 from bort.tracking.pending import deliver, waiting
 
 from .app.console import ConsoleObserver, console
+from .app.environment import from_environment
 from .app.main import guarded
 from .app.output import redacted_output
+
+_URI = (
+    "the store's address with its password, which is kept nowhere; by default as this user's runs recorded it. "
+    "What others recorded is delivered only to a store that is named here or in MLFLOW_TRACKING_URI"
+)
 
 
 def main() -> None:
@@ -20,10 +26,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bort track", description=__doc__.partition(": ")[2])
     parser.add_argument("what", choices=["sync"], help="deliver what waits")
     parser.add_argument("outputs", nargs="?", default="outputs", type=Path, help="the folder of results (default: outputs)")
-    parser.add_argument("--uri", help="the store's address with its password, which is kept nowhere; by default as recorded")
+    parser.add_argument("--uri", help=_URI)
     options = parser.parse_args(sys.argv[1:])
     with redacted_output():
-        guarded(lambda: _sync(options.outputs, options.uri))
+        guarded(lambda: _sync(options.outputs, options.uri or from_environment("MLFLOW_TRACKING_URI") or None))
 
 
 def _sync(outputs: Path, uri: str | None) -> None:
@@ -39,14 +45,13 @@ def _sync(outputs: Path, uri: str | None) -> None:
             console.print(f"{one.spool}: a worker is writing it, and delivers it when it ends.", soft_wrap=True)
         elif report.error:
             left += 1
-            problem = "refuses delivery" if report.reached else "cannot be reached"
-            console.print(f"{one.spool}: kept, as {redact(one.config.uri)} {problem} ({report.error}).", soft_wrap=True)
+            console.print(f"{one.spool}: kept, not delivered to {redact(one.config.uri)}: {report.error}.", soft_wrap=True)
         else:
             console.print(f"{one.spool}: {report.delivered} events delivered to {redact(one.config.uri)}.", soft_wrap=True)
             for refused in report.refused:
                 console.print(f"  refused and set aside: {refused}", soft_wrap=True, markup=False)
     if left:
-        raise BortError(f"{left} of {len(found)} spools wait on: the same command delivers them once the store can be reached.")
+        raise BortError(f"{left} of {len(found)} spools wait on. Fix the cause shown above, then re-run the same command.")
 
 
 if __name__ == "__main__":

@@ -71,6 +71,14 @@ def make_documents(count: int, seed: int = 0) -> list[str]:
     return documents
 
 
+@pytest.fixture(autouse=True, scope="session")
+def state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps the user's own state, such as the key of the marks of stores, out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def fixed_draws() -> None:
     """Begins every test at the same place of the generators that whatever it calls may draw from."""

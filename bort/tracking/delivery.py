@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from bort.errors import RecordError
@@ -15,7 +16,9 @@ from bort.observer import Observer
 from bort.redaction import redact, redact_patterns
 from bort.tracking.config import TrackingConfig
 from bort.tracking.errors import StoreDownError, StoreRefusesError, StoreReplacedError, StoreSilentError
+from bort.tracking.ownership import mark, owned
 from bort.tracking.spool import Spool
+from bort.tracking.staging import Results
 
 #: Events between two writings of the cursor: what is sent again, without effect, after a kill in mid-delivery.
 BATCH = 400
@@ -68,8 +71,9 @@ class Delivery:
     nothing: runs are found again by their key, and the store drops equal points, parameters, tags, inputs and files.
     """
 
-    def __init__(self, config: TrackingConfig, spool: Spool, observer: Observer) -> None:
+    def __init__(self, config: TrackingConfig, spool: Spool, observer: Observer, results: Results | None = None) -> None:
         self._config, self._spool, self._observer = config, spool, observer
+        self._results = results or Results(home_of(spool.path))
         self._cursor = spool.path.with_name(f"{spool.path.stem}.cursor.json")
         self._warned = False
         self._sink: Sink | None = None
@@ -83,9 +87,12 @@ class Delivery:
         return state
 
     def announce(self) -> None:
-        """Writes down where the spool is to be delivered to, so that it can be done by hand whatever becomes of this process."""
-        if self._store() not in self._all_states():
-            self._remember({})
+        """Write down where the spool is to be delivered to, with this user's mark, so that it can be delivered by hand."""
+        states = self._all_states()
+        state = states.get(self._store(), {})
+        if not owned(state):
+            marked = mark(self._described())
+            self._remember({**state, **({"mark": marked} if marked else {})})
 
     def run_ids(self) -> dict[str, str]:
         """Returns MLflow's run ids by key, of the runs delivered so far."""
@@ -160,7 +167,8 @@ class Delivery:
 
         events = (event for _, event in self._spool.read() if event is not None)
         spool_id = next((str(event["id"]) for event in events if event["event"] == "spool"), "")
-        self._sink = MlflowSink(self._config, self._spool.path.parent, spool_id, dict(state.get("runs", {})))
+        folder = self._spool.path.absolute().parent
+        self._sink = MlflowSink(self._config, folder, spool_id, dict(state.get("runs", {})), self._results)
         return self._sink
 
     def _reach(self) -> None:
@@ -197,10 +205,19 @@ class Delivery:
             return {}
 
     def _remember(self, state: dict[str, Any]) -> None:
-        store = {name: getattr(self._config, name) for name in ("experiment", "artifacts")}
-        store["store"] = redact_patterns(self._config.absolute_uri())
-        states = {**self._all_states(), self._store(): {**store, **state}}
+        states = self._all_states()
+        marked = states.get(self._store(), {}).get("mark")
+        states[self._store()] = {**({"mark": marked} if marked else {}), **state, **self._described()}
         write_json(self._cursor, {"schema": 1, "stores": states})
+
+    def _described(self) -> dict[str, Any]:
+        described = {name: getattr(self._config, name) for name in ("experiment", "artifacts")}
+        return {**described, "store": redact_patterns(self._config.absolute_uri())}
+
+
+def home_of(spool: Path) -> Path:
+    """Return the folder of a run by one of its spools, which lies in ``<stage>/tracking/`` below it."""
+    return spool.absolute().parent.parent.parent
 
 
 def _sound(state: Any) -> bool:

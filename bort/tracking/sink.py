@@ -20,6 +20,7 @@ from bort.tracking.errors import StoreDownError, StoreReplacedError
 from bort.tracking.failures import declines, forbids, short, store_error
 from bort.tracking.registry import Registry
 from bort.tracking.schema import unreadable
+from bort.tracking.staging import OutsideError, Results, staged
 from bort.tracking.views import experiment_tags
 
 #: Limits of one call to MLflow's log_batch.
@@ -28,8 +29,6 @@ METRICS, FIELDS = 1_000, 100
 DIGEST_LENGTH = 36
 
 _FORBIDDEN = re.compile(r"[^\w\-. :/]")
-#: A run's results lie so many folders above its spool: experiment, run, stage.
-_HOMES = 3
 
 
 @dataclass
@@ -40,10 +39,6 @@ class _Pending:
     params: list[Any] = field(default_factory=list)
     tags: list[Any] = field(default_factory=list)
     datasets: list[Any] = field(default_factory=list)
-
-
-class _OutsideError(Exception):
-    """A file that a spool names and that is none of the results."""
 
 
 class MlflowSink:
@@ -57,13 +52,14 @@ class MlflowSink:
         root: The directory that artifact paths are relative to.
         spool_id: Identity of the spool, so that points delivered from another one are not doubled.
         runs: Run ids by key, as far as known.
+        results: The run's results, from which artifacts are sent.
 
     Raises:
         StoreDownError: The store cannot be reached.
     """
 
-    def __init__(self, config: TrackingConfig, root: Path, spool_id: str, runs: dict[str, str]) -> None:
-        self._config, self._root, self._spool_id = config, root, spool_id
+    def __init__(self, config: TrackingConfig, root: Path, spool_id: str, runs: dict[str, str], results: Results) -> None:
+        self._config, self._root, self._spool_id, self._results = config, root, spool_id, results
         self.runs = runs
         self._known_points: dict[str, set[tuple[str, int]]] = {}
         self._known_figures: dict[str, dict[str, float]] = {}
@@ -126,9 +122,9 @@ class MlflowSink:
             elif kind == "dataset":
                 pending.datasets.append(_dataset_input(event))
             elif kind == "artifact":
-                self._attempt(refused, f"artifact {event['path']}", self._artifact, run_id, event)
+                self._attempt(refused, f"artifact {event['path']}", self._artifact, run_id, event, refused)
             elif kind == "model":
-                self._attempt(refused, f"model {event['name']}", self._model, run_id, event)
+                self._attempt(refused, f"model {event['name']}", self._model, run_id, event, refused)
             elif kind == "finish":
                 self._flush(run_id, pending, refused)
                 pending = _Pending()
@@ -238,17 +234,17 @@ class MlflowSink:
             call(*arguments)
         except FileNotFoundError:
             refused.append(f"{what} is gone")
-        except _OutsideError:
+        except OutsideError:
             refused.append(f"{what} lies outside the results")
         except Exception as error:
             if not declines(error):
                 raise
             refused.append(redact(f"{what}: {short(error)}"))
 
-    def _model(self, run_id: str, event: dict[str, Any]) -> None:
-        path = self._existing(event)
-        runs = {stage: run for stage, key in event["lineage"].items() if (run := self._known(key))}
-        self._registry.deliver(run_id, path, event, runs)
+    def _model(self, run_id: str, event: dict[str, Any], refused: list[str]) -> None:
+        with self._staged(event, refused) as path:
+            runs = {stage: run for stage, key in event["lineage"].items() if (run := self._known(key))}
+            self._registry.deliver(run_id, path, event, runs)
 
     def _known(self, key: str) -> str | None:
         """Returns the id of a run that is in the store already, and makes none."""
@@ -257,22 +253,18 @@ class MlflowSink:
         found = self._find(key)
         return found.info.run_id if found is not None else None
 
-    def _existing(self, event: dict[str, Any]) -> Path:
-        path = (self._root / event["path"]).resolve()
-        # A spool may come from elsewhere. What it names has to lie among the results that it belongs to, or where the user works.
-        parents = [self._root.resolve(), *self._root.resolve().parents]
-        if not any(path.is_relative_to(home) for home in (parents[: _HOMES + 1][-1], Path.cwd())):
-            raise _OutsideError
-        if not path.exists():
-            raise FileNotFoundError(path)
-        return path
+    @contextmanager
+    def _staged(self, event: dict[str, Any], refused: list[str]) -> Iterator[Path]:
+        with staged(self._root / event["path"], self._results) as (copy, skipped):
+            refused += [f"{event['path']}/{name} is no regular file" for name in skipped]
+            yield copy
 
-    def _artifact(self, run_id: str, event: dict[str, Any]) -> None:
-        path = self._existing(event)
-        if path.is_dir():
-            self._client.log_artifacts(run_id, str(path), event["folder"] or None)
-        else:
-            self._client.log_artifact(run_id, str(path), event["folder"] or None)
+    def _artifact(self, run_id: str, event: dict[str, Any], refused: list[str]) -> None:
+        with self._staged(event, refused) as path:
+            if path.is_dir():
+                self._client.log_artifacts(run_id, str(path), event["folder"] or None)
+            else:
+                self._client.log_artifact(run_id, str(path), event["folder"] or None)
 
     def _experiment(self) -> str:
         """Returns the experiment's id, made where needed; by id, because creating by name sends a race's loser to "Default"."""

@@ -18,8 +18,9 @@ from bort.redaction import redact, redact_patterns
 from bort.settings import check_settings
 from bort.tracking.config import TrackingConfig
 from bort.tracking.deduplication import Seen
-from bort.tracking.delivery import Delivery, SyncReport
+from bort.tracking.delivery import Delivery, SyncReport, home_of
 from bort.tracking.spool import Spool
+from bort.tracking.staging import Results
 
 #: What a run can end as, and MLflow's word for it. A pruned candidate did what it should, so MLflow sees it finished.
 STATUSES = {
@@ -91,7 +92,8 @@ class Tracker:
         self.directory = Path(directory)
         self.observer: Observer = observer or Quiet()
         self.spool = Spool(self.directory / f"{name}.jsonl")
-        self.delivery = Delivery(config, self.spool, self.observer)
+        self.results = Results(home_of(self.spool.path))
+        self.delivery = Delivery(config, self.spool, self.observer, self.results)
         self._announced = False
         self._seen = Seen()
         if config.enabled:
@@ -262,6 +264,7 @@ class TrackedRun:
         if folder.startswith("/") or ".." in Path(folder).parts:
             raise BortError(f"'{folder}' cannot be an artifact's folder: it must stay inside the run.")
         folder = folder or (path.name if path.is_dir() else "")
+        self._tracker.results.recorded.add(path)
         self._add("artifact", {"path": self._shown(path), "folder": folder, "version": _version(path)})
 
     def model(self, model: LoggedModel) -> None:
@@ -273,6 +276,7 @@ class TrackedRun:
         for name in (model.name, *([model.registered] if model.registered else [])):
             if not name.strip() or any(sign in name for sign in _NOT_IN_MODELS):
                 raise BortError(f"'{name}' cannot name a model in MLflow: a name without {' '.join(_NOT_IN_MODELS)} is accepted.")
+        self._tracker.results.recorded.add(Path(model.path).absolute())
         fields = {
             "path": self._shown(Path(model.path).absolute()),
             "name": model.name,

@@ -22,6 +22,7 @@ from bort.errors import BortError
 from bort.tracking.config import TrackingConfig
 from bort.tracking.model import write_served_model
 from bort.tracking.sink import MlflowSink, quiet_mlflow
+from bort.tracking.staging import Results
 from bort.tracking.tracker import LoggedModel, Tracker
 
 SECONDS = 240
@@ -164,7 +165,7 @@ def test_what_cannot_be_served_is_refused(models: dict[str, Path], tmp_path: Pat
 @pytest.fixture(scope="module")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
-    MlflowSink(TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", experiment="Other"), folder, "", {})
+    MlflowSink(TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", experiment="Other"), folder, "", {}, Results(folder))
     return folder / "mlflow.db"
 
 

@@ -16,6 +16,7 @@ from bort.locks import exclusive
 from bort.tracking import delivery
 from bort.tracking.config import TrackingConfig
 from bort.tracking.sink import MlflowSink
+from bort.tracking.staging import Results
 from bort.tracking.tracker import Tracker
 from bort.tracking.views import VIEWS
 
@@ -36,7 +37,7 @@ class Listener:
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with MLflow's tables, made once: the migrations take seconds."""
     folder = tmp_path_factory.mktemp("store")
-    MlflowSink(TrackingConfig(uri=f"sqlite:///{folder}/made/mlflow.db", experiment="Other"), folder, "", {})
+    MlflowSink(TrackingConfig(uri=f"sqlite:///{folder}/made/mlflow.db", experiment="Other"), folder, "", {}, Results(folder))
     return folder / "made" / "mlflow.db"
 
 
@@ -195,7 +196,7 @@ def test_an_experiment_gets_views_and_links_but_keeps_its_owners_words(tmp_path:
         found = client.search_runs([experiment.experiment_id], state["searchFilter"], order_by=[f"metrics.`{view.order}` DESC"])
         assert [run.data.tags["mlflow.runName"] for run in found] == [expected[key]]
     client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "my own words")
-    MlflowSink(config, tmp_path, "", {})
+    MlflowSink(config, tmp_path, "", {}, Results(tmp_path))
     assert client.get_experiment_by_name("demo").tags["mlflow.note.content"] == "my own words"
 
 
