@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bort.files import finite, parse_json, write_text
+from bort.files import finite, parse_json, without_links, write_text
 
 Point = dict[str, Any]
 
@@ -29,7 +29,7 @@ class Curve:
         self.points = [point for point in read_curve(path) if point["step"] <= step]
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, "".join(_line(point) for point in self.points))
-        self._file = path.open("a", encoding="utf-8")
+        self._file = open(path, "a", encoding="utf-8", opener=without_links)  # noqa: SIM115
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Adds a point unless there is one with the same step and the same figures."""

@@ -225,11 +225,40 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(rename(_HERE, os.fsencode(one.absolute()), _HERE, os.fsencode(other.absolute()), _EXCHANGE) == 0)
 
 
+def without_links(path: str, flags: int) -> int:
+    """Open a file for ``open(…, opener=without_links)`` unless it is a symbolic link, which a folder from elsewhere may hold.
+
+    Raises:
+        RecordError: The path is a symbolic link; its target was neither created nor changed.
+        OSError: The file cannot be opened.
+    """
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _link(path) from error
+        raise
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a file or folder that is a symbolic link, before a library that follows links opens it.
+
+    Raises:
+        RecordError: It is one.
+    """
+    if path.is_symlink():
+        raise _link(path)
+
+
+def _link(path: Path | str) -> RecordError:
+    return RecordError(f"{path}: it is a symbolic link, which could lead to somebody else's file. Remove the link.")
+
+
 def drop_torn_line(path: Path) -> None:
     """Cuts off a last line without an end, which a process killed while writing leaves behind: what is added would end up in it."""
     if not path.exists() or not (size := path.stat().st_size):
         return
-    with path.open("rb+") as file:
+    with open(path, "rb+", opener=without_links) as file:
         end = size
         while end:
             start = max(0, end - 65536)

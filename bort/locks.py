@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bort.errors import RecordError
+from bort.files import without_links
 
 _POLL_SECONDS = 0.1
 
@@ -29,12 +27,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._file = open(path, "ab", opener=_without_links)  # noqa: SIM115
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise RecordError(f"{path}: a lock file must not be a symbolic link. Remove it.") from error
-            raise
+        self._file = open(path, "ab", opener=without_links)  # noqa: SIM115
 
     def acquire(self, *, wait: bool | float = True) -> bool:
         """Take the lock and report whether it is held.
@@ -60,10 +53,6 @@ class FileLock:
     def close(self) -> None:
         """Release the lock and close the file."""
         self._file.close()
-
-
-def _without_links(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from bort.corpus.readers import Document
 from bort.corpus.sources import Reader
 from bort.corpus.workers import Batch, encode
 from bort.errors import RecordError
-from bort.files import atomic_path, parse_json, read_json, write_json
+from bort.files import atomic_path, parse_json, read_json, without_links, write_json
 from bort.observer import Observer
 
 #: Characters of a part: a kill loses at most a few parts' work, and a part's memory stays small.
@@ -152,7 +152,7 @@ def _append(path: Path, end: int, values: NDArray[Any] | None) -> int:
     """Writes behind the first ``end`` bytes of a file, and returns its new end."""
     if values is None:
         return end
-    with path.open("r+b" if path.exists() else "x+b") as file:
+    with open(path, "r+b" if path.exists() else "x+b", opener=without_links) as file:
         file.truncate(end)
         file.seek(end)
         file.write(values.tobytes())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bort.errors import BortError, ConfigurationError
-from bort.files import drop_torn_line
+from bort.files import drop_torn_line, refuse_link
 from bort.finetuning.config import FinetuningConfig
 from bort.locks import exclusive
 from bort.optuna_storage import name_objectives, open_database, stumbled
@@ -177,6 +177,7 @@ def _study(storage: str | Path, name: str) -> Any:
         kept = open_database(str(storage), key="storage", shown=redact(str(storage)))
         return optuna.create_study(storage=kept, study_name=name, direction="maximize", load_if_exists=True)
     path = Path(storage)
+    refuse_link(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         journal = JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))

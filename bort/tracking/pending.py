@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from bort.errors import RecordError
-from bort.files import read_json
+from bort.files import read_json, refuse_link
 from bort.locks import exclusive
 from bort.observer import Observer, Quiet
 from bort.redaction import redact_patterns
@@ -79,8 +79,11 @@ def deliver(found: Waiting, observer: Observer, *, uri: str | None = None) -> Sy
     if named and uri is not None:
         # The place of artifacts is that of the store, unless it was recorded by a run of this user.
         config = replace(config, uri=uri, artifacts=config.artifacts if found.owned else None)
-    with held(found.spool) as free:
-        return Delivery(config, Spool(found.spool), observer, Results(found.home)).run() if free else None
+    try:
+        with held(found.spool) as free:
+            return Delivery(config, Spool(found.spool), observer, Results(found.home)).run() if free else None
+    except RecordError as error:
+        return SyncReport(error=str(error).rstrip("."))
 
 
 @contextmanager
@@ -93,6 +96,7 @@ def held(spool: Path) -> Iterator[bool]:
 @contextmanager
 def first_free(folder: Path) -> Iterator[str]:
     """Holds the first spool of a stage's folder that no other worker of the stage holds; yields its name, for the tracker."""
+    refuse_link(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for number in count():
         name = f"worker-{number}"

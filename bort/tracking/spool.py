@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from bort.files import parse_json
+from bort.files import parse_json, refuse_link, without_links
 
 #: A line is handed to the operating system at once (a killed process loses nothing) and forced to disk in batches.
 FLUSH_EVENTS = 128
@@ -60,7 +60,7 @@ class Spool:
         """Yields each whole line from byte ``offset`` on, as (offset behind it, event); None where a line is damaged."""
         if not self.path.exists():
             return
-        with self.path.open("rb") as file:
+        with open(self.path, "rb", opener=without_links) as file:
             file.seek(offset)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -75,10 +75,11 @@ class Spool:
         self.close()
 
     def _open(self) -> IO[bytes]:
+        refuse_link(self.path.parent)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = self.size() == 0
         # Unbuffered: what is written is with the operating system, whatever happens to this process.
-        file = self._file = self.path.open("ab", buffering=0)
+        file = self._file = open(self.path, "ab", buffering=0, opener=without_links)  # noqa: SIM115
         if new:
             _write(file, _line({"event": "spool", "id": uuid.uuid4().hex, "time": time.time()}))
         elif not _ends_with_newline(self.path):

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from bort.errors import BortError, ConfigurationError
-from bort.files import disk_full, read_json, write_json, write_text
+from bort.files import disk_full, read_json, without_links, write_json, write_text
 from bort.redaction import redact
 
 from ..engine.processes import command_line, stop
@@ -95,7 +95,7 @@ class Job:
         command = command_line(self.stage, overrides)
         environment = {name: value for name, value in os.environ.items() if name != FOLDER}
         started = time.monotonic()
-        with (directory / LOG).open("ab") as log:
+        with open(directory / LOG, "ab", opener=without_links) as log:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment)
             try:
                 status = process.wait()
@@ -126,6 +126,9 @@ class Watch(Callback):
         """Name the folder of the sweep to the processes that the launcher is about to start."""
         folder = _folder(config.hydra.sweep)
         _require_writable(folder, config.outputs)
+        if (folder / "multirun.yaml").is_symlink():
+            # Hydra would write through it.
+            (folder / "multirun.yaml").unlink()
         folder = folder.absolute() / ".sweeps" / f"{time.time():.0f}-{os.getpid()}"
         folder.mkdir(parents=True)
         os.environ[FOLDER] = str(folder)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from hydra.core.hydra_config import HydraConfig
 
+from bort.files import without_links
 from bort.runtime_config import ImplConfig
 
 from ..app.overrides import quoted
@@ -86,5 +87,5 @@ def _start(run: Run, stage: str, number: int, gpu: Mapping[str, str]) -> subproc
     overrides = [f"{key}={quoted(str(value))}" for key, value in settings.items()]
     command = command_line(stage, [*hydra.overrides.task, *overrides])
     run.directory.mkdir(parents=True, exist_ok=True)
-    with (run.directory / _log(number)).open("ab") as log:
+    with open(run.directory / _log(number), "ab", opener=without_links) as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **gpu})

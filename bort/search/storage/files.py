@@ -9,10 +9,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bort.errors import BortError, ConfigurationError
-from bort.files import drop_torn_line, parse_json
+from bort.errors import BortError, ConfigurationError, RecordError
+from bort.files import drop_torn_line, parse_json, refuse_link, without_links
 from bort.locks import FileLock
 from bort.optuna_storage import open_database, stumbled
+
+#: The start of a journal's line, by which one that was cut short is known.
+_OPERATION = b'{"op_code":'
 
 
 class FileLocks:
@@ -24,11 +27,14 @@ class FileLocks:
 
     Raises:
         OSError: The folder cannot be written.
+        RecordError: The file, or the folder of its claims, is a symbolic link.
     """
 
     def __init__(self, path: Path, study: str) -> None:
         self._path = path
         self._claims = path.with_name(path.name + ".claims") / study
+        for own in (path, self._claims.parent, self._claims):
+            refuse_link(own)
         self._held: dict[int, FileLock] = {}
         self._claims.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(path.with_name(path.name + ".lock-study"))
@@ -114,8 +120,9 @@ class JournalCoordination(FileLocks):
         with _opening(path):
             super().__init__(path, study)
             with super().exclusive():
-                drop_torn_line(path)
+                # Nothing is cut off before the file is known to be a journal.
                 _check_journal(path)
+                drop_torn_line(path)
                 self.storage, self._backend = _journal(path)
 
     @contextmanager
@@ -169,6 +176,8 @@ def _opening(path: Path) -> Iterator[None]:
     """Raise what goes wrong with a journal as a configuration error."""
     try:
         yield
+    except RecordError:
+        raise
     except OSError as error:
         raise _unwritable(path, error) from error
     except Exception as error:
@@ -195,8 +204,10 @@ def _check_journal(path: Path) -> None:
         return
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - (1 << 20)))
-        # An incomplete last line is nobody's.
-        last = file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
+        complete, _, torn = file.read().rpartition(b"\n")
+    last = complete.rpartition(b"\n")[2]
+    if not last and torn and not torn.startswith(_OPERATION[: len(torn)]):
+        raise ValueError("its only line is no operation")
     operation = parse_json(last) if last else {"op_code": None}
     if not isinstance(operation, dict) or "op_code" not in operation:
         raise ValueError("its last line is no operation")
@@ -242,7 +253,7 @@ def _journal(path: Path) -> tuple[Any, Any]:
                 return
             end = path.stat().st_size if path.exists() else 0
             try:
-                with path.open("ab") as file:
+                with open(path, "ab", opener=without_links) as file:
                     file.write(lines)
                     file.flush()
                     # The file itself is asked again at the next start, so that it also knows where each line begins.
