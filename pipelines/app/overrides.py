@@ -165,7 +165,7 @@ def _branch() -> str:
 
 def _name(name: object) -> str:
     if not NAME.holds(str(name)):
-        raise ConfigurationError("name", name, f"must be {NAME.condition}")
+        raise ConfigurationError("name", name, NAME.condition)
     return str(name)
 
 
