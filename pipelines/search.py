@@ -181,14 +181,17 @@ def _engine(run: Run, problem: Problem) -> Iterator[Engine | None]:
         return
     from bort.search.ray_engine import RayEngine
 
-    # What trains candidates needs neither the study's storage nor the tracking server, so it gets no way to reach them.
-    config = replace(run.config, storage=MemoryStorageConfig(), tracking=TrackingConfig(enabled=False))
-    build = functools.partial(open_estimator, config, run.directory, dict(run.inputs), list(problem.space))
+    build = functools.partial(open_estimator, for_nodes(run.config), run.directory, dict(run.inputs), list(problem.space))
     engine = RayEngine(build, problem.estimator.fingerprint, impl.ray, slots=impl.workers, observer=run.observer)
     try:
         yield engine
     finally:
         engine.close()
+
+
+def for_nodes(config: Config) -> Config:
+    """Return a configuration for training candidates: without the study's storage and the tracking server, and their secrets."""
+    return replace(config, storage=MemoryStorageConfig(), tracking=TrackingConfig(enabled=False))
 
 
 def open_estimator(config: Config, directory: Path, inputs: Mapping[str, dict[str, Any]], shapes: list[Architecture]) -> Estimator:

@@ -12,9 +12,10 @@ from rich.console import Console
 from bort.benchmarks.cost import fleet_cost, with_measured
 from bort.errors import ConfigurationError
 from bort.files import write_json
+from bort.settings import check_settings
 from pipelines import benchmark_cost, benchmark_tables
-from pipelines.engine import engines
 from pipelines.engine.schema import Config, typed
+from pipelines.search import for_nodes
 
 PAPER = ["experiment=paper", "fleet.teacher=24-16-1024-4096"]
 
@@ -88,10 +89,10 @@ def test_what_cannot_be_reckoned_with_is_refused(override: str, key: str) -> Non
 )
 def test_settings_of_an_engine_are_refused_before_anything_is_run(override: str, key: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        engines.check(composed(override))
+        check_settings(composed(override).impl, "impl")
     assert caught.value.key == key
 
 
 def test_nodes_are_told_no_secrets() -> None:
     config = composed("storage=postgres", "storage.url=postgresql://me:planted@host/db", "tracking.uri=http://me:planted@host:5000")
-    assert "planted" not in repr(engines._without_secrets(config))
+    assert "planted" not in repr(for_nodes(config))
