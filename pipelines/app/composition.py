@@ -31,9 +31,9 @@ _INSTANTIATED = re.compile(r"hydra\.(sweeper|launcher|hydra_logging|job_logging)
 _FREE = ("run.dir", "sweep.dir", "sweep.subdir")
 #: Nodes that Hydra fills in itself, or that are checked separately.
 _FILLED = ("mode", "overrides", "runtime", "job.override_dirname", "sweeper.params")
-_OFFERED = "no setting names a class or a function; Bort does not offer this setting of Hydra"
-_SHIPPED = "no file names a class or a function; Hydra's own settings are set on the command line only"
-_SWEPT = "must be a number or text without references that sweeps a setting of Bort"
+_OFFERED = "a setting that names no class and no function, of those of Hydra that Bort offers"
+_SHIPPED = "set on the command line or left as Bort ships it, as files may name code there"
+_SWEPT = "a number or text without references that sweeps a setting of Bort"
 
 
 @contextmanager

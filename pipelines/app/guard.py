@@ -65,7 +65,9 @@ def _folder(arguments: Sequence[str]) -> Path | None:
         return None
     for name, remedy in _REFUSED.items():
         if (value := getattr(options, name)) is not None:
-            raise ConfigurationError(f"--{name.replace('_', '-')}", value, f"Bort does not offer this option of Hydra; {remedy}")
+            raise ConfigurationError(
+                f"--{name.replace('_', '-')}", value, f"left out, as Bort does not offer this option of Hydra; {remedy}"
+            )
     return Path(options.config_dir) if options.config_dir else None
 
 

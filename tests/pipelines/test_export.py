@@ -121,7 +121,7 @@ def test_a_model_of_another_task_is_refused_before_work(tuned: dict[str, Any], o
 
 def test_settings_that_cannot_be_exported_are_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigurationError, match=r"finetuning.pooling=mean .*only first can be exported"):
+    with pytest.raises(ConfigurationError, match=r"finetuning.pooling=mean .*must be first"):
         run("export", tmp_path, "finetuning.pooling=mean")
     with pytest.raises(ConfigurationError, match=r"export.registered_model=a/b .*a name without"):
         run("export", tmp_path, "export.registered_model=a/b")
