@@ -18,6 +18,7 @@ import pytest
 from bort.tracking import delivery
 from bort.tracking.config import TrackingConfig
 from bort.tracking.sink import MlflowSink
+from bort.tracking.staging import Results
 from bort.tracking.tracker import Tracker
 from pipelines.app.environment import CONF
 from tests.tracking.server import Server, serve
@@ -40,7 +41,7 @@ class Listener:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
-    MlflowSink(TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", experiment="Other"), folder, "", {})
+    MlflowSink(TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", experiment="Other"), folder, "", {}, Results(folder))
     with serve(folder, folder / "mlflow.db", password=PASSWORD) as running:
         yield running
 
