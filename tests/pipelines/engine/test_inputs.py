@@ -69,7 +69,7 @@ def test_a_missing_head_is_fitted_once_and_read_by_the_later_stages(tiny_teacher
 def test_a_missing_head_can_be_refused(tiny_teacher_directory: Path, corpus: Corpus, tmp_path: Path):
     run = a_run(tiny_teacher_directory, tmp_path)
     run.config.teacher.head.missing = "refuse"
-    with pytest.raises(ConfigurationError, match=r"no masked-LM head.*teacher\.head\.missing=fit"):
+    with pytest.raises(ConfigurationError, match=r"a masked-LM head.*teacher\.head\.missing=fit"):
         fitted_head(run, corpus)
 
 
