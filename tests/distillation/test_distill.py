@@ -179,5 +179,5 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(world, tmp_path
         with pytest.raises(BortError, match=message):
             distill(SHAPE, **arguments, budget=BudgetConfig(steps=2), directory=tmp_path / "out")
     with pytest.raises(ConfigurationError, match=r"budget\.steps"):
-        distill(SHAPE, **world.arguments(REPRESENTATION), budget=BudgetConfig(steps=0), directory=tmp_path / "out")
+        distill(SHAPE, **world.arguments(REPRESENTATION), budget=BudgetConfig(steps=-1), directory=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -269,6 +269,6 @@ def test_a_folder_of_another_configuration_is_refused(undisturbed: tuple[Path, d
     process = command(folder, [*overrides, "seed=1"])
     told, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
-    assert "seed: 0 → 1" in told
+    assert "seed: 0 there, 1 here" in told
     assert "another name" in told
     assert "Traceback" not in told

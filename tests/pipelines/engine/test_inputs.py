@@ -69,8 +69,9 @@ def test_a_missing_head_is_fitted_once_and_read_by_the_later_stages(tiny_teacher
 def test_a_missing_head_can_be_refused(tiny_teacher_directory: Path, corpus: Corpus, tmp_path: Path):
     run = a_run(tiny_teacher_directory, tmp_path)
     run.config.teacher.head.missing = "refuse"
-    with pytest.raises(ConfigurationError, match=r"a masked-LM head.*teacher\.head\.missing=fit"):
+    with pytest.raises(ConfigurationError, match=r"teacher\.head\.missing=fit") as refused:
         fitted_head(run, corpus)
+    assert (refused.value.key, refused.value.value) == ("teacher.path", str(tiny_teacher_directory))
 
 
 def test_damaged_targets_are_made_again_and_that_is_said(tiny_masked_lm_directory: Path, corpus: Corpus, tmp_path: Path):
