@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, MinLen
 
 from bort.errors import ConfigurationError
-from bort.settings import DISTINCT, OneOf
+from bort.settings import DISTINCT, OneOf, shape_or
 
 ERROR_SCALES = ("reciprocal", "relative", "complement")
 
@@ -29,7 +29,7 @@ class SearchSpaceConfig:
     intermediate: Annotated[list[Annotated[int, Ge(1)]], MinLen(1)] = field(default_factory=list)
     """Widths of the feed-forward layer."""
 
-    maximum_point: str = "teacher"
+    maximum_point: Annotated[str, shape_or("teacher", "largest")] = "teacher"
     """T, which fixes the scale of W: ``teacher`` (its shape, or 24-16-1024-4096 without a teacher), ``largest``
     (of the space), or a shape such as ``24-16-1024-4096``.
     """
