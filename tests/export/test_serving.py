@@ -81,7 +81,7 @@ def test_the_answers_are_those_of_the_padded_batch(model: Any, file: Path, call_
 def test_requests_are_refused_in_a_sentence(file: Path, tmp_path: Path) -> None:
     runtime = Runtime(file, threads=1)
     for request in ([], [1] * 41):
-        with pytest.raises(ConfigurationError, match="each has 1 to 40 tokens"):
+        with pytest.raises(ConfigurationError, match="requests of 1 to 40 tokens"):
             runtime.outputs([[1, 2], request])
     with pytest.raises(BortError, match="has no tokenizer: give the export's directory"):
         runtime.read(["a text"])

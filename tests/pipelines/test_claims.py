@@ -69,7 +69,7 @@ def test_the_ledger_as_a_table_needs_no_results(
     assert "bort benchmark agora" in shown
 
 
-@pytest.mark.parametrize(("value", "sentence"), [("record.txt", "it needs the name of a .json file"), (".", "a .json file")])
+@pytest.mark.parametrize(("value", "sentence"), [("record.txt", "the name of a .json file"), (".", "a .json file")])
 def test_a_record_that_cannot_be_written_is_refused_first(search: Any, tmp_path: Path, value: str, sentence: str) -> None:
     status, error = search(f"record={value}")
     assert status == 1
