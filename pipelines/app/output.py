@@ -15,11 +15,10 @@ from pathlib import Path
 
 from bort.redaction import known, redact, remember, secrets_in, secrets_of_environment
 
-_ROOT = Path(__file__).resolve().parents[2]
+#: The folder that this module is imported from, in a clone or in an installation.
+_ROOT = Path(__file__).resolve().parents[__name__.count(".")]
 #: The filter runs in a process of its own: it outlives a crash of this one, whose last words pass through it.
-_PROGRAM = (
-    f"import sys; sys.path.append({str(_ROOT)!r}); from pipelines.app.output import pump; sys.exit(pump(*map(int, sys.argv[1:])))"
-)
+_PROGRAM = f"import sys; sys.path.append({str(_ROOT)!r}); from {__name__} import pump; sys.exit(pump(*map(int, sys.argv[1:])))"
 _CHUNK = 65_536
 #: Seconds after which the beginning of a line is shown, e.g. a progress bar.
 _IDLE_SECONDS = 0.1

@@ -375,7 +375,7 @@ def test_what_is_exported_gives_the_same_elsewhere(students, tmp_path, name, aut
 @needs_onnx
 def test_an_operator_set_that_the_runtime_lacks_is_refused_before_work(students, tmp_path, monkeypatch):
     monkeypatch.setattr(bort.measure.runtime, "_reads", lambda opset: opset <= 18)
-    with pytest.raises(ConfigurationError, match=r"export.opset=20 .*reads operator sets up to 18"):
+    with pytest.raises(ConfigurationError, match=r"export.opset=20 .*<= 18"):
         export_model(students["encoder"], tmp_path / "out", config=ExportConfig())
     assert not (tmp_path / "out").exists()
 
